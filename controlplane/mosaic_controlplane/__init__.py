@@ -1,0 +1,1 @@
+"""The control plane: owns the register of hosts, agents and messages."""

@@ -1,0 +1,1 @@
+"""The certificate authority, enrolment and who a caller is."""

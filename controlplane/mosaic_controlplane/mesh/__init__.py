@@ -1,0 +1,1 @@
+"""Links held here, liveness, the message pump and the change stream."""

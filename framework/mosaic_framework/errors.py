@@ -1,0 +1,125 @@
+"""The one error type a user may see: a stable code, what happened, why, and what to do next."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_NOT_FOUND = 3
+EXIT_DENIED = 4
+EXIT_UNREACHABLE = 5
+EXIT_CONFLICT = 6
+EXIT_UNFINISHED = 8
+EXIT_INTERRUPTED = 130
+
+
+class FleetError(Exception):
+    """Something a user can be told.
+
+    Subclasses set `code` (stable, kebab-case), `exit_code` (see docs: exit codes) and may set `hint`, the default for
+    `next_step`. `details` are facts for machines, such as candidates or versions. `wire.py` carries all of it over gRPC.
+    """
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = EXIT_FAILED
+    hint: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        what: str = "",
+        *,
+        why: str = "",
+        next_step: str = "",
+        details: dict[str, str] | None = None,
+    ) -> None:
+        self.what = what or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.why = why
+        self.next_step = next_step or type(self).hint
+        self.details = details or {}
+        super().__init__(self.what)
+
+
+class InvalidInput(FleetError):
+    """The input is not valid."""
+
+    code = "invalid-input"
+
+
+class NotFound(FleetError):
+    """There is no such thing."""
+
+    code = "not-found"
+    exit_code = EXIT_NOT_FOUND
+
+
+class Ambiguous(FleetError):
+    """The name fits more than one thing."""
+
+    code = "ambiguous"
+    exit_code = EXIT_NOT_FOUND
+
+
+class Denied(FleetError):
+    """You may not do this."""
+
+    code = "denied"
+    exit_code = EXIT_DENIED
+
+
+class NotLoggedIn(Denied):
+    """There is no valid login for this cluster."""
+
+    code = "not-logged-in"
+    hint = "mosaic login"
+
+
+class Unreachable(FleetError):
+    """The other side cannot be reached."""
+
+    code = "unreachable"
+    exit_code = EXIT_UNREACHABLE
+
+
+class Conflict(FleetError):
+    """It already exists, or was changed by someone else."""
+
+    code = "conflict"
+    exit_code = EXIT_CONFLICT
+
+
+class Unfinished(FleetError):
+    """It was not finished in time; it goes on."""
+
+    code = "unfinished"
+    exit_code = EXIT_UNFINISHED
+
+
+class TooLarge(InvalidInput):
+    """It is larger than the limit."""
+
+    code = "too-large"
+
+
+class TokenInvalid(Denied):
+    """This join token is not valid."""
+
+    code = "token-invalid"
+
+
+class TokenSpent(Denied):
+    """This join token has already been used."""
+
+    code = "token-spent"
+
+
+class TokenExpired(Denied):
+    """This join token has expired."""
+
+    code = "token-expired"
+
+
+class TokenWrongName(Denied):
+    """This join token was made for another name."""
+
+    code = "token-wrong-name"
