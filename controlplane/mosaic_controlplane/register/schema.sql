@@ -9,6 +9,7 @@ create table fleet.cluster (
   trust_domain text not null,
   alias text not null,
   register_epoch uuid not null,
+  liveness_tick_at timestamptz not null default now(),
   made_at timestamptz not null default now()
 );
 
@@ -85,9 +86,13 @@ create table fleet.host (
   link_epoch bigint not null default 0,
   linked_replica uuid,
   journal_id uuid,
+  -- The newest epoch that the host's journal is known to hold: a hello with an older one comes from a restored journal.
+  confirmed_epoch bigint not null default 0,
   last_beat_at timestamptz,
   beat_interval interval not null default '5 seconds',
-  lease_until timestamptz,
+  lost_after interval not null default '60 seconds',
+  stale_at timestamptz,                               -- three beats after the last one
+  lease_until timestamptz,                            -- lost_after after the last beat
   -- Desired state: the generation wanted, and the newest one that the host reports as reconciled.
   generation bigint not null default 0,
   observed_generation bigint not null default 0,
@@ -157,6 +162,18 @@ create table fleet.run (
 );
 
 create index run_by_agent on fleet.run (tenant_id, agent_id, started_at);
+
+-- Whether a message at step `old` may move to step `new`. Steps only rise; ends are final, but for `unknown`, which later
+-- evidence may settle.
+create function fleet.step_may_follow(old text, new text) returns boolean language sql immutable parallel safe as $$
+  select case
+    when old in ('failed', 'expired', 'cancelled', 'turn_ended') then false
+    when old = 'unknown' then new in ('submitted', 'accepted', 'turn_started', 'turn_ended', 'failed', 'expired')
+    when new in ('failed', 'expired', 'cancelled', 'unknown') then old in ('queued', 'dispatched', 'typed')
+    else array_position(array['queued', 'dispatched', 'typed', 'submitted', 'accepted', 'turn_started', 'turn_ended'], new)
+       > array_position(array['queued', 'dispatched', 'typed', 'submitted', 'accepted', 'turn_started', 'turn_ended'], old)
+  end
+$$;
 
 create table fleet.message (
   tenant_id uuid not null references fleet.tenant,

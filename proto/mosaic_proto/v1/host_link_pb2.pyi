@@ -32,6 +32,7 @@ class HostFrame(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     APPLIED_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """first, exactly once"""
@@ -54,6 +55,10 @@ class HostFrame(_message.Message):
     def terminal(self) -> Global___TerminalText:
         """the answer to a capture"""
 
+    @_builtins.property
+    def ready(self) -> Global___Ready:
+        """the welcome's epoch is fsynced in the journal; only now are messages dispatched"""
+
     def __init__(
         self,
         *,
@@ -63,12 +68,13 @@ class HostFrame(_message.Message):
         event: Global___JournalEvent | None = ...,
         applied: Global___Applied | None = ...,
         terminal: Global___TerminalText | None = ...,
+        ready: Global___Ready | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -86,6 +92,7 @@ class Hello(_message.Message):
     OBSERVED_GENERATION_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     MACHINE_FIELD_NUMBER: _builtins.int
+    JOURNAL_EPOCH_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     host_id: _builtins.str
     journal_id: _builtins.str
@@ -93,6 +100,8 @@ class Hello(_message.Message):
     observed_generation: _builtins.int
     version: _builtins.str
     machine: _builtins.str
+    journal_epoch: _builtins.int
+    """the newest link epoch in the journal: an old one betrays a restored journal"""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -108,14 +117,34 @@ class Hello(_message.Message):
         observed_generation: _builtins.int = ...,
         version: _builtins.str = ...,
         machine: _builtins.str = ...,
+        journal_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "host_id", b"host_id", "journal_id", b"journal_id", "machine", b"machine", "observed_generation", b"observed_generation", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "host_id", b"host_id", "journal_epoch", b"journal_epoch", "journal_id", b"journal_id", "machine", b"machine", "observed_generation", b"observed_generation", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class Ready(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_EPOCH_FIELD_NUMBER: _builtins.int
+    link_epoch: _builtins.int
+    def __init__(
+        self,
+        *,
+        link_epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link_epoch", b"link_epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ready: _TypeAlias = Ready  # noqa: Y015
 
 @_typing.final
 class Beat(_message.Message):
