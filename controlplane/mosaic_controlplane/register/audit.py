@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from uuid import UUID
 
-from mosaic_controlplane.register.sql import load
-from mosaic_controlplane.register.types import Connection
 from mosaic_framework.ids import new_id
+
+from mosaic_controlplane.register.database import Connection
+from mosaic_controlplane.register.sql import load
 
 SQL = load("audit")
 

@@ -1,0 +1,207 @@
+"""Agents: the seats of the roster, what is wanted of each and what its host last said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from mosaic_controlplane.register.database import Connection
+from mosaic_controlplane.register.sql import load
+
+SQL = load("agent")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """A seat as the register knows it."""
+
+    tenant_id: UUID
+    agent_id: UUID
+    host_id: UUID
+    tenant: str
+    host: str
+    host_state: str
+    last_beat_at: datetime | None
+    name: str
+    runtime: str
+    alias: str
+    spec: bytes
+    desired_running: bool
+    generation: int
+    observed_generation: int
+    removed_at: datetime | None
+    state: str
+    state_source: str
+    state_detail: str
+    state_since: datetime | None
+    reported_at: datetime | None
+    run_id: UUID | None
+    pid: int | None
+    command: str
+    exit_status: int | None
+    problem: str
+    class_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A seat's address and class."""
+
+    agent_id: UUID
+    name: str
+    host_id: UUID
+    host: str
+    class_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredSeat:
+    """What a host must bring about."""
+
+    agent_id: UUID
+    generation: int
+    running: bool
+    restart: int
+    spec: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedSeat:
+    """A seat of the newest roster, before a new one is applied."""
+
+    agent_id: UUID
+    host_id: UUID
+    name: str
+    spec_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SeatSpecRow:
+    """What a roster says of a seat. `spec` is a serialised mosaic.v1.SeatSpec, `spec_digest` its SHA-256."""
+
+    host_id: UUID
+    name: str
+    class_name: str
+    runtime: str
+    alias: str
+    spec: bytes
+    spec_digest: bytes
+    desired_running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SeatReportRow:
+    """What a host says of a seat now; `age` is how long it has been so."""
+
+    agent_id: UUID
+    state: str
+    source: str
+    detail: str
+    age: timedelta
+    run_id: UUID | None
+    pid: int
+    command: str
+    problem: str
+    exit_status: int | None
+    generation: int
+
+
+async def list_agents(connection: Connection, *, tenant_id: UUID, agent_id: UUID | None = None) -> list[AgentRow]:
+    """Return the seats of a tenant; with `agent_id`, that one even when it has been removed."""
+    rows = await connection.fetch(SQL.list_agents, tenant_id, agent_id)
+    fields = [field for field in AgentRow.__slots__ if field != "class_name"]
+    return [AgentRow(**{field: row[field] for field in fields}, class_name=row["class"]) for row in rows]
+
+
+async def addresses(connection: Connection, *, tenant_id: UUID) -> list[Seat]:
+    """Return every seat's address in a tenant."""
+    rows = await connection.fetch(SQL.addresses, tenant_id)
+    return [Seat(row["agent_id"], row["name"], row["host_id"], row["host"], row["class"]) for row in rows]
+
+
+async def seats_of_host(connection: Connection, *, tenant_id: UUID, host_id: UUID) -> list[DesiredSeat]:
+    """Return all that a host must have."""
+    rows = await connection.fetch(SQL.seats_of_host, tenant_id, host_id)
+    return [
+        DesiredSeat(row["agent_id"], row["generation"], row["desired_running"], row["restart"], row["spec"])
+        for row in rows
+    ]
+
+
+async def seats_for_apply(connection: Connection, *, tenant_id: UUID) -> list[AppliedSeat]:
+    """Return, locked, the seats of the newest roster."""
+    rows = await connection.fetch(SQL.seats_for_apply, tenant_id)
+    return [AppliedSeat(row["agent_id"], row["host_id"], row["name"], row["spec_digest"]) for row in rows]
+
+
+async def add_seat(connection: Connection, *, tenant_id: UUID, agent_id: UUID, seat: SeatSpecRow) -> None:
+    """Add a seat."""
+    await connection.execute(
+        SQL.add_seat,
+        tenant_id,
+        agent_id,
+        seat.host_id,
+        seat.name,
+        seat.class_name,
+        seat.runtime,
+        seat.alias,
+        seat.spec,
+        seat.spec_digest,
+        seat.desired_running,
+    )
+
+
+async def change_seat(connection: Connection, *, tenant_id: UUID, agent_id: UUID, seat: SeatSpecRow) -> None:
+    """Change what is wanted of a seat."""
+    await connection.execute(
+        SQL.change_seat,
+        tenant_id,
+        agent_id,
+        seat.class_name,
+        seat.runtime,
+        seat.alias,
+        seat.spec,
+        seat.spec_digest,
+    )
+
+
+async def remove_seats(connection: Connection, *, tenant_id: UUID, agent_ids: Sequence[UUID]) -> None:
+    """Take seats out of the fleet; their history stays."""
+    await connection.execute(SQL.remove_seats, tenant_id, list(agent_ids))
+
+
+async def act_on_seats(
+    connection: Connection, *, tenant_id: UUID, agent_ids: Sequence[UUID], action: str
+) -> list[UUID]:
+    """Raise what is wanted of seats. `action` is start, stop or restart. Returns the hosts concerned."""
+    query = {"start": SQL.start_seats, "stop": SQL.stop_seats, "restart": SQL.restart_seats}[action]
+    rows = await connection.fetch(query, tenant_id, list(agent_ids))
+    return sorted({row["host_id"] for row in rows})
+
+
+async def report_seats(
+    connection: Connection, *, tenant_id: UUID, host_id: UUID, reports: Sequence[SeatReportRow]
+) -> None:
+    """Write what a host says of its own seats; seats of other hosts are left alone."""
+    columns = zip(
+        *(
+            (
+                r.agent_id,
+                r.state,
+                r.source,
+                r.detail,
+                r.age,
+                r.run_id,
+                r.pid,
+                r.command,
+                r.problem,
+                r.exit_status,
+                r.generation,
+            )
+            for r in reports
+        ),
+        strict=True,
+    )
+    await connection.execute(SQL.report_seats, tenant_id, host_id, *(list(column) for column in columns))

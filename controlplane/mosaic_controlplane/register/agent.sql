@@ -1,0 +1,65 @@
+-- name: list_agents
+select a.tenant_id, a.agent_id, a.host_id, t.name as tenant, h.name as host, h.state as host_state, h.last_beat_at,
+  a.name, a.class, a.runtime, a.alias, a.spec, a.desired_running, a.generation, a.observed_generation, a.removed_at,
+  a.state, a.state_source, a.state_detail, a.state_since, a.reported_at, a.run_id, a.pid, a.command, a.exit_status, a.problem
+from fleet.agent a
+join fleet.host h using (tenant_id, host_id)
+join fleet.tenant t on t.tenant_id = a.tenant_id
+where a.tenant_id = $1
+  and ($2::uuid is null and a.removed_at is null or a.agent_id = $2)
+order by h.name, a.name
+
+-- name: addresses
+select a.agent_id, a.name, a.host_id, h.name as host, a.class
+from fleet.agent a join fleet.host h using (tenant_id, host_id)
+where a.tenant_id = $1 and a.removed_at is null
+order by h.name, a.name
+
+-- name: seats_of_host
+select agent_id, generation, desired_running, restart, spec
+from fleet.agent where tenant_id = $1 and host_id = $2 and removed_at is null
+order by name
+
+-- name: seats_for_apply
+select agent_id, host_id, name, spec_digest from fleet.agent
+where tenant_id = $1 and removed_at is null
+order by agent_id for update
+
+-- name: add_seat
+insert into fleet.agent
+  (tenant_id, agent_id, host_id, name, class, runtime, alias, spec, spec_digest, desired_running)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: change_seat
+update fleet.agent set class = $3, runtime = $4, alias = $5, spec = $6, spec_digest = $7, generation = generation + 1
+where tenant_id = $1 and agent_id = $2
+
+-- name: remove_seats
+update fleet.agent set removed_at = now(), desired_running = false, generation = generation + 1
+where tenant_id = $1 and agent_id = any($2::uuid[])
+
+-- name: start_seats
+update fleet.agent set desired_running = true, generation = generation + 1
+where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
+returning host_id
+
+-- name: stop_seats
+update fleet.agent set desired_running = false, generation = generation + 1
+where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
+returning host_id
+
+-- name: restart_seats
+update fleet.agent set desired_running = true, restart = restart + 1, generation = generation + 1
+where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
+returning host_id
+
+-- name: report_seats
+-- What a host says of its own seats. Ages are counted back from the database's clock.
+update fleet.agent a set
+  state = r.state, state_source = r.source, state_detail = r.detail, state_since = now() - r.age, reported_at = now(),
+  run_id = r.run_id, pid = nullif(r.pid, 0), command = r.command, problem = r.problem, exit_status = r.exit_status,
+  observed_generation = greatest(a.observed_generation, least(r.generation, a.generation))
+from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::interval[], $8::uuid[], $9::bigint[], $10::text[],
+            $11::text[], $12::int[], $13::bigint[])
+  as r (agent_id, state, source, detail, age, run_id, pid, command, problem, exit_status, generation)
+where a.tenant_id = $1 and a.host_id = $2 and a.agent_id = r.agent_id and a.removed_at is null

@@ -1,0 +1,73 @@
+"""What changed, for watchers: an ordered stream with a cursor that misses nothing and repeats nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from mosaic_framework.errors import InvalidInput
+
+from mosaic_controlplane.register.database import Connection
+from mosaic_controlplane.register.sql import load
+
+SQL = load("change")
+KEPT = timedelta(hours=24)
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in the stream of one register: (register_epoch, xid8, seq). Changes after it are still to come."""
+
+    register_epoch: UUID
+    xid: int
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.register_epoch.hex}.{self.xid}.{self.seq}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Return the cursor that `str` wrote. Raises InvalidInput."""
+        try:
+            epoch, xid, seq = text.split(".")
+            cursor = cls(UUID(hex=epoch), int(xid), int(seq))
+        except ValueError:
+            raise InvalidInput("this cursor is not one of ours", why=f"it reads {text[:80]!r}") from None
+        if not (0 <= cursor.xid < 2**63 and -1 <= cursor.seq < 2**63):
+            raise InvalidInput("this cursor is not one of ours", why="its numbers are out of range")
+        return cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that changed: its kind, its id, and the cursor after it."""
+
+    kind: str
+    id: UUID
+    xid: int
+    seq: int
+
+
+async def position(connection: Connection, *, register_epoch: UUID) -> Cursor:
+    """Return the cursor to take BEFORE reading a snapshot: every change the snapshot may lack comes after it."""
+    xid = int(await connection.fetchval(SQL.position))
+    return Cursor(register_epoch, xid, -1)
+
+
+async def after(connection: Connection, *, tenant_id: UUID, cursor: Cursor, limit: int = PAGE) -> list[Change]:
+    """Return up to `limit` changes of a tenant after `cursor`, in order."""
+    rows = await connection.fetch(SQL.after, str(cursor.xid), cursor.seq, tenant_id, limit)
+    return [Change(row["kind"], row["id"], int(row["xid"]), row["seq"]) for row in rows]
+
+
+async def oldest_xid(connection: Connection) -> int | None:
+    """Return the transaction of the oldest change that is kept, or None when there is none."""
+    found = await connection.fetchval(SQL.oldest)
+    return None if found is None else int(found)
+
+
+async def forget_old(connection: Connection) -> None:
+    """Delete changes older than KEPT."""
+    await connection.execute(SQL.forget_old, KEPT)

@@ -1,0 +1,72 @@
+"""Replicas of the control plane, and the waking of those where somebody waits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from mosaic_controlplane.register.database import Connection
+from mosaic_controlplane.register.sql import load
+
+SQL = load("replica")
+
+
+@dataclass(frozen=True, slots=True)
+class WakeKey:
+    """What to wake for. `host_id` set: only the replica that holds that host's link; else every replica where somebody waits."""
+
+    key: str
+    tenant_id: UUID
+    host_id: UUID | None = None
+
+    @classmethod
+    def host(cls, tenant_id: UUID, host_id: UUID) -> WakeKey:
+        """There is work for a host."""
+        return cls(f"host:{host_id}", tenant_id, host_id)
+
+    @classmethod
+    def message(cls, tenant_id: UUID, message_id: UUID) -> WakeKey:
+        """A message made a step."""
+        return cls(f"message:{message_id}", tenant_id)
+
+    @classmethod
+    def change(cls, tenant_id: UUID) -> WakeKey:
+        """Something of a tenant changed."""
+        return cls(f"change:{tenant_id}", tenant_id)
+
+
+def channel_of(replica_id: UUID) -> str:
+    """Return the NOTIFY channel of a replica."""
+    return f"mosaic_{replica_id.hex}"
+
+
+async def arrive(connection: Connection, *, replica_id: UUID, address: str, version: str) -> None:
+    """Enter this replica in the register, and forget those that died without leaving."""
+    await connection.execute(SQL.forget_dead)
+    await connection.execute(SQL.arrive, replica_id, address, version)
+
+
+async def beat(connection: Connection, *, replica_id: UUID) -> bool:
+    """Say that this replica lives. False when the register no longer knows it."""
+    return await connection.fetchval(SQL.beat, replica_id) is not None
+
+
+async def leave(connection: Connection, *, replica_id: UUID) -> None:
+    """Take this replica out of the register."""
+    await connection.execute(SQL.leave, replica_id)
+
+
+async def set_watching(connection: Connection, *, replica_id: UUID, watching: bool) -> None:
+    """Say whether anybody on this replica waits for messages or changes."""
+    await connection.execute(SQL.set_watching, replica_id, watching)
+
+
+async def addresses(connection: Connection) -> list[str]:
+    """Return the fleet addresses of the replicas heard of within 15 s."""
+    return [row["address"] for row in await connection.fetch(SQL.addresses)]
+
+
+async def notify(connection: Connection, keys: Collection[WakeKey]) -> None:
+    """Wake every replica that waits for one of `keys`: one statement."""
+    await connection.execute(SQL.notify, [k.key for k in keys], [k.tenant_id for k in keys], [k.host_id for k in keys])
