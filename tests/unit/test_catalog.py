@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from mosaic_framework.catalog import FILE_LIMIT, Catalog, DataUnreadable, shipped_data
 from mosaic_framework.errors import NotFound
 from mosaic_framework.paths import Home
