@@ -123,3 +123,35 @@ class TokenWrongName(Denied):
     """This join token was made for another name."""
 
     code = "token-wrong-name"
+
+
+class TooManyAttempts(Unreachable):
+    """Too many attempts at once."""
+
+    code = "too-many-attempts"
+    hint = "wait a few seconds and run it again"
+
+
+class NotAuthenticated(Denied):
+    """The caller's certificate is not accepted here."""
+
+    code = "not-authenticated"
+
+
+class IdentityRevoked(NotAuthenticated):
+    """This identity has been revoked."""
+
+    code = "identity-revoked"
+
+
+class IdentitySuperseded(NotAuthenticated):
+    """This identity has been replaced by a newer one of the same name."""
+
+    code = "identity-superseded"
+
+
+class Internal(FleetError):
+    """The control plane failed at this call."""
+
+    code = "internal"
+    hint = "look for the request id in the control plane's log, and report it"

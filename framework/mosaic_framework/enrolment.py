@@ -1,0 +1,213 @@
+"""Joining a cluster: what a join token is, and how it becomes an identity on disk."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from mosaic_proto.v1 import common_pb2, enrolment_pb2, enrolment_pb2_grpc
+
+from mosaic_framework import pki, wire
+from mosaic_framework.errors import Denied, FleetError, NotLoggedIn, TokenInvalid, TooManyAttempts, Unreachable
+from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.paths import private_folder, write_private
+
+PREFIX = "mosaic1"
+TOKEN_LIMIT = 16 * 1024
+KINDS = {"host": common_pb2.PRINCIPAL_KIND_HOST, "operator": common_pb2.PRINCIPAL_KIND_OPERATOR}
+
+
+class FalseIdentity(Denied):
+    """The server answered with a certificate that is not what the token promised."""
+
+    code = "false-identity"
+    hint = "do not use this server; ask whoever gave you the token"
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """A one-time token: who its holder becomes, where to go, and which authority to trust there.
+
+    `addresses` are host:port of enrolment listeners. All but the secret is public, and the server reads only the secret.
+    """
+
+    kind: str
+    tenant: str
+    name: str
+    trust_domain: str
+    addresses: list[str]
+    authority_der: bytes
+    secret: str = field(repr=False)
+
+    def format(self) -> str:
+        """Return the token as one word: mosaic1.<base64url of JSON>.<secret>."""
+        content = {
+            "kind": self.kind,
+            "tenant": self.tenant,
+            "name": self.name,
+            "trust_domain": self.trust_domain,
+            "addresses": self.addresses,
+            "authority": base64.b64encode(self.authority_der).decode(),
+        }
+        packed = base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).rstrip(b"=")
+        return f"{PREFIX}.{packed.decode()}.{self.secret}"
+
+    @classmethod
+    def parse(cls, text: str) -> JoinToken:
+        """Return the token that `text` spells; white space does not matter. Raises TokenInvalid on anything else."""
+        text = "".join(text.split())  # terminals wrap long words
+        if not text.startswith(f"{PREFIX}.") or len(text) > TOKEN_LIMIT:
+            raise _unreadable("it does not start with 'mosaic1.'" if len(text) <= TOKEN_LIMIT else "it is too long")
+        _, _, rest = text.partition(".")
+        packed, _, secret = rest.partition(".")
+        try:
+            content = json.loads(base64.b64decode(packed + "=" * (-len(packed) % 4), altchars=b"-_", validate=True))
+            token = cls._from_json(content, secret)
+            x509.load_der_x509_certificate(token.authority_der)
+            token.spiffe_id()
+        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, FleetError) as error:
+            raise _unreadable("a part of it is missing or changed") from error
+        return token
+
+    @classmethod
+    def _from_json(cls, content: dict[str, Any], secret: str) -> JoinToken:
+        addresses = content["addresses"]
+        if not addresses or not all(isinstance(address, str) and address for address in addresses):
+            raise ValueError("addresses")
+        if not secret or content["kind"] not in KINDS:
+            raise ValueError("kind or secret")
+        return cls(
+            kind=content["kind"],
+            tenant=content["tenant"],
+            name=content["name"],
+            trust_domain=content["trust_domain"],
+            addresses=list(addresses),
+            authority_der=base64.b64decode(content["authority"], validate=True),
+            secret=secret,
+        )
+
+    def spiffe_id(self) -> pki.SpiffeId:
+        """Return who the holder becomes."""
+        return pki.SpiffeId(self.trust_domain, self.kind, self.name, tenant=self.tenant)
+
+
+def enrol(token: JoinToken, folder: Path, *, name: str | None = None, timeout: float = 10.0) -> StoredIdentity:
+    """Turn a token into an identity saved in `folder`, replacing the one there. The private key never leaves it.
+
+    `name` is what the joiner believes to be called (default: the token's). When the reply is lost, the same call again
+    gets the same certificate: the key waits in `folder` until the identity is saved. `timeout` is in seconds, over all
+    addresses.
+    Raises TokenInvalid, TokenSpent, TokenExpired, TokenWrongName, Unreachable, FalseIdentity.
+    """
+    private_folder(folder)
+    with _alone(folder):
+        pending = folder / f"pending-{hashlib.sha256(token.secret.encode()).hexdigest()[:16]}.pem"
+        if pending.exists():
+            key = pki.key_from_pem(pending.read_bytes())
+        else:
+            key = pki.new_key()
+            write_private(pending, pki.key_to_pem(key))
+        reply = _ask(token, name or token.name, pki.signing_request(key), timeout)
+        identity = _checked(token, key, reply)
+        identity.save(folder)
+        for left_over in folder.glob("pending-*.pem"):
+            left_over.unlink()
+    return identity
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two joins into one folder take turns: else each would make a key, and the later would find the token spent."""
+    handle = os.open(folder / ".enrol.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _ask(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enrolment_pb2.EnrolReply:
+    """Try the token's addresses in turn until one answers. A refusal is an answer."""
+    request = enrolment_pb2.EnrolRequest(
+        secret=token.secret, kind=KINDS[token.kind], name=name, signing_request_der=request_der
+    )
+    authority = pki.certificate_to_pem(x509.load_der_x509_certificate(token.authority_der))
+    credentials = grpc.ssl_channel_credentials(root_certificates=authority)
+    deadline = time.monotonic() + timeout
+    failure: FleetError = Unreachable("the control plane cannot be reached")
+    for position, address in enumerate(token.addresses):
+        share = (deadline - time.monotonic()) / (len(token.addresses) - position)
+        with grpc.secure_channel(address, credentials, options=wire.client_options()) as channel:
+            try:
+                return enrolment_pb2_grpc.EnrolmentServiceStub(channel).Enrol(request, timeout=max(share, 0.1))
+            except grpc.RpcError as error:
+                failure = wire.error_from_rpc(error)
+                if not isinstance(failure, (Unreachable, NotLoggedIn)) or isinstance(failure, TooManyAttempts):
+                    raise failure from error
+    if isinstance(failure, NotLoggedIn):
+        raise TokenInvalid(
+            f"the server at {', '.join(token.addresses)} is not of the cluster that made this token",
+            why="its certificate was not issued by the authority in the token",
+            next_step="make a new token on that cluster with: mosaic host token NAME",
+        ) from failure
+    raise Unreachable(
+        f"no control plane answers at {', '.join(token.addresses)}",
+        why=failure.why,
+        next_step="check that it runs (mosaic status, there) and that this machine can reach it, then run this again",
+    ) from failure
+
+
+def _checked(token: JoinToken, key: ec.EllipticCurvePrivateKey, reply: enrolment_pb2.EnrolReply) -> StoredIdentity:
+    """Return the reply as an identity, if it is what the token promised: our key, our name, that authority."""
+    try:
+        certificate = x509.load_der_x509_certificate(reply.certificate_der)
+        bundle = [x509.load_der_x509_certificate(der) for der in reply.authority_der]
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        issuer = x509.load_der_x509_certificate(token.authority_der)
+        certificate.verify_directly_issued_by(next(root for root in bundle if root.subject == certificate.issuer))
+    except Exception as error:  # whatever is wrong with it, it is not what was promised
+        raise FalseIdentity(why="the certificate cannot be checked") from error
+    promised = str(token.spiffe_id())
+    if issuer not in bundle:
+        raise FalseIdentity(why="the token's authority does not stand behind it")
+    if certificate.public_key() != key.public_key():
+        raise FalseIdentity(why="it is for another key")
+    if names.get_values_for_type(x509.UniformResourceIdentifier) != [promised] or reply.spiffe_id != promised:
+        raise FalseIdentity(why=f"it is not for {promised}")
+    return StoredIdentity(
+        kind=token.kind,
+        name=token.name,
+        tenant=token.tenant,
+        identity_id=reply.identity_id,
+        identity_epoch=reply.identity_epoch,
+        spiffe_id=promised,
+        trust_domain=token.trust_domain,
+        cluster=reply.cluster,
+        fleet_addresses=list(reply.fleet_addresses),
+        not_after=certificate.not_valid_after_utc.astimezone(UTC),
+        key_pem=pki.key_to_pem(key),
+        certificate_pem=pki.certificate_to_pem(certificate),
+        bundle_pem=b"".join(pki.certificate_to_pem(root) for root in bundle),
+    )
+
+
+def _unreadable(why: str) -> TokenInvalid:
+    return TokenInvalid(
+        "this is not a join token",
+        why=why,
+        next_step="copy the whole token, or make a new one with: mosaic host token NAME",
+    )

@@ -1,0 +1,212 @@
+"""gRPC as we use it: channels and server credentials over mTLS, and errors that keep code and exit code on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+import grpc
+import grpc.aio
+from mosaic_proto.v1 import common_pb2 as pb
+
+from mosaic_framework.errors import (
+    EXIT_CONFLICT,
+    EXIT_DENIED,
+    EXIT_NOT_FOUND,
+    EXIT_UNFINISHED,
+    EXIT_UNREACHABLE,
+    Conflict,
+    Denied,
+    FleetError,
+    Internal,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+    NotLoggedIn,
+    TooLarge,
+    Unfinished,
+    Unreachable,
+)
+from mosaic_framework.identity_files import StoredIdentity
+
+SERVER_NAME = "mosaic-controlplane"
+"""What a replica's certificate is called, whatever address it is dialled at (pki.SERVER_NAME, without its imports)."""
+
+ERROR_KEY = "mosaic-error-bin"
+"""Trailing metadata that carries a mosaic.v1.Error."""
+
+AGENT_KEY = "mosaic-on-behalf-of-agent"
+"""Metadata with which a host speaks for an agent that sits on it."""
+
+MESSAGE_LIMIT = 4 * 1024 * 1024
+_TEXT_LIMIT = 1_000  # trailers are cut off by peers above 8 KiB
+_DETAILS_LIMIT = 3_000
+
+_BOTH_ENDS: list[tuple[str, int]] = [
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT),
+    ("grpc.enable_http_proxy", 0),  # a proxy of the environment must never see, or break, a call of ours
+]
+
+SERVER_OPTIONS: list[tuple[str, int]] = [
+    *_BOTH_ENDS,
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not a silent share
+    ("grpc.server_handshake_timeout_ms", 5_000),  # who connects and says nothing does not stay
+]
+ENROL_SERVER_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.max_receive_message_length", 64 * 1024),  # strangers call here
+    ("grpc.max_send_message_length", 64 * 1024),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.so_reuseport", 0),
+    ("grpc.server_handshake_timeout_ms", 5_000),
+    ("grpc.max_concurrent_streams", 4),
+    ("grpc.max_connection_age_ms", 30_000),
+    ("grpc.max_connection_age_grace_ms", 5_000),
+]
+
+
+def client_options(*, server_name: str = SERVER_NAME) -> list[tuple[str, str | int]]:
+    """Return the options of every channel of ours: the certificate is checked against `server_name`."""
+    return [*_BOTH_ENDS, ("grpc.ssl_target_name_override", server_name)]
+
+
+def channel(identity: StoredIdentity, address: str) -> grpc.Channel:
+    """Open a channel to a fleet listener (host:port). Raises NotLoggedIn when the certificate has expired."""
+    if identity.expired():
+        raise NotLoggedIn(
+            f"the certificate of {identity.kind} {identity.name} has expired",
+            why=f"it was valid until {identity.not_after:%Y-%m-%d %H:%M} UTC",
+            next_step="mosaic login" if identity.kind == "operator" else f"mosaic host token {identity.name}",
+        )
+    return grpc.secure_channel(address, _client_credentials(identity), options=client_options())
+
+
+def aio_channel(identity: StoredIdentity, address: str) -> grpc.aio.Channel:
+    """Open an asyncio channel to a fleet listener (host:port)."""
+    return grpc.aio.secure_channel(address, _client_credentials(identity), options=client_options())
+
+
+def _client_credentials(identity: StoredIdentity) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(identity.bundle_pem, identity.key_pem, identity.certificate_pem)
+
+
+def fleet_server_credentials(key_pem: bytes, certificate_pem: bytes, bundle_pem: bytes) -> grpc.ServerCredentials:
+    """Return credentials that demand a client certificate under `bundle_pem`."""
+    return grpc.ssl_server_credentials([(key_pem, certificate_pem)], bundle_pem, require_client_auth=True)
+
+
+def enrol_server_credentials(key_pem: bytes, certificate_pem: bytes) -> grpc.ServerCredentials:
+    """Return credentials for joiners, who have no certificate yet and are not asked for one."""
+    return grpc.ssl_server_credentials([(key_pem, certificate_pem)])
+
+
+def error_to_status(error: FleetError, request_id: str = "") -> tuple[grpc.StatusCode, bytes]:
+    """Return the status of `error`, and the bytes for ERROR_KEY, well under the 8 KiB that a peer takes in trailers."""
+    message = pb.Error(
+        code=type(error).code,
+        what=error.what[:_TEXT_LIMIT],
+        why=error.why[:_TEXT_LIMIT],
+        next=error.next_step[:_TEXT_LIMIT],
+        request_id=request_id,
+    )
+    room = _DETAILS_LIMIT
+    for key, value in error.details.items():
+        room -= len(key) + len(value)
+        if room < 0:
+            break
+        message.details[key] = value
+    return _status_of(error), message.SerializeToString()
+
+
+def error_from_rpc(error: grpc.RpcError) -> FleetError:
+    """Return what a failed call meant: the other side's FleetError, or one of ours for what gRPC itself reports.
+
+    The request id, if any, is in `details["request_id"]`.
+    """
+    status: grpc.StatusCode = error.code()
+    reason: str = error.details() or ""
+    trailers = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    for key, value in trailers:
+        if key == ERROR_KEY and isinstance(value, bytes):
+            return _rebuild(status, pb.Error.FromString(value))
+    return _transport_error(status, reason)
+
+
+def _rebuild(status: grpc.StatusCode, message: pb.Error) -> FleetError:
+    kind = _known().get(message.code)
+    if kind is None:
+        # A newer server may know codes that we do not: the status still tells the exit code.
+        base = _BASES.get(status, FleetError)
+        kind = type("RemoteError", (base,), {"code": message.code, "__doc__": "It failed."})
+    details = dict(message.details)
+    if message.request_id:
+        details["request_id"] = message.request_id
+    return kind(message.what, why=message.why, next_step=message.next, details=details)
+
+
+def _transport_error(status: grpc.StatusCode, reason: str) -> FleetError:
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unreachable("the control plane did not answer in time", why=reason, next_step="mosaic doctor")
+    if status is grpc.StatusCode.UNAVAILABLE:
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            return NotLoggedIn(
+                "the server at this address is not of this cluster",
+                why="its certificate was not issued by the cluster's authority",
+            )
+        return Unreachable("the control plane cannot be reached", why=reason, next_step="mosaic doctor")
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return TooLarge("the message is larger than the wire allows", why=reason)
+    if status is grpc.StatusCode.UNIMPLEMENTED:
+        return FleetError("the control plane does not know this call", why=reason, next_step="update mosaic there")
+    if status is grpc.StatusCode.CANCELLED:
+        return Unfinished("the call was cancelled", why=reason)
+    base = _BASES.get(status, FleetError)
+    return base("the call failed", why=f"{status.name.lower()}: {reason}")
+
+
+_BASES: dict[grpc.StatusCode, type[FleetError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.PERMISSION_DENIED: Denied,
+    grpc.StatusCode.UNAUTHENTICATED: NotLoggedIn,
+    grpc.StatusCode.UNAVAILABLE: Unreachable,
+    grpc.StatusCode.ABORTED: Conflict,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Unfinished,
+    grpc.StatusCode.INTERNAL: Internal,
+    grpc.StatusCode.FAILED_PRECONDITION: FleetError,
+}
+
+_STATUS_OF_EXIT: dict[int, grpc.StatusCode] = {
+    EXIT_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    EXIT_DENIED: grpc.StatusCode.PERMISSION_DENIED,
+    EXIT_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
+    EXIT_CONFLICT: grpc.StatusCode.ABORTED,
+    EXIT_UNFINISHED: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+
+def _status_of(error: FleetError) -> grpc.StatusCode:
+    """The status keeps the exit code even for a client that does not know the error's code."""
+    if isinstance(error, Internal):
+        return grpc.StatusCode.INTERNAL
+    if isinstance(error, (NotLoggedIn, NotAuthenticated)):
+        return grpc.StatusCode.UNAUTHENTICATED
+    if isinstance(error, InvalidInput):
+        return grpc.StatusCode.INVALID_ARGUMENT
+    return _STATUS_OF_EXIT.get(type(error).exit_code, grpc.StatusCode.FAILED_PRECONDITION)
+
+
+def _known() -> dict[str, type[FleetError]]:
+    """Return code → class of every FleetError imported so far. A class that keeps its parent's code never hides it."""
+    found = {FleetError.code: FleetError}
+    for kind in _descendants(FleetError):
+        found.setdefault(kind.code, kind)
+    return found
+
+
+def _descendants(kind: type[FleetError]) -> Iterator[type[FleetError]]:
+    children: Iterable[type[FleetError]] = kind.__subclasses__()
+    for child in children:
+        if child.__name__ != "RemoteError":
+            yield child
+            yield from _descendants(child)
