@@ -42,7 +42,7 @@ class FalseIdentity(Denied):
 class JoinToken:
     """A one-time token: who its holder becomes, where to go, and which authority to trust there.
 
-    `addresses` are host:port of enrolment listeners. All but the secret is public, and the server reads only the secret.
+    `addresses` are host:port of enrolment listeners. The server reads only the secret; the rest is public.
     """
 
     kind: str

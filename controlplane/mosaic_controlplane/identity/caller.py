@@ -1,0 +1,61 @@
+"""Who makes a call, as proven by certificate and register."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from uuid import UUID
+
+from mosaic_framework.errors import NotAuthenticated
+
+KINDS = ("host", "operator", "agent", "replica", "peer")
+ROLES = ("admin", "operator", "viewer")
+
+NO_TENANT = UUID(int=0)
+"""The tenant of a replica, which belongs to none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified caller. An agent calls through its host: `host_id` is that host's, and `id`, `name` are the agent's.
+
+    `kind`: one of KINDS. `role`: an operator's role, an agent's class, else empty. `identity_epoch` is the certificate's.
+    """
+
+    kind: str
+    tenant_id: UUID
+    tenant: str
+    id: UUID
+    name: str
+    role: str
+    identity_epoch: int
+    peer_address: str
+    host_id: UUID | None = None
+
+    @property
+    def key(self) -> str:
+        """Return "<kind>:<id>": what a write's idempotency is scoped to."""
+        return f"{self.kind}:{self.id}"
+
+
+_CALLER: ContextVar[Caller] = ContextVar("mosaic_caller")
+
+
+def current_caller() -> Caller:
+    """Return the caller of the call that runs now. Raises NotAuthenticated outside of an authenticated call."""
+    try:
+        return _CALLER.get()
+    except LookupError:
+        raise NotAuthenticated("this call has no verified caller") from None
+
+
+@contextmanager
+def calling(caller: Caller) -> Iterator[None]:
+    """Make `caller` the current one inside the block."""
+    token = _CALLER.set(caller)
+    try:
+        yield
+    finally:
+        _CALLER.reset(token)

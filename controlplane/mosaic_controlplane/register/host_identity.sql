@@ -1,0 +1,20 @@
+-- name: enrol
+-- A known name keeps its id; every older certificate of it is refused from then on. A revoked host stays out.
+insert into fleet.host as h (tenant_id, host_id, name) values ($1, $2, $3)
+on conflict (tenant_id, name) do update set
+  identity_epoch = h.identity_epoch + 1,
+  state = case when h.state = 'left' then 'joined' else h.state end
+where h.state <> 'revoked'
+returning host_id, identity_epoch
+
+-- name: standing
+select t.tenant_id, h.name, '' as role, h.identity_epoch, h.state in ('left', 'revoked') as revoked
+from fleet.host h join fleet.tenant t using (tenant_id)
+where t.name = $1 and h.host_id = $2
+
+-- name: agent_on_host
+select name, class from fleet.agent
+where tenant_id = $1 and agent_id = $2 and host_id = $3 and removed_at is null
+
+-- name: replica_standing
+select replica_id from fleet.replica where replica_id = $1

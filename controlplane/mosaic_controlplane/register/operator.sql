@@ -1,0 +1,10 @@
+-- name: enrol
+-- An operator may be logged in on several machines, so that a new login leaves the epoch as it is. A revoked one stays out.
+insert into fleet.operator as o (tenant_id, operator_id, name, role) values ($1, $2, $3, $4)
+on conflict (tenant_id, name) do update set role = excluded.role where o.revoked_at is null
+returning operator_id, identity_epoch
+
+-- name: standing
+select t.tenant_id, o.name, o.role, o.identity_epoch, o.revoked_at is not null as revoked
+from fleet.operator o join fleet.tenant t using (tenant_id)
+where t.name = $1 and o.operator_id = $2
