@@ -1,0 +1,57 @@
+"""Fixtures that every kind of test shares: a real PostgreSQL, and a fresh database a test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from mosaic_controlplane.register.database import Database
+
+from tests.support import run_folder
+from tests.support.postgres import Databases, Server, shared_databases
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # else a worker of xdist: its parent has made the folder
+        run_folder.make()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        run_folder.remove()
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    with shared_databases(run_folder.current()) as databases:
+        yield databases
+
+
+@pytest.fixture(scope="session")
+def postgres_server(databases: Databases) -> Server:
+    """The run's server. `admin_url` is a superuser's; tests of the register use `database_url` or `database`."""
+    return databases.server
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> Iterator[str]:
+    """The URL of a fresh, migrated database, for the control plane's own role."""
+    url = databases.create()
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def unmigrated_database_url(databases: Databases) -> Iterator[str]:
+    """The URL of a fresh database with nothing in it."""
+    url = databases.create(migrated=False)
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A fresh, migrated register."""
+    database = await Database.connect(database_url)
+    yield database
+    await database.close()
