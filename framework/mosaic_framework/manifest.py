@@ -1,0 +1,145 @@
+"""What a runtime manifest says: how a program is started, typed into and understood. Data only; no I/O.
+
+A manifest is `framework/runtimes/<name>.yaml`, or a user's own `$MOSAIC_HOME/fleet/runtimes.local/<name>.yaml`.
+Patterns are Python regular expressions, searched with re.MULTILINE in what `capture-pane -p` prints.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mosaic_framework.fields import Argument, Line, Name, Pattern, StrictModel, Text, Variable
+
+StrongestStep = Literal["submitted", "accepted", "turn_ended"]
+
+
+class Unattended(StrictModel):
+    """What makes the program ask nobody. `always`: it never asks, flag or not."""
+
+    always: bool = False
+    args: list[Argument] = Field(default_factory=list)
+    env: dict[Variable, Argument] = Field(default_factory=dict)
+    env_as_root: dict[Variable, Argument] = Field(default_factory=dict)
+
+
+class SystemPrompt(StrictModel):
+    """How a contract reaches the program.
+
+    `argument`: `args`, with `{text}` replaced by the contract.
+    `toml-argument`: the same, with `{text}` replaced by the contract as a TOML string.
+    `file`: the contract is in a file; `{file}` in `args` and `env` is its path, `{file_json}` that as a JSON string.
+    """
+
+    kind: Literal["argument", "toml-argument", "file"]
+    args: list[Argument] = Field(default_factory=list)
+    env: dict[Variable, Argument] = Field(default_factory=dict)
+
+
+class Sign(StrictModel):
+    """Something seen in a pane: on its visible screen, or in its title."""
+
+    where: Literal["screen", "title"] = "screen"
+    pattern: Pattern
+
+
+class Signs(StrictModel):
+    """What the screen and the title say of the state. Hooks, where there are any, say it better."""
+
+    ready: list[Sign] = Field(default_factory=list)
+    working: list[Sign] = Field(default_factory=list)
+    waiting: list[Sign] = Field(default_factory=list)
+    ready_within_seconds: int = 60
+
+
+class Composer(StrictModel):
+    """Where typed text shows before it is sent.
+
+    `line`: at the cursor of a shell; evidence of typing is that the cursor moved past the text.
+    `box`: an input box; `glyph` finds its first line, `placeholder` what a long paste collapses to.
+    """
+
+    kind: Literal["line", "box"]
+    glyph: Pattern | None = None
+    placeholder: Pattern | None = None
+    empty: Pattern | None = None
+
+
+class Paste(StrictModel):
+    """What survives a bracketed paste. Zero: no limit is known.
+
+    Over `exact_lines` or `exact_characters` the program marks the text as one that the user did not write. What a
+    person wrote is typed in pieces of at most `piece_lines` and `piece_characters`. `normalises`: what it changes.
+    """
+
+    exact_lines: int = 0
+    exact_characters: int = 0
+    piece_lines: int = 0
+    piece_characters: int = 0
+    normalises: list[Literal["tabs", "outer-space", "trailing-space"]] = Field(default_factory=list)
+
+
+class Hazard(StrictModel):
+    """Text that does something else than arrive. `where`: at the start, as the whole, or at the end of the text."""
+
+    where: Literal["start", "whole", "end"]
+    pattern: Pattern
+    effect: Line
+
+
+class Install(StrictModel):
+    """Where the program comes from. `package` is a name in npm; absent for what the system brings."""
+
+    package: Line | None = None
+    command: Line | None = None
+    update: list[Argument] = Field(default_factory=list)
+
+
+class Version(StrictModel):
+    """How to ask for the version, and those on which the rules here were seen."""
+
+    args: list[Argument] = Field(default_factory=lambda: ["--version"])
+    stream: Literal["stdout", "stderr"] = "stdout"
+    measured: list[Line] = Field(default_factory=list)
+
+
+class Manifest(StrictModel):
+    """One runtime."""
+
+    name: Name
+    title: Line
+    program: Line
+    program_from: Variable | None = None
+    programs: list[Line] = Field(default_factory=list)
+    args: list[Argument] = Field(default_factory=list)
+    env: dict[Variable, Argument] = Field(default_factory=dict)
+    model_args: list[Argument] = Field(default_factory=list)
+    first_prompt_args: list[Argument] = Field(default_factory=list)
+    continue_args: list[Argument] = Field(default_factory=list)
+    resume_args: list[Argument] = Field(default_factory=list)
+    unattended: Unattended = Field(default_factory=Unattended)
+    system_prompt: SystemPrompt | None = None
+    process: Line | None = None
+    alternate_screen: bool = False
+    preamble: bool = True
+    strongest_step: StrongestStep = "submitted"
+    reset_command: Line | None = None
+    leave_command: Line | None = None
+    clear_key: Line | None = None
+    signs: Signs = Field(default_factory=Signs)
+    composer: Composer
+    paste: Paste = Field(default_factory=Paste)
+    hazards: list[Hazard] = Field(default_factory=list)
+    version: Version = Field(default_factory=Version)
+    install: Install = Field(default_factory=Install)
+    notes: Text | None = None
+
+    def as_json(self) -> str:
+        """Return the manifest as one line of JSON, without what is not set: the form a host receives."""
+        return self.model_dump_json(exclude_none=True, exclude_defaults=True, exclude={"notes"})
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Return what `as_json` wrote, `notes` aside. Raises pydantic.ValidationError."""
+        return cls.model_validate_json(text)
