@@ -40,6 +40,18 @@ class FleetError(Exception):
         super().__init__(self.what)
 
 
+def told(error: FleetError, *, request_id: str = "") -> list[str]:
+    """Return what a person is told of an error: at most four lines."""
+    lines = [f"error: {error.what} ({type(error).code})"]
+    if error.why:
+        lines.append(f"why:   {error.why}")
+    if error.next_step:
+        lines.append(f"next:  {error.next_step}")
+    if request_id:
+        lines.append(f"request: {request_id}")
+    return lines
+
+
 class InvalidInput(FleetError):
     """The input is not valid."""
 

@@ -62,10 +62,9 @@ async def after(connection: Connection, *, tenant_id: UUID, cursor: Cursor, limi
     return [Change(row["kind"], row["id"], int(row["xid"]), row["seq"]) for row in rows]
 
 
-async def oldest_xid(connection: Connection) -> int | None:
-    """Return the transaction of the oldest change that is kept, or None when there is none."""
-    found = await connection.fetchval(SQL.oldest)
-    return None if found is None else int(found)
+async def forgotten_up_to(connection: Connection) -> int:
+    """Return the newest transaction of which changes have been deleted; 0 when none have."""
+    return int(await connection.fetchval(SQL.forgotten_up_to) or 0)
 
 
 async def forget_old(connection: Connection) -> None:

@@ -10,8 +10,13 @@ where (xid, seq) > ($1::text::xid8, $2::bigint) and xid < pg_snapshot_xmin(pg_cu
 order by xid, seq
 limit $4
 
--- name: oldest
-select xid::text as xid from fleet.change order by xid, seq limit 1
+-- name: forgotten_up_to
+select changes_forgotten_up_to::text from fleet.cluster
 
 -- name: forget_old
-delete from fleet.change where at < now() - $1::interval
+with forgotten as (
+  delete from fleet.change where at < now() - $1::interval returning xid
+)
+update fleet.cluster set changes_forgotten_up_to = greatest(changes_forgotten_up_to, newest.xid)
+from (select max(xid) as xid from forgotten) newest
+where newest.xid is not null

@@ -130,16 +130,20 @@ async def hold_link(connection: Connection, link: LinkKey) -> None:
         raise LinkSuperseded
 
 
-async def flush_beats(connection: Connection, beats: dict[LinkKey, timedelta]) -> None:
-    """Write the newest beat of each link, given its age, in one statement."""
+async def flush_beats(connection: Connection, beats: dict[LinkKey, timedelta]) -> list[UUID]:
+    """Write the newest beat of each link, given its age, in one statement.
+
+    Returns the tenants in which a host came back to life.
+    """
     links = list(beats)
-    await connection.execute(
+    rows = await connection.fetch(
         SQL.flush_beats,
         [link.tenant_id for link in links],
         [link.host_id for link in links],
         [link.link_epoch for link in links],
         [beats[link] for link in links],
     )
+    return [row["tenant_id"] for row in rows]
 
 
 async def tick(connection: Connection) -> list[tuple[UUID, UUID, str, str]]:

@@ -40,16 +40,22 @@ update fleet.host set linked_replica = null where tenant_id = $1 and host_id = $
 select host_id from fleet.host where tenant_id = $1 and host_id = $2 and link_epoch = $3 for share
 
 -- name: flush_beats
--- Beats are as old as they are: now() - age. A beat of a superseded link counts for nothing.
-update fleet.host h set
-  last_beat_at = now() - b.age,
-  stale_at = now() - b.age + 3 * h.beat_interval,
-  lease_until = now() - b.age + h.lost_after,
-  state = 'live'
-from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::interval[]) as b (tenant_id, host_id, link_epoch, age)
-where h.tenant_id = b.tenant_id and h.host_id = b.host_id and h.link_epoch = b.link_epoch
-  and h.state in ('joined', 'live', 'stale', 'lost')
-  and (h.last_beat_at is null or h.last_beat_at < now() - b.age)
+-- Beats are as old as they are: now() - age. A beat of a superseded link counts for nothing. Returns the tenants in which a
+-- host came back to life.
+with beat as (
+  select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::interval[]) as b (tenant_id, host_id, link_epoch, age)
+), due as (
+  select h.tenant_id, h.host_id, h.state, now() - b.age as beat_at
+  from beat b join fleet.host h using (tenant_id, host_id, link_epoch)
+  where h.state in ('joined', 'live', 'stale', 'lost') and (h.last_beat_at is null or h.last_beat_at < now() - b.age)
+  order by h.tenant_id, h.host_id
+  for update of h
+), flushed as (
+  update fleet.host h set last_beat_at = due.beat_at, stale_at = due.beat_at + 3 * h.beat_interval,
+    lease_until = due.beat_at + h.lost_after, state = 'live'
+  from due where h.tenant_id = due.tenant_id and h.host_id = due.host_id
+)
+select distinct tenant_id from due where state <> 'live'
 
 -- name: tick
 -- When no replica has ticked for 3 s the control plane itself was away: no host is to blame for that, so every lease is

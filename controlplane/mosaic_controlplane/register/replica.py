@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from mosaic_controlplane.register.database import Connection
@@ -14,7 +15,10 @@ SQL = load("replica")
 
 @dataclass(frozen=True, slots=True)
 class WakeKey:
-    """What to wake for. `host_id` set: only the replica that holds that host's link; else every replica where somebody waits."""
+    """What to wake for.
+
+    With `host_id` only the replica that holds that host's link is woken; else every replica where somebody waits.
+    """
 
     key: str
     tenant_id: UUID
@@ -65,6 +69,12 @@ async def set_watching(connection: Connection, *, replica_id: UUID, watching: bo
 async def addresses(connection: Connection) -> list[str]:
     """Return the fleet addresses of the replicas heard of within 15 s."""
     return [row["address"] for row in await connection.fetch(SQL.addresses)]
+
+
+async def database_time(connection: Connection) -> datetime:
+    """Return the time that leases and expiries are measured by."""
+    found: datetime = await connection.fetchval(SQL.database_time)
+    return found
 
 
 async def notify(connection: Connection, keys: Collection[WakeKey]) -> None:

@@ -26,3 +26,6 @@ join fleet.replica r
   on case when k.host_id is null then r.watching
      else r.replica_id = (select h.linked_replica from fleet.host h
                           where h.tenant_id = k.tenant_id and h.host_id = k.host_id) end
+
+-- name: database_time
+select now()

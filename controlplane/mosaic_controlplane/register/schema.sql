@@ -10,6 +10,7 @@ create table fleet.cluster (
   alias text not null,
   register_epoch uuid not null,
   liveness_tick_at timestamptz not null default now(),
+  changes_forgotten_up_to xid8 not null default '0',  -- a cursor at or below it cannot be resumed from
   made_at timestamptz not null default now()
 );
 

@@ -1,0 +1,289 @@
+"""FleetService: the desired roster, the seats it makes, their terminals. Policy: policy.yaml."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID
+
+from google.protobuf.message import Message
+from mosaic_framework import __version__
+from mosaic_framework.errors import InvalidInput
+from mosaic_framework.names import check_name
+from mosaic_proto.v1 import fleet_pb2 as pb
+from mosaic_proto.v1 import fleet_pb2_grpc
+
+from mosaic_controlplane.api import encode
+from mosaic_controlplane.api.interceptor import caller_of
+from mosaic_controlplane.api.scope import tenant_of
+from mosaic_controlplane.mesh import addresses, rosters, watch
+from mosaic_controlplane.mesh.links import Links
+from mosaic_controlplane.mesh.rosters import WantedSeat
+from mosaic_controlplane.mesh.wakes import Wakes
+from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import audit, replica, request, tenant
+from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register import roster as roster_table
+from mosaic_controlplane.register.agent import AgentRow, SeatSpecRow
+from mosaic_controlplane.register.change import Cursor
+from mosaic_controlplane.register.database import Connection, Database
+from mosaic_controlplane.register.host import HostRow
+
+if TYPE_CHECKING:
+    from grpc.aio import ServicerContext
+
+    from mosaic_controlplane.identity.bootstrap import ClusterIdentity
+    from mosaic_controlplane.identity.caller import Caller
+
+_ACTIONS = {
+    pb.SEAT_ACTION_START: "start",
+    pb.SEAT_ACTION_STOP: "stop",
+    pb.SEAT_ACTION_RESTART: "restart",
+}
+_SEAT_LIMIT = 1000
+_TAIL_LIMIT = 10_000
+
+Reply = TypeVar("Reply", bound=Message)
+
+
+class FleetService(fleet_pb2_grpc.FleetServiceServicer):
+    """The fleet of a tenant."""
+
+    def __init__(
+        self, database: Database, cluster: ClusterIdentity, wakes: Wakes, links: Links, replica_id: UUID
+    ) -> None:
+        self._database = database
+        self._cluster = cluster
+        self._wakes = wakes
+        self._links = links
+        self._replica_id = replica_id
+
+    async def ApplyRoster(
+        self, request_: pb.ApplyRosterRequest, context: ServicerContext[pb.ApplyRosterRequest, pb.ApplyRosterReply]
+    ) -> pb.ApplyRosterReply:
+        caller = caller_of(context)
+        tenant_id = tenant_of(caller, request_.tenant)
+        wanted = decode_seats(request_)
+        wakes: list[replica.WakeKey] = []
+
+        async def write(connection: Connection) -> pb.ApplyRosterReply:
+            done = await rosters.apply(
+                connection,
+                tenant_id=tenant_id,
+                document=request_.document,
+                wanted=wanted,
+                base_version=request_.base_version,
+                default_host=request_.default_host,
+                applied_by=caller.name,
+            )
+            wakes.extend(done.wakes)
+            return pb.ApplyRosterReply(
+                version=done.version,
+                changes=[pb.SeatChange(name=c.name, host=c.host, change=c.change) for c in done.changes],
+                generations=_generations(done.generations),
+            )
+
+        reply = await self._write_once(
+            caller, tenant_id, "FleetService/ApplyRoster", request_, write, pb.ApplyRosterReply
+        )
+        self._wakes.tell(*wakes)
+        return reply
+
+    async def GetRoster(
+        self, request_: pb.GetRosterRequest, context: ServicerContext[pb.GetRosterRequest, pb.GetRosterReply]
+    ) -> pb.GetRosterReply:
+        async with self._database.connection() as connection:
+            row = await roster_table.newest(
+                connection, tenant_id=tenant_of(caller_of(context), request_.tenant), version=request_.version
+            )
+        if row is None:
+            return pb.GetRosterReply()
+        return pb.GetRosterReply(
+            version=row.version,
+            document=row.document,
+            applied_by=row.applied_by,
+            applied_at=encode.timestamp(row.applied_at),
+        )
+
+    async def ChangeSeats(
+        self, request_: pb.ChangeSeatsRequest, context: ServicerContext[pb.ChangeSeatsRequest, pb.ChangeSeatsReply]
+    ) -> pb.ChangeSeatsReply:
+        caller = caller_of(context)
+        tenant_id = tenant_of(caller, request_.tenant)
+        action = _ACTIONS.get(request_.action)
+        if action is None:
+            raise InvalidInput("the action is not known", why="it is start, stop or restart")
+        wakes: list[replica.WakeKey] = []
+
+        async def write(connection: Connection) -> pb.ChangeSeatsReply:
+            done = await rosters.act(connection, tenant_id=tenant_id, action=action, targets=list(request_.agents))
+            wakes.extend(done.wakes)
+            rows = await agent_table.list_agents(connection, tenant_id=tenant_id)
+            return pb.ChangeSeatsReply(
+                agents=[encode.agent(row) for row in rows if row.agent_id in done.agent_ids],
+                generations=_generations(done.generations),
+            )
+
+        reply = await self._write_once(
+            caller, tenant_id, "FleetService/ChangeSeats", request_, write, pb.ChangeSeatsReply
+        )
+        self._wakes.tell(*wakes)
+        return reply
+
+    async def _write_once(
+        self,
+        caller: Caller,
+        tenant_id: UUID,
+        method: str,
+        request_: pb.ApplyRosterRequest | pb.ChangeSeatsRequest,
+        write: Callable[[Connection], Awaitable[Reply]],
+        reply_type: type[Reply],
+    ) -> Reply:
+        """Carry out a write and its audit row in one transaction, or return the reply it had the first time."""
+        request_id = encode.identifier(request_.request_id, what="request id")
+        async with self._database.transaction() as connection:
+
+            async def carry_out() -> bytes:
+                reply = await write(connection)
+                await audit.record(
+                    connection,
+                    tenant_id=tenant_id,
+                    caller_kind=caller.kind,
+                    caller_id=str(caller.id),
+                    caller_name=caller.name,
+                    peer_address=caller.peer_address,
+                    method=method,
+                    request_id=str(request_id),
+                )
+                return reply.SerializeToString()
+
+            kept = await request.once(
+                connection,
+                tenant_id=tenant_id,
+                caller=caller.key,
+                request_id=request_id,
+                method=method,
+                payload=request_.SerializeToString(deterministic=True),
+                write=carry_out,
+            )
+        return reply_type.FromString(kept)
+
+    async def ListAgents(
+        self, request_: pb.ListAgentsRequest, context: ServicerContext[pb.ListAgentsRequest, pb.ListAgentsReply]
+    ) -> pb.ListAgentsReply:
+        caller = caller_of(context)
+        tenant_id = tenant_of(caller, request_.tenant)
+        async with self._database.connection() as connection:
+            chosen: UUID | None = None
+            if request_.address:
+                seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request_.address)
+                chosen = seat.agent_id
+            agents = await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=chosen)
+            hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
+            newest = await roster_table.newest(connection, tenant_id=tenant_id)
+            of = await tenant.find_by_name(connection, caller.tenant)
+        return pb.ListAgentsReply(
+            agents=[encode.agent(row) for row in agents],
+            hosts=[encode.host(row) for row in hosts],
+            at=encode.timestamp(hosts[0].at) if hosts else None,
+            paused=of is not None and of.paused,
+            roster_version=newest.version if newest else 0,
+        )
+
+    async def Watch(
+        self, request_: pb.WatchRequest, context: ServicerContext[pb.WatchRequest, pb.WatchEvent]
+    ) -> AsyncIterator[pb.WatchEvent]:
+        stream = watch.watch(
+            self._database,
+            self._wakes,
+            tenant_id=tenant_of(caller_of(context), request_.tenant),
+            register_epoch=self._cluster.register_epoch,
+            resume=Cursor.parse(request_.cursor) if request_.cursor else None,
+        )
+        async for watched in stream:
+            event = pb.WatchEvent(cursor=str(watched.cursor))
+            match watched.what:
+                case AgentRow():
+                    event.agent.CopyFrom(encode.agent(watched.what))
+                case HostRow():
+                    event.host.CopyFrom(encode.host(watched.what))
+                case watch.Complete():
+                    event.bookmark.snapshot_complete = watched.what.snapshot
+                case watch.Restart():
+                    event.reset.reason = watched.what.reason
+            yield event
+
+    async def Tail(
+        self, request_: pb.TailRequest, context: ServicerContext[pb.TailRequest, pb.TailReply]
+    ) -> pb.TailReply:
+        tenant_id = tenant_of(caller_of(context), request_.tenant)
+        if not 0 <= request_.lines <= _TAIL_LIMIT:
+            raise InvalidInput(f"{request_.lines} lines cannot be shown", why=f"0 to {_TAIL_LIMIT:,} can")
+        async with self._database.connection() as connection:
+            seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request_.address)
+            row = (await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=seat.agent_id))[0]
+        text = await self._links.capture(seat.host_id, seat.host, seat.agent_id, request_.lines)
+        return pb.TailReply(text=text, agent=encode.agent(row))
+
+    async def GetCluster(
+        self, _request: pb.GetClusterRequest, context: ServicerContext[pb.GetClusterRequest, pb.GetClusterReply]
+    ) -> pb.GetClusterReply:
+        caller = caller_of(context)
+        async with self._database.connection() as connection:
+            replicas = await replica.addresses(connection)
+            at = await replica.database_time(connection)
+        return pb.GetClusterReply(
+            trust_domain=self._cluster.trust_domain,
+            cluster=self._cluster.alias,
+            version=__version__,
+            replica_id=str(self._replica_id),
+            register_epoch=str(self._cluster.register_epoch),
+            replicas=len(replicas),
+            at=encode.timestamp(at),
+            caller=encode.caller_principal(caller),
+            caller_role=caller.role,
+        )
+
+
+def decode_seats(request_: pb.ApplyRosterRequest) -> list[WantedSeat]:
+    """Return the seats that a request wants, checked again: a client's checks are a courtesy. Raises InvalidInput."""
+    try:
+        json.loads(request_.document)
+    except ValueError:
+        raise InvalidInput("the roster is not JSON", why="the document of an apply is the normalised roster") from None
+    if len(request_.seats) > _SEAT_LIMIT:
+        raise InvalidInput(f"the roster has {len(request_.seats)} agents", why=f"at most {_SEAT_LIMIT} are allowed")
+    wanted: list[WantedSeat] = []
+    for spec in request_.seats:
+        check_name(spec.name, what="agent")
+        if spec.host:
+            check_name(spec.host, what="host")
+        if not spec.runtime or not spec.manifest_json:
+            raise InvalidInput(f"agent {spec.name!r} has no runtime")
+        placed = pb.SeatSpec()
+        placed.CopyFrom(spec)
+        placed.host = ""
+        content = placed.SerializeToString(deterministic=True)
+        class_name: str = getattr(spec, "class")
+        wanted.append(
+            WantedSeat(
+                spec.host,
+                SeatSpecRow(
+                    host_id=UUID(int=0),
+                    name=spec.name,
+                    class_name=class_name,
+                    runtime=spec.runtime,
+                    alias=spec.alias,
+                    spec=content,
+                    spec_digest=hashlib.sha256(content).digest(),
+                    desired_running=spec.lifecycle != "on-demand",
+                ),
+            )
+        )
+    return wanted
+
+
+def _generations(found: dict[str, int]) -> list[pb.HostGeneration]:
+    return [pb.HostGeneration(host=name, generation=generation) for name, generation in sorted(found.items())]

@@ -1,0 +1,297 @@
+"""HostLinkService: the one stream of a host. Frames in, rows out, and back. Policy: policy.yaml."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import structlog
+from mosaic_framework.errors import FleetError, InvalidInput
+from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc
+from mosaic_proto.v1 import host_link_pb2 as pb
+
+from mosaic_controlplane.api import encode
+from mosaic_controlplane.api.interceptor import caller_of
+from mosaic_controlplane.mesh import host_events
+from mosaic_controlplane.mesh.links import Downward, HeldLink, HelloFacts, Links
+from mosaic_controlplane.mesh.wakes import Wakes
+from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
+from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.host import LinkSuperseded
+from mosaic_controlplane.register.message import Offer
+
+if TYPE_CHECKING:
+    from grpc.aio import ServicerContext
+
+PROTOCOL_VERSION = 1
+OLDEST_PROTOCOL = 1
+HELLO_SECONDS = 10.0
+_SILENT_BEATS = 4
+_DOWN_LIMIT = 256
+_UP_LIMIT = 1024
+_TEXT_LIMIT = 2_000
+
+log = structlog.get_logger(__name__)
+
+
+class ProtocolMismatch(FleetError):
+    """This host-agent speaks a protocol that this control plane does not."""
+
+    code = "protocol-mismatch"
+    hint = "mosaic update"
+
+
+class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
+    """Links of hosts."""
+
+    def __init__(self, database: Database, wakes: Wakes, links: Links, replica_id: UUID) -> None:
+        self._database = database
+        self._wakes = wakes
+        self._links = links
+        self._replica_id = replica_id
+
+    async def Link(
+        self, request_iterator: AsyncIterator[pb.HostFrame], context: ServicerContext[pb.HostFrame, pb.ControlFrame]
+    ) -> AsyncIterator[pb.ControlFrame]:
+        caller = caller_of(context)
+        hello = await _read_hello(request_iterator)
+        if hello.protocol_version < OLDEST_PROTOCOL:
+            raise ProtocolMismatch(why=f"it speaks {hello.protocol_version}, at least {OLDEST_PROTOCOL} is needed")
+        key, opened = await self._links.open(
+            caller,
+            HelloFacts(
+                journal_id=encode.identifier(hello.journal_id, what="journal id"),
+                journal_epoch=hello.journal_epoch,
+                version=hello.version[:64],
+                machine=hello.machine[:255],
+                observed_generation=hello.observed_generation,
+            ),
+        )
+        log.info("a host linked", host=caller.name, link_epoch=key.link_epoch, journal_replaced=opened.journal_replaced)
+        down: asyncio.Queue[pb.ControlFrame | None] = asyncio.Queue(_DOWN_LIMIT)
+        link = HeldLink(key, caller.name, _downward(down))
+        down.put_nowait(
+            pb.ControlFrame(
+                welcome=pb.Welcome(
+                    protocol_version=min(PROTOCOL_VERSION, hello.protocol_version),
+                    link_epoch=key.link_epoch,
+                    beat_interval_ms=round(opened.beat_interval.total_seconds() * 1000),
+                    replica_id=str(self._replica_id),
+                )
+            )
+        )
+        silence = _SILENT_BEATS * opened.beat_interval.total_seconds()
+        work = asyncio.create_task(self._work(request_iterator, link, down, hello, silence))
+        try:
+            while (frame := await down.get()) is not None:
+                yield frame
+            await work
+        finally:
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError, FleetError):
+                await work
+            log.info("a host's link ended", host=caller.name, link_epoch=key.link_epoch)
+            await asyncio.shield(self._close(link))
+
+    async def _close(self, link: HeldLink) -> None:
+        try:
+            await self._links.close(link.key)
+        except FleetError as error:
+            # The register learns it from the silence: the host turns stale.
+            log.warning("could not say that a link ended", host=link.host_name, why=error.why)
+
+    async def _work(
+        self,
+        frames: AsyncIterator[pb.HostFrame],
+        link: HeldLink,
+        down: asyncio.Queue[pb.ControlFrame | None],
+        hello: pb.Hello,
+        silence: float,
+    ) -> None:
+        """Run everything of one link until its stream ends, falls silent or is superseded; then end `down`."""
+        up: asyncio.Queue[pb.HostFrame] = asyncio.Queue(_UP_LIMIT)
+        tasks = [
+            asyncio.create_task(self._read(frames, link, up, down, silence)),
+            asyncio.create_task(self._write_up(link, up, down, hello)),
+            asyncio.create_task(self._links.hold(link)),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            while down.full():
+                down.get_nowait()
+            down.put_nowait(None)
+
+    async def _read(
+        self,
+        frames: AsyncIterator[pb.HostFrame],
+        link: HeldLink,
+        up: asyncio.Queue[pb.HostFrame],
+        down: asyncio.Queue[pb.ControlFrame | None],
+        silence: float,
+    ) -> None:
+        """Take frames off the stream. Beats are answered here, so that no slow write makes a live host look silent."""
+        while True:
+            try:
+                frame = await asyncio.wait_for(anext(frames), silence)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                log.warning("a link fell silent", host=link.host_name, seconds=silence)
+                return
+            if frame.WhichOneof("frame") == "beat":
+                self._links.beat(link.key)
+                await down.put(pb.ControlFrame(beat_acknowledged=pb.BeatAcknowledged(sequence=frame.beat.sequence)))
+            elif frame.WhichOneof("frame") == "terminal":
+                answer = frame.terminal
+                Links.captured(link, answer.call_id, answer.text, answer.problem)
+            else:
+                await up.put(frame)
+
+    async def _write_up(
+        self,
+        link: HeldLink,
+        up: asyncio.Queue[pb.HostFrame],
+        down: asyncio.Queue[pb.ControlFrame | None],
+        hello: pb.Hello,
+    ) -> None:
+        """Write what comes up, all that is waiting at once."""
+        await self._links.report_seats(link.key, decode_reports(list(hello.seats)))
+        while True:
+            frames = [await up.get()]
+            while not up.empty():
+                frames.append(up.get_nowait())
+            reports = [frame.seat for frame in frames if frame.WhichOneof("frame") == "seat"]
+            events = [frame.event for frame in frames if frame.WhichOneof("frame") == "event"]
+            await self._links.report_seats(link.key, decode_reports(reports))
+            if events:
+                decoded = [found for found in map(decode_event, events) if found is not None]
+                await host_events.record(self._database, self._wakes, link.key, decoded)
+                newest = max(event.sequence for event in events)
+                await down.put(pb.ControlFrame(acknowledged=pb.EventsAcknowledged(sequence=newest)))
+            for frame in frames:
+                if frame.WhichOneof("frame") == "applied":
+                    await self._links.applied(link.key, frame.applied.generation)
+                elif frame.WhichOneof("frame") == "ready":
+                    if frame.ready.link_epoch != link.key.link_epoch:
+                        raise LinkSuperseded
+                    await self._links.ready(link.key)
+
+
+async def _read_hello(frames: AsyncIterator[pb.HostFrame]) -> pb.Hello:
+    try:
+        first = await asyncio.wait_for(anext(frames), HELLO_SECONDS)
+    except (StopAsyncIteration, TimeoutError):
+        raise InvalidInput("the link said no hello", why=f"none came within {HELLO_SECONDS:g} s") from None
+    if first.WhichOneof("frame") != "hello":
+        raise InvalidInput("the link said no hello", why="its first frame was another one")
+    return first.hello
+
+
+def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
+    async def desired(generation: int, seats: list[DesiredSeat]) -> None:
+        state = pb.DesiredState(generation=generation)
+        for seat in seats:
+            state.seats.add(
+                agent_id=str(seat.agent_id),
+                generation=seat.generation,
+                running=seat.running,
+                restart=seat.restart,
+                spec=fleet_pb2.SeatSpec.FromString(seat.spec),
+            )
+        await down.put(pb.ControlFrame(desired=state))
+
+    async def dispatch(offer: Offer) -> None:
+        await down.put(
+            pb.ControlFrame(
+                dispatch=pb.Dispatch(
+                    message_id=str(offer.message_id),
+                    agent_id=str(offer.recipient_id),
+                    seat_seq=offer.seat_seq,
+                    body=offer.body,
+                    payload_digest=offer.payload_digest,
+                    remaining_ms=offer.remaining_ms,
+                    sender=offer.sender_name,
+                    sender_is_person=offer.sender_kind == "operator",
+                )
+            )
+        )
+
+    async def capture(call_id: str, agent_id: UUID, lines: int) -> None:
+        await down.put(
+            pb.ControlFrame(capture=pb.CaptureTerminal(call_id=call_id, agent_id=str(agent_id), lines=lines))
+        )
+
+    return Downward(desired, dispatch, capture)
+
+
+def _age(milliseconds: int) -> timedelta:
+    return timedelta(milliseconds=min(max(0, milliseconds), 30 * 24 * 3600 * 1000))
+
+
+def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
+    """Return the newest report of each seat, as rows."""
+    newest = {encode.identifier(report.agent_id, what="agent id"): report for report in reports}
+    return [
+        SeatReportRow(
+            agent_id=agent_id,
+            state=encode.agent_state_name(report.state),
+            source=report.source[:32],
+            detail=report.detail[:_TEXT_LIMIT],
+            age=_age(report.state_age_ms),
+            run_id=encode.optional_identifier(report.run_id, what="run id"),
+            pid=report.pid,
+            command=report.command[:_TEXT_LIMIT],
+            problem=report.problem[:_TEXT_LIMIT],
+            exit_status=report.exit_status,
+            generation=report.generation,
+        )
+        for agent_id, report in newest.items()
+    ]
+
+
+def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
+    """Return what a journalled event says; None for a kind that a newer host-agent knows and we do not."""
+    match event.WhichOneof("event"):
+        case "step":
+            step = event.step
+            name = encode.step_name(step.step)
+            if not name or name in ("queued", "cancelled"):
+                return None
+            return host_events.Step(
+                message_id=encode.identifier(step.message_id, what="message id"),
+                step=name,
+                source=step.evidence.source[:32],
+                detail=step.evidence.detail[:_TEXT_LIMIT],
+                reason=step.reason[:_TEXT_LIMIT],
+                age=_age(step.age_ms),
+            )
+        case "run_started":
+            began = event.run_started
+            return host_events.RunBegan(
+                run_id=encode.identifier(began.run_id, what="run id"),
+                agent_id=encode.identifier(began.agent_id, what="agent id"),
+                model=began.model[:256],
+                account=began.account[:256],
+                age=_age(began.age_ms),
+            )
+        case "run_ended":
+            over = event.run_ended
+            return host_events.RunOver(
+                run_id=encode.identifier(over.run_id, what="run id"),
+                agent_id=encode.identifier(over.agent_id, what="agent id"),
+                reason=over.reason[:64],
+                exit_status=over.exit_status,
+                age=_age(over.age_ms),
+            )
+        case _:
+            return None

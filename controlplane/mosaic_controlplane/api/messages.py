@@ -1,0 +1,76 @@
+"""MessageService: send, follow, show, list. Policy: policy.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from mosaic_proto.v1 import messages_pb2 as pb
+from mosaic_proto.v1 import messages_pb2_grpc
+
+from mosaic_controlplane.api.encode import identifier, optional_identifier, receipt, step_name
+from mosaic_controlplane.api.interceptor import caller_of
+from mosaic_controlplane.api.scope import tenant_of
+from mosaic_controlplane.mesh.messages import Draft, Messages
+
+if TYPE_CHECKING:
+    from grpc.aio import ServicerContext
+
+_LIST_DEFAULT = 50
+_LIST_LIMIT = 1000
+
+
+class MessageService(messages_pb2_grpc.MessageServiceServicer):
+    """Messages to agents, and what is known of their delivery."""
+
+    def __init__(self, messages: Messages) -> None:
+        self._messages = messages
+
+    async def Send(
+        self, request: pb.SendRequest, context: ServicerContext[pb.SendRequest, pb.SendReply]
+    ) -> pb.SendReply:
+        caller = caller_of(context)
+        draft = Draft(
+            message_id=identifier(request.request_id, what="request id"),
+            to=request.to,
+            body=request.body,
+            deadline=request.deadline.ToTimedelta() if request.HasField("deadline") else None,
+            reply_to=optional_identifier(request.reply_to, what="reply_to"),
+            thread_id=optional_identifier(request.thread_id, what="thread_id"),
+        )
+        row = await self._messages.send(draft, caller=caller, tenant_id=tenant_of(caller, request.tenant))
+        return pb.SendReply(receipt=receipt(row))
+
+    async def Follow(
+        self, request: pb.FollowRequest, context: ServicerContext[pb.FollowRequest, pb.Receipt]
+    ) -> AsyncIterator[pb.Receipt]:
+        async for row in self._messages.follow(
+            tenant_id=tenant_of(caller_of(context), request.tenant),
+            message_id=identifier(request.message_id, what="message id"),
+            until=step_name(request.until) or "turn_ended",
+        ):
+            yield receipt(row)
+
+    async def Show(
+        self, request: pb.ShowMessageRequest, context: ServicerContext[pb.ShowMessageRequest, pb.ShowMessageReply]
+    ) -> pb.ShowMessageReply:
+        row = await self._messages.find(
+            tenant_id=tenant_of(caller_of(context), request.tenant), prefix=request.message_id
+        )
+        return pb.ShowMessageReply(
+            receipt=receipt(row),
+            body=row.body,
+            reply_to=str(row.reply_to or ""),
+            thread_id=str(row.thread_id or ""),
+        )
+
+    async def List(
+        self, request: pb.ListMessagesRequest, context: ServicerContext[pb.ListMessagesRequest, pb.ListMessagesReply]
+    ) -> pb.ListMessagesReply:
+        rows = await self._messages.list(
+            tenant_id=tenant_of(caller_of(context), request.tenant),
+            address=request.agent,
+            open_only=request.open_only,
+            limit=min(request.limit, _LIST_LIMIT) if request.limit > 0 else _LIST_DEFAULT,
+        )
+        return pb.ListMessagesReply(receipts=[receipt(row) for row in rows])

@@ -1,0 +1,68 @@
+"""Settings of the control plane: `$MOSAIC_HOME/controlplane.yaml`, then `MOSAIC_*` on top."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from mosaic_framework.errors import InvalidInput
+from mosaic_framework.names import nearest
+from mosaic_framework.paths import Home
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+_ENVIRONMENT = {
+    "database_url": "MOSAIC_DATABASE_URL",
+    "listen": "MOSAIC_LISTEN",
+    "enrol_port": "MOSAIC_ENROL_PORT",
+    "fleet_port": "MOSAIC_FLEET_PORT",
+    "advertise": "MOSAIC_ADVERTISE",
+    "cluster": "MOSAIC_CLUSTER",
+}
+
+
+class Settings(BaseModel):
+    """Everything that can be set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    database_url: str = Field(default="", description="a PostgreSQL ≥ 15; empty: the embedded one")
+    listen: str = Field(default="127.0.0.1", description="the address both listeners bind")
+    enrol_port: int = Field(default=7440, ge=0, le=65535, description="0 takes a free one")
+    fleet_port: int = Field(default=7443, ge=0, le=65535, description="0 takes a free one")
+    advertise: str = Field(default="", description="the name or address that hosts dial; empty: what is bound")
+    cluster: str = Field(
+        default="local", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", description="the cluster's alias"
+    )
+
+
+def load(home: Home, environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings. Raises InvalidInput that names the file or variable, the key and the nearest known one."""
+    file = home.root / "controlplane.yaml"
+    values: dict[str, object] = {}
+    if file.exists():
+        try:
+            found = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, YAMLError) as error:
+            raise InvalidInput(f"{file} cannot be read", why=str(error).splitlines()[0]) from error
+        if found is not None and not isinstance(found, dict):
+            raise InvalidInput(f"{file} holds no settings", why="it must be keys and values")
+        values = {str(key): value for key, value in (found or {}).items()}
+    environment = os.environ if environment is None else environment
+    sources = dict.fromkeys(values, str(file))
+    for key, variable in _ENVIRONMENT.items():
+        if variable in environment:
+            values[key] = environment[variable]
+            sources[key] = variable
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        close = nearest(key, Settings.model_fields) if first["type"] == "extra_forbidden" else []
+        raise InvalidInput(
+            f"{sources.get(key, str(file))}: {key}: {first['msg'].lower()}",
+            why=f"did you mean {close[0]!r}?" if close else f"the value is {first.get('input')!r}"[:200],
+            next_step=f"correct {sources.get(key, str(file))}",
+        ) from error

@@ -1,0 +1,46 @@
+"""Addresses: the one seat that `agent` or `host/agent` means in a tenant."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from mosaic_framework.errors import Ambiguous, NotFound
+from mosaic_framework.names import match_address, nearest
+
+from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register.agent import Seat
+from mosaic_controlplane.register.database import Connection
+
+
+async def one_seat(connection: Connection, *, tenant_id: UUID, address: str) -> Seat:
+    """Return the seat. Raises NotFound with the nearest names, or Ambiguous with the candidates."""
+    return choose(await agent_table.addresses(connection, tenant_id=tenant_id), address)
+
+
+def choose(seats: list[Seat], address: str) -> Seat:
+    """Return the one seat of `seats` that `address` means (pure). Raises NotFound or Ambiguous."""
+    by_pair = {(seat.host, seat.name): seat for seat in seats}
+    found = match_address(address, list(by_pair))
+    shown = address if len(address) <= 80 else f"{address[:80]}…"
+    if len(found) == 1:
+        return by_pair[found[0]]
+    if found:
+        candidates = [f"{host}/{name}" for host, name in found]
+        raise Ambiguous(
+            f"{shown!r} is the name of {len(found)} agents",
+            why=f"it may mean {', '.join(candidates[:6])}",
+            next_step="say host/agent",
+            details={"candidates": " ".join(candidates)},
+        )
+    names = {seat.name for seat in seats} | {f"{seat.host}/{seat.name}" for seat in seats}
+    close = nearest(address[:200], names)
+    if close:
+        why = f"the nearest names are {', '.join(close)}"
+    else:
+        why = "no agent has a name like it" if seats else "no roster has been applied yet"
+    raise NotFound(
+        f"there is no agent {shown!r}",
+        why=why,
+        next_step="mosaic agent ls",
+        details={"nearest": " ".join(close)} if close else {},
+    )

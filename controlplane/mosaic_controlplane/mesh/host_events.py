@@ -1,0 +1,105 @@
+"""Journalled facts of a host become rows: steps of messages, starts and ends of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from mosaic_framework.steps import reached
+
+from mosaic_controlplane.mesh.wakes import Wakes
+from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register import message as message_table
+from mosaic_controlplane.register import run as run_table
+from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.host import LinkKey
+from mosaic_controlplane.register.replica import WakeKey
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A message of this host made a step, `age` ago."""
+
+    message_id: UUID
+    step: str
+    source: str
+    detail: str
+    reason: str
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class RunBegan:
+    """A seat was launched."""
+
+    run_id: UUID
+    agent_id: UUID
+    model: str
+    account: str
+    age: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class RunOver:
+    """A run ended."""
+
+    run_id: UUID
+    agent_id: UUID
+    reason: str
+    exit_status: int | None
+    age: timedelta
+
+
+Event = Step | RunBegan | RunOver
+
+
+async def record(database: Database, wakes: Wakes, key: LinkKey, events: Sequence[Event]) -> None:
+    """Write `events` in one transaction under the link's epoch. Repeats change nothing. Raises LinkSuperseded."""
+    moved: list[UUID] = []
+    reached("controlplane.events-received")
+    async with database.transaction() as connection:
+        await host_table.hold_link(connection, key)
+        for event in events:
+            match event:
+                case Step():
+                    if await message_table.step(
+                        connection,
+                        tenant_id=key.tenant_id,
+                        host_id=key.host_id,
+                        message_id=event.message_id,
+                        name=event.step,
+                        reason=event.reason,
+                        age=event.age,
+                        source=event.source,
+                        detail=event.detail,
+                    ):
+                        moved.append(event.message_id)
+                case RunBegan():
+                    await run_table.start(
+                        connection,
+                        tenant_id=key.tenant_id,
+                        host_id=key.host_id,
+                        run_id=event.run_id,
+                        agent_id=event.agent_id,
+                        model=event.model,
+                        account=event.account,
+                        age=event.age,
+                    )
+                case RunOver():
+                    await run_table.finish(
+                        connection,
+                        tenant_id=key.tenant_id,
+                        host_id=key.host_id,
+                        run_id=event.run_id,
+                        agent_id=event.agent_id,
+                        reason=event.reason,
+                        exit_status=event.exit_status,
+                        age=event.age,
+                    )
+    reached("controlplane.events-recorded")
+    wakes.tell(WakeKey.change(key.tenant_id), *(WakeKey.message(key.tenant_id, message_id) for message_id in moved))

@@ -1,0 +1,224 @@
+"""The links of hosts that this replica holds: what goes down to each, and what comes up from it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from mosaic_framework.errors import FleetError, Unreachable
+from mosaic_framework.ids import new_id
+from mosaic_framework.steps import reached
+
+from mosaic_controlplane.identity.caller import Caller
+from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
+from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register import message as message_table
+from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
+from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.host import LinkKey, OpenedLink
+from mosaic_controlplane.register.message import Offer
+from mosaic_controlplane.register.replica import WakeKey
+
+JOURNAL_REPLACED = "the host's journal was replaced or restored, so nobody can say whether it was typed"
+CAPTURE_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class HostNotHere(Unreachable):
+    """The host has no link to this control plane."""
+
+    code = "host-unreachable"
+    hint = "mosaic host ls"
+
+
+class TerminalUnavailable(FleetError):
+    """The terminal cannot be shown."""
+
+    code = "terminal-unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class HelloFacts:
+    """What a host says of itself when it dials."""
+
+    journal_id: UUID
+    journal_epoch: int
+    version: str
+    machine: str
+    observed_generation: int
+
+
+@dataclass(slots=True)
+class Downward:
+    """How the api pushes frames to one host. Each function returns when the frame is in the stream's queue."""
+
+    desired: Callable[[int, list[DesiredSeat]], Awaitable[None]]
+    dispatch: Callable[[Offer], Awaitable[None]]
+    capture: Callable[[str, UUID, int], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class HeldLink:
+    """One live link."""
+
+    key: LinkKey
+    host_name: str
+    downward: Downward
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    captures: dict[str, asyncio.Future[str]] = field(default_factory=dict)
+
+
+class Links:
+    """All links held by this replica."""
+
+    def __init__(self, database: Database, wakes: Wakes, replica_id: UUID) -> None:
+        self._database = database
+        self._wakes = wakes
+        self._replica_id = replica_id
+        self._links: dict[UUID, HeldLink] = {}
+        self._beats: dict[LinkKey, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    async def open(self, caller: Caller, hello: HelloFacts) -> tuple[LinkKey, OpenedLink]:
+        """Give a host's link to this replica; what an earlier journal was given becomes unknown. Raises LinkRefused."""
+        async with self._database.transaction() as connection:
+            opened = await host_table.open_link(
+                connection,
+                tenant_id=caller.tenant_id,
+                host_id=caller.id,
+                identity_epoch=caller.identity_epoch,
+                replica_id=self._replica_id,
+                journal_id=hello.journal_id,
+                journal_epoch=hello.journal_epoch,
+                version=hello.version,
+                machine=hello.machine,
+                observed_generation=hello.observed_generation,
+            )
+            lost: list[UUID] = []
+            if opened.journal_replaced:
+                lost = await message_table.journal_replaced(
+                    connection, tenant_id=caller.tenant_id, host_id=caller.id, reason=JOURNAL_REPLACED
+                )
+        if lost:
+            log.warning("messages became unknown with a host's journal", host=caller.name, messages=len(lost))
+        self._wakes.tell(
+            WakeKey.change(caller.tenant_id), *(WakeKey.message(caller.tenant_id, message_id) for message_id in lost)
+        )
+        return LinkKey(caller.tenant_id, caller.id, opened.link_epoch), opened
+
+    async def hold(self, link: HeldLink) -> None:
+        """Push desired state and messages down the link until cancelled or superseded here."""
+        older = self._links.get(link.key.host_id)
+        if older is not None:
+            older.ended.set()
+        self._links[link.key.host_id] = link
+        wake_key = WakeKey.host(link.key.tenant_id, link.key.host_id)
+        sent_generation = -1
+        try:
+            with self._wakes.waiting_for(wake_key) as wake:
+                while not link.ended.is_set():
+                    sent_generation = await self._push_desired(link, sent_generation)
+                    await self._push_messages(link)
+                    await wait_for_wake(wake)
+        finally:
+            if self._links.get(link.key.host_id) is link:
+                del self._links[link.key.host_id]
+            for waiting in link.captures.values():
+                if not waiting.done():
+                    waiting.set_exception(HostNotHere(f"the link to host {link.host_name} ended"))
+
+    async def close(self, key: LinkKey) -> None:
+        """Say in the register that the link is gone, unless a newer one has taken over."""
+        async with self._database.connection() as connection:
+            await host_table.close_link(connection, key)
+        self._wakes.tell(WakeKey.change(key.tenant_id))
+
+    async def _push_desired(self, link: HeldLink, sent: int) -> int:
+        async with self._database.transaction() as connection:
+            await host_table.hold_link(connection, link.key)
+            generation = await host_table.generation_of(
+                connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id
+            )
+            if generation == sent:
+                return sent
+            seats = await agent_table.seats_of_host(connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id)
+        await link.downward.desired(generation, seats)
+        return generation
+
+    async def _push_messages(self, link: HeldLink) -> None:
+        while True:
+            async with self._database.connection() as connection:
+                offers = await message_table.offer(connection, link.key)
+            if not offers:
+                return
+            for offer in offers:
+                reached("controlplane.message-offered")
+                await link.downward.dispatch(offer)
+                reached("controlplane.message-pushed")
+
+    async def ready(self, key: LinkKey) -> None:
+        """The host's journal holds the link's epoch: messages may be pushed. Raises LinkSuperseded."""
+        async with self._database.connection() as connection:
+            await host_table.confirm_link(connection, key)
+        self._wakes.tell(WakeKey.host(key.tenant_id, key.host_id))
+
+    def beat(self, key: LinkKey) -> None:
+        """Note a beat; it is written with the next flush."""
+        self._beats[key] = time.monotonic()
+
+    def take_beats(self) -> dict[LinkKey, timedelta]:
+        """Return the age of the newest beat of each link since the last call."""
+        beats, self._beats = self._beats, {}
+        now = time.monotonic()
+        return {key: timedelta(seconds=max(0.0, now - at)) for key, at in beats.items()}
+
+    async def report_seats(self, key: LinkKey, reports: list[SeatReportRow]) -> None:
+        """Write what the host says of its seats. Raises LinkSuperseded."""
+        if not reports:
+            return
+        async with self._database.transaction() as connection:
+            await host_table.hold_link(connection, key)
+            await agent_table.report_seats(connection, tenant_id=key.tenant_id, host_id=key.host_id, reports=reports)
+        self._wakes.tell(WakeKey.change(key.tenant_id))
+
+    async def applied(self, key: LinkKey, generation: int) -> None:
+        """The host has reconciled a generation."""
+        async with self._database.connection() as connection:
+            await host_table.set_observed(connection, key, generation)
+        self._wakes.tell(WakeKey.change(key.tenant_id))
+
+    async def capture(self, host_id: UUID, host_name: str, agent_id: UUID, lines: int) -> str:
+        """Return what the terminal of a seat shows now. Raises HostNotHere or TerminalUnavailable."""
+        link = self._links.get(host_id)
+        if link is None:
+            raise HostNotHere(f"host {host_name} has no link to this control plane")
+        call_id = str(new_id())
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        link.captures[call_id] = answer
+        try:
+            await link.downward.capture(call_id, agent_id, lines)
+            return await asyncio.wait_for(answer, CAPTURE_SECONDS)
+        except TimeoutError:
+            raise HostNotHere(f"host {link.host_name} did not answer within {CAPTURE_SECONDS:g} s") from None
+        finally:
+            link.captures.pop(call_id, None)
+
+    @staticmethod
+    def captured(link: HeldLink, call_id: str, text: str, problem: str) -> None:
+        """A host answers a capture; an answer nobody waits for any more is dropped."""
+        waiting = link.captures.get(call_id)
+        if waiting is None or waiting.done():
+            return
+        if problem:
+            waiting.set_exception(TerminalUnavailable("the terminal cannot be shown", why=problem))
+        else:
+            waiting.set_result(text)

@@ -1,0 +1,63 @@
+"""Liveness: beats gathered in memory and flushed as one statement; hosts judged by the database's clock."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import structlog
+
+from mosaic_controlplane.mesh.links import Links
+from mosaic_controlplane.mesh.wakes import Wakes
+from mosaic_controlplane.register import change, host, message, replica, request
+from mosaic_controlplane.register.database import Database, RegisterUnreachable
+from mosaic_controlplane.register.replica import WakeKey
+
+TICK_SECONDS = 1.0
+_HOUSEKEEPING_TICKS = 600
+
+log = structlog.get_logger(__name__)
+
+
+class Liveness:
+    """The once-a-second duties of a replica. All replicas may run them at once: each row changes only once."""
+
+    def __init__(self, database: Database, wakes: Wakes, links: Links, replica_id: UUID) -> None:
+        self._database = database
+        self._wakes = wakes
+        self._links = links
+        self._replica_id = replica_id
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            try:
+                await self.tick()
+                if ticks % _HOUSEKEEPING_TICKS == 0:
+                    await self._keep_house()
+            except RegisterUnreachable as error:
+                log.warning("the register is away", why=error.why)
+            ticks += 1
+
+    async def tick(self) -> None:
+        """Flush beats, judge hosts, expire what is past its deadline."""
+        beats = self._links.take_beats()
+        async with self._database.transaction() as connection:
+            revived = await host.flush_beats(connection, beats) if beats else []
+            changed = await host.tick(connection)
+            expired = await message.expire(connection)
+            await replica.beat(connection, replica_id=self._replica_id)
+        for _tenant_id, _host_id, name, state in changed:
+            log.warning("a host's liveness changed", host=name, state=state)
+        self._wakes.tell(
+            *(WakeKey.change(tenant_id) for tenant_id, *_ in changed),
+            *(WakeKey.message(tenant_id, message_id) for tenant_id, message_id in expired),
+            *(WakeKey.change(tenant_id) for tenant_id in revived),
+        )
+
+    async def _keep_house(self) -> None:
+        async with self._database.connection() as connection:
+            await request.forget_old(connection)
+            await change.forget_old(connection)

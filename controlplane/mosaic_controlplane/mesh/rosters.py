@@ -1,0 +1,207 @@
+"""Rosters: what is wanted of a tenant's fleet, changed by compare-and-set and by actions on seats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from mosaic_framework.errors import Conflict, InvalidInput, NotFound
+from mosaic_framework.ids import new_id
+from mosaic_framework.names import nearest
+
+from mosaic_controlplane.mesh.addresses import choose
+from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register import message as message_table
+from mosaic_controlplane.register import roster as roster_table
+from mosaic_controlplane.register.agent import AppliedSeat, SeatSpecRow
+from mosaic_controlplane.register.database import Connection
+from mosaic_controlplane.register.replica import WakeKey
+from mosaic_controlplane.register.roster import RosterRow
+
+SEAT_REMOVED = "the agent was removed from the roster before its host was given this message"
+
+
+class RosterChanged(Conflict):
+    """Another roster has been applied since the one this edit started from."""
+
+    code = "roster-changed"
+    hint = "mosaic fleet diff, then apply again"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedSeat:
+    """A seat as a roster names it: its host by name ('' for the default host)."""
+
+    host: str
+    row: SeatSpecRow
+
+
+@dataclass(frozen=True, slots=True)
+class SeatChange:
+    """What an apply does to one seat: added, changed, removed or unchanged."""
+
+    host: str
+    name: str
+    change: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an apply does, before it is done (pure)."""
+
+    added: list[SeatSpecRow]
+    changed: list[tuple[UUID, SeatSpecRow]]
+    removed: list[AppliedSeat]
+    changes: list[SeatChange]
+
+    @property
+    def touched_hosts(self) -> set[UUID]:
+        """Hosts whose desired state changes."""
+        return (
+            {row.host_id for row in self.added}
+            | {row.host_id for _id, row in self.changed}
+            | {seat.host_id for seat in self.removed}
+        )
+
+
+def place(wanted: Sequence[WantedSeat], hosts: dict[str, UUID], default_host: str) -> list[SeatSpecRow]:
+    """Return the seats with their host ids (pure). Raises NotFound or InvalidInput."""
+    if not hosts:
+        raise NotFound("no host has joined yet", next_step="mosaic host token NAME")
+    if not default_host and len(hosts) == 1:
+        default_host = next(iter(hosts))
+    placed: list[SeatSpecRow] = []
+    for seat in wanted:
+        name = seat.host or default_host
+        if not name:
+            raise InvalidInput(
+                f"agent {seat.row.name!r} names no host and there are {len(hosts)}",
+                why=f"the hosts are {', '.join(sorted(hosts)[:8])}",
+                next_step="add host: NAME to the agent in the roster",
+            )
+        if name not in hosts:
+            close = nearest(name, hosts)
+            raise NotFound(
+                f"agent {seat.row.name!r} is placed on host {name!r}, which has not joined",
+                why=f"the nearest names are {', '.join(close)}"
+                if close
+                else f"the hosts are {', '.join(sorted(hosts))}",
+                next_step=f"mosaic host token {name}",
+            )
+        placed.append(replace(seat.row, host_id=hosts[name]))
+    taken: set[tuple[UUID, str]] = set()
+    for row in placed:
+        if (row.host_id, row.name) in taken:
+            raise InvalidInput(f"two agents on one host are named {row.name!r}")
+        taken.add((row.host_id, row.name))
+    return placed
+
+
+def plan(applied: Sequence[AppliedSeat], wanted: Sequence[SeatSpecRow], host_names: dict[UUID, str]) -> Plan:
+    """Return what turns `applied` into `wanted` (pure). A seat is the same when host and name are."""
+    before = {(seat.host_id, seat.name): seat for seat in applied}
+    result = Plan([], [], [], [])
+    for row in wanted:
+        known = before.pop((row.host_id, row.name), None)
+        if known is None:
+            result.added.append(row)
+            change = "added"
+        elif known.spec_digest != row.spec_digest:
+            result.changed.append((known.agent_id, row))
+            change = "changed"
+        else:
+            change = "unchanged"
+        result.changes.append(SeatChange(host_names.get(row.host_id, ""), row.name, change))
+    for seat in before.values():
+        result.removed.append(seat)
+        result.changes.append(SeatChange(host_names.get(seat.host_id, ""), seat.name, "removed"))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply did."""
+
+    version: int
+    changes: list[SeatChange]
+    generations: dict[str, int]
+    wakes: list[WakeKey]
+
+
+async def apply(
+    connection: Connection,
+    *,
+    tenant_id: UUID,
+    document: str,
+    wanted: Sequence[WantedSeat],
+    base_version: int,
+    default_host: str,
+    applied_by: str,
+) -> Applied:
+    """Make a roster the desired one, in the caller's transaction. Raises RosterChanged, NotFound or InvalidInput."""
+    await roster_table.lock(connection, tenant_id=tenant_id)
+    newest = await roster_table.newest(connection, tenant_id=tenant_id)
+    _check_base(newest, base_version)
+    hosts = await host_table.ids_by_name(connection, tenant_id=tenant_id)
+    rows = place(wanted, hosts, default_host)
+    names = {host_id: name for name, host_id in hosts.items()}
+    done = plan(await agent_table.seats_for_apply(connection, tenant_id=tenant_id), rows, names)
+
+    for row in done.added:
+        await agent_table.add_seat(connection, tenant_id=tenant_id, agent_id=new_id(), seat=row)
+    for agent_id, row in done.changed:
+        await agent_table.change_seat(connection, tenant_id=tenant_id, agent_id=agent_id, seat=row)
+    gone = [seat.agent_id for seat in done.removed]
+    await agent_table.remove_seats(connection, tenant_id=tenant_id, agent_ids=gone)
+    failed = await message_table.fail_unoffered(connection, tenant_id=tenant_id, recipients=gone, reason=SEAT_REMOVED)
+    touched = sorted(done.touched_hosts)
+    generations = await host_table.set_generation(connection, tenant_id=tenant_id, host_ids=touched)
+    version = (newest.version if newest else 0) + 1
+    await roster_table.add(connection, tenant_id=tenant_id, version=version, document=document, applied_by=applied_by)
+    return Applied(
+        version,
+        done.changes,
+        generations,
+        [
+            WakeKey.change(tenant_id),
+            *(WakeKey.host(tenant_id, host_id) for host_id in touched),
+            *(WakeKey.message(tenant_id, message_id) for message_id in failed),
+        ],
+    )
+
+
+def _check_base(newest: RosterRow | None, base_version: int) -> None:
+    current = newest.version if newest else 0
+    if base_version == current:
+        return
+    by = f"version {current} was applied by {newest.applied_by}" if newest else "none has been applied"
+    raise RosterChanged(
+        why=f"this edit started from version {base_version}; {by}",
+        details={"current": str(current), "base": str(base_version)},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """What an action on seats raised."""
+
+    agent_ids: list[UUID]
+    generations: dict[str, int]
+    wakes: list[WakeKey]
+
+
+async def act(connection: Connection, *, tenant_id: UUID, action: str, targets: Sequence[str]) -> Acted:
+    """Start, stop or restart the seats named by `targets` (all when empty), in the caller's transaction."""
+    await roster_table.lock(connection, tenant_id=tenant_id)
+    seats = await agent_table.addresses(connection, tenant_id=tenant_id)
+    chosen = [choose(seats, target) for target in targets] if targets else seats
+    agent_ids = sorted({seat.agent_id for seat in chosen})
+    hosts = await agent_table.act_on_seats(connection, tenant_id=tenant_id, agent_ids=agent_ids, action=action)
+    generations = await host_table.set_generation(connection, tenant_id=tenant_id, host_ids=hosts)
+    return Acted(
+        agent_ids,
+        generations,
+        [WakeKey.change(tenant_id), *(WakeKey.host(tenant_id, host_id) for host_id in hosts)],
+    )

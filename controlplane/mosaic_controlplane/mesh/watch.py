@@ -1,0 +1,101 @@
+"""The change stream: a snapshot, then every change after it, each once and in order, from any cursor still kept."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
+from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import change as change_table
+from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register.agent import AgentRow
+from mosaic_controlplane.register.change import Change, Cursor
+from mosaic_controlplane.register.database import Connection, Database
+from mosaic_controlplane.register.host import HostRow
+from mosaic_controlplane.register.replica import WakeKey
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Everything up to the cursor has been sent."""
+
+    snapshot: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The cursor cannot be resumed from: a new snapshot follows."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One thing to tell a watcher, and the cursor after it."""
+
+    what: AgentRow | HostRow | Complete | Restart
+    cursor: Cursor
+
+
+async def watch(
+    database: Database, wakes: Wakes, *, tenant_id: UUID, register_epoch: UUID, resume: Cursor | None
+) -> AsyncIterator[Watched]:
+    """Yield a tenant's agents and hosts as they are, then as they change; never ends by itself."""
+    async with wakes.watching(WakeKey.change(tenant_id)) as wake:
+        cursor = resume
+        if cursor is not None:
+            reason = await _cannot_resume(database, cursor, register_epoch)
+            if reason:
+                yield Watched(Restart(reason), cursor)
+                cursor = None
+        if cursor is None:
+            async with database.connection() as connection:
+                cursor = await change_table.position(connection, register_epoch=register_epoch)
+                hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
+                agents = await agent_table.list_agents(connection, tenant_id=tenant_id)
+            for host in hosts:
+                yield Watched(host, cursor)
+            for agent in agents:
+                yield Watched(agent, cursor)
+            yield Watched(Complete(snapshot=True), cursor)
+        while True:
+            async with database.connection() as connection:
+                changes = await change_table.after(connection, tenant_id=tenant_id, cursor=cursor)
+                found = [(change, await _row(connection, tenant_id, change)) for change in newest_of_each(changes)]
+            for change, row in found:
+                cursor = Cursor(register_epoch, change.xid, change.seq)
+                if row is not None:
+                    yield Watched(row, cursor)
+            if changes:
+                cursor = Cursor(register_epoch, changes[-1].xid, changes[-1].seq)
+                yield Watched(Complete(snapshot=False), cursor)
+            else:
+                await wait_for_wake(wake)
+
+
+def newest_of_each(changes: list[Change]) -> list[Change]:
+    """Return the last change of each thing, in order (pure): rows are sent as they are now, so once is enough."""
+    last = {(change.kind, change.id): change for change in changes}
+    return sorted(last.values(), key=lambda change: (change.xid, change.seq))
+
+
+async def _row(connection: Connection, tenant_id: UUID, change: Change) -> AgentRow | HostRow | None:
+    if change.kind == "agent":
+        agents = await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=change.id)
+        return agents[0] if agents else None
+    if change.kind == "host":
+        hosts = await host_table.list_hosts(connection, tenant_id=tenant_id, host_id=change.id)
+        return hosts[0] if hosts else None
+    return None
+
+
+async def _cannot_resume(database: Database, cursor: Cursor, register_epoch: UUID) -> str:
+    if cursor.register_epoch != register_epoch:
+        return "the register was restored from a backup, or is another one"
+    async with database.connection() as connection:
+        forgotten = await change_table.forgotten_up_to(connection)
+    if cursor.xid <= forgotten:
+        return "the cursor is older than what the register keeps"
+    return ""
