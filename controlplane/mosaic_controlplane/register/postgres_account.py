@@ -55,10 +55,10 @@ class Account:
         return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "LANG": "C"}
 
 
-def account_for(data: Path) -> Account:
+def account_for(data: Path, system_user: str = SYSTEM_USER) -> Account:
     """Return the account that runs the server of `data`: ourselves, or, as root, one that is not root.
 
-    As root: whoever owns existing data, else the system user `mosaic-postgres`, made when missing, else `nobody`.
+    As root: whoever owns existing data, else `system_user`, made when missing, else `nobody`.
     """
     uid = os.geteuid()
     if uid != 0:
@@ -66,7 +66,7 @@ def account_for(data: Path) -> Account:
     try:
         owner = data.stat().st_uid
     except FileNotFoundError:
-        return _system_user()
+        return _system_user(system_user)
     if owner == 0:
         raise EmbeddedDatabaseFailed(
             f"{data} belongs to root", why="PostgreSQL does not run as root", next_step=f"look at it: ls -ld {data}"
@@ -86,28 +86,28 @@ def _known(uid: int, *, switch: bool) -> Account:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, switch)
 
 
-def _system_user() -> Account:
+def _system_user(name: str) -> Account:
     try:
-        return _named(SYSTEM_USER)
+        return _named(name)
     except KeyError:
         pass
     command = ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
     try:
-        made = subprocess.run([*command, "--user-group", SYSTEM_USER], capture_output=True, text=True, check=False)
+        made = subprocess.run([*command, "--user-group", name], capture_output=True, text=True, check=False)
         reason = made.stderr.strip()
     except OSError as error:  # no useradd: macOS, small containers
         reason = str(error)
     try:
-        return _named(SYSTEM_USER)  # also when another process made it just now
+        return _named(name)  # also when another process made it just now
     except KeyError:
-        log.warning("system user not made", user=SYSTEM_USER, instead=FALLBACK_USER, reason=reason)
+        log.warning("system user not made", user=name, instead=FALLBACK_USER, reason=reason)
     try:
         return _named(FALLBACK_USER)
     except KeyError:
         raise EmbeddedDatabaseFailed(
-            f"there is no user {SYSTEM_USER!r} to run PostgreSQL, and it cannot be made",
+            f"there is no user {name!r} to run PostgreSQL, and it cannot be made",
             why=reason,
-            next_step=f"useradd --system {SYSTEM_USER}",
+            next_step=f"useradd --system {name}",
         ) from None
 
 

@@ -33,7 +33,7 @@ def end_at_once(processes: Sequence[psutil.Process]) -> None:
 
 
 def clear_leftover(data: Path) -> int | None:
-    """Stop a server that still runs on `data`, and remove a pid file that names no server. Returns the stopped one's pid.
+    """Stop a server that still runs on `data`, and remove a pid file that names none. Returns the stopped one's pid.
 
     The caller holds the home's lock, so such a server has lost whoever watched it. It is stopped, not adopted: a
     server is always the child of its `mosaic-controlplane database`, which then hears of its end at once.
