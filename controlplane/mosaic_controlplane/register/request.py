@@ -31,7 +31,7 @@ async def once(
     payload: bytes,
     write: Callable[[], Awaitable[bytes]],
 ) -> bytes:
-    """Return `write()`'s reply, or the kept one when this request was already carried out. Runs in the caller's transaction.
+    """Return `write()`'s reply, or the kept one when this request was carried out before; in the caller's transaction.
 
     Raises RequestReused when the id was used with another method or payload.
     """
