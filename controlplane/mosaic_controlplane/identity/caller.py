@@ -21,7 +21,7 @@ NO_TENANT = UUID(int=0)
 class Caller:
     """A verified caller. An agent calls through its host: `host_id` is that host's, and `id`, `name` are the agent's.
 
-    `kind`: one of KINDS. `role`: an operator's role, an agent's class, else empty. `identity_epoch` is the certificate's.
+    `kind`: one of KINDS. `role`: an operator's role, an agent's class or empty. `identity_epoch`: the certificate's.
     """
 
     kind: str

@@ -1,7 +1,7 @@
 """What a peer's certificate proves. Pure: no register, no clock of its own.
 
-TLS has checked the chain by then, but a bundle that holds several roots lets each of them sign names of the others, and TLS
-knows nothing of our names. So everything is checked again here, against the roots of the one trust domain claimed.
+TLS has checked the chain by then, but a bundle that holds several roots lets each of them sign names of the others, and
+TLS knows nothing of our names. So everything is checked again here, against the roots of the one trust domain claimed.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Claims:
 def verify(pem: bytes, *, trust_domain: str, roots: Sequence[x509.Certificate], now: datetime) -> Claims:
     """Return what the leaf `pem` proves at `now`. Raises NotAuthenticated, with the reason, unless all of it holds:
 
-    a P-256 leaf that is no authority, for client use, within its time, issued directly by a root of `trust_domain` that is
-    within its own, with exactly one URI name, a SPIFFE id of that trust domain whose name is also the subject's.
+    a P-256 leaf that is no authority, for client use, within its time, issued directly by a root of `trust_domain` that
+    is within its own, with exactly one URI name, a SPIFFE id of that trust domain whose name is also the subject's.
     """
     try:
         certificate = x509.load_pem_x509_certificate(pem)

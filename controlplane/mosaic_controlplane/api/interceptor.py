@@ -1,0 +1,201 @@
+"""What stands before every call on the fleet listener: who is it, may they, and how do they hear of a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from mosaic_framework import wire
+from mosaic_framework.errors import Denied, FleetError, NotAuthenticated, Unreachable
+
+from mosaic_controlplane.api.failures import Context, answering, metadata_of, peer_address_of, request_id_of
+from mosaic_controlplane.api.policy import Policy, load_policy
+from mosaic_controlplane.identity.authenticate import Authenticated, Authenticator
+from mosaic_controlplane.identity.bootstrap import ClusterIdentity
+from mosaic_controlplane.identity.caller import Caller, calling, current_caller
+from mosaic_controlplane.identity.pace import Bucket
+from mosaic_controlplane.register import audit
+from mosaic_controlplane.register.database import Database
+
+RECHECK_SECONDS = 10.0  # how long an open stream may outlive its caller's standing
+
+log = structlog.get_logger(__name__)
+
+
+def caller_of(_context: object) -> Caller:
+    """Return the verified caller of the call that runs now."""
+    return current_caller()
+
+
+class AuthInterceptor(grpc.aio.ServerInterceptor):
+    """Authenticates the peer, applies the policy, and turns failures into statuses; every refusal leaves an audit row.
+
+    A stream ends when its certificate does, and when its caller is revoked or replaced.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        cluster: ClusterIdentity,
+        policy: Policy | None = None,
+        *,
+        recheck_seconds: float = RECHECK_SECONDS,
+    ) -> None:
+        self._database = database
+        self._authenticator = Authenticator(database, cluster)
+        self._policy = policy or load_policy()
+        self._recheck_seconds = recheck_seconds
+        # Refusals come from outside: they must not fill the register faster than a person could read them.
+        self._refusals = Bucket(rate=5, burst=100)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wrap the handler, whichever of the four kinds it is."""
+        handler = await continuation(handler_call_details)
+        if handler is None:  # no such method: gRPC answers that itself
+            return None
+        return self._wrap(handler, handler_call_details.method.lstrip("/"))
+
+    def _wrap(self, handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        async def one_reply(request: Any, context: Context) -> Any:
+            async with self._call(method, request, context, streams=handler.request_streaming):
+                return await behaviour(request, context)
+
+        async def many_replies(request: Any, context: Context) -> None:
+            async with self._call(method, request, context, streams=True):
+                outcome = behaviour(request, context)
+                if not hasattr(outcome, "__aiter__"):  # it writes by itself
+                    await outcome
+                    return
+                async with aclosing(outcome) as replies:
+                    async for reply in replies:
+                        await context.write(reply)
+
+        codec = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        wrapped: grpc.RpcMethodHandler[Any, Any]
+        if handler.request_streaming and handler.response_streaming:
+            behaviour = handler.stream_stream
+            wrapped = grpc.stream_stream_rpc_method_handler(many_replies, **codec)
+        elif handler.request_streaming:
+            behaviour = handler.stream_unary
+            wrapped = grpc.stream_unary_rpc_method_handler(one_reply, **codec)
+        elif handler.response_streaming:
+            behaviour = handler.unary_stream
+            wrapped = grpc.unary_stream_rpc_method_handler(many_replies, **codec)
+        else:
+            behaviour = handler.unary_unary
+            wrapped = grpc.unary_unary_rpc_method_handler(one_reply, **codec)
+        return wrapped
+
+    @asynccontextmanager
+    async def _call(self, method: str, request: Any, context: Context, *, streams: bool) -> AsyncIterator[None]:
+        request_id = request_id_of(request, context)
+        caller: Caller | None = None
+
+        async def refused(error: FleetError) -> None:
+            if isinstance(error, Denied):
+                await self._record_refusal(error, caller, method, request_id, context)
+
+        async with answering(context, method=method, request_id=request_id, told=refused):
+            found = await self._authenticate(context)
+            caller = found.caller
+            if not self._policy.allows(method, caller):
+                raise _not_allowed(method, caller, self._policy)
+            async with AsyncExitStack() as stack:
+                if streams:
+                    await stack.enter_async_context(self._while_standing(found, context))
+                stack.enter_context(calling(caller))
+                yield
+
+    async def _authenticate(self, context: Context) -> Authenticated:
+        leaf = b"".join(context.auth_context().get("x509_pem_cert", ()))
+        if not leaf:
+            raise NotAuthenticated("this call came without a certificate", next_step="mosaic login")
+        return await self._authenticator.authenticate(
+            leaf,
+            agent_id=metadata_of(context, wire.AGENT_KEY),
+            peer_address=peer_address_of(context),
+        )
+
+    @asynccontextmanager
+    async def _while_standing(self, found: Authenticated, context: Context) -> AsyncIterator[None]:
+        """End the block when the certificate ends, or when the register no longer accepts who holds it."""
+        lost: list[FleetError] = []
+
+        async def recheck(until: asyncio.Timeout) -> None:
+            while not lost:
+                await asyncio.sleep(self._recheck_seconds)  # nobody tells a replica of a revocation: it asks
+                try:
+                    await self._authenticate(context)
+                except Unreachable:
+                    log.warning("could not recheck a stream", caller=found.caller.key)
+                except FleetError as error:
+                    lost.append(error)
+            until.reschedule(asyncio.get_running_loop().time())
+
+        left = (found.not_after - datetime.now(UTC)).total_seconds()
+        ended = asyncio.timeout(left)
+        watcher: asyncio.Task[None] | None = None
+        try:
+            async with ended:
+                watcher = asyncio.create_task(recheck(ended))
+                yield
+        except TimeoutError:
+            if not ended.expired():
+                raise  # the servicer's own
+            if lost:
+                raise lost[0] from None
+            raise NotAuthenticated("the caller's certificate has expired", next_step="mosaic login") from None
+        finally:
+            if watcher is not None:
+                watcher.cancel()
+
+    async def _record_refusal(
+        self, error: FleetError, caller: Caller | None, method: str, request_id: str, context: Context
+    ) -> None:
+        """Log and audit a refusal. The caller hears of it even when the register cannot take the row."""
+        who = caller.key if caller else "unknown"
+        log.warning("call refused", method=method, code=error.code, caller=who, request_id=request_id)
+        if not self._refusals.take():
+            return
+        claimed = b"".join(context.auth_context().get("peer_spiffe_id", ())).decode("utf-8", "replace")
+        try:
+            async with self._database.connection() as connection:
+                await audit.record(
+                    connection,
+                    tenant_id=caller.tenant_id if caller and caller.tenant else None,
+                    caller_kind=caller.kind if caller else "unknown",
+                    caller_id=str(caller.id) if caller else "",
+                    caller_name=caller.name if caller else "",
+                    peer_address=peer_address_of(context),
+                    method=method,
+                    request_id=request_id,
+                    outcome=error.code,
+                    detail={"claimed": claimed[:300].replace("\0", "")},
+                )
+        except FleetError as failure:
+            log.error("a refusal was not audited", method=method, code=failure.code, request_id=request_id)
+
+
+def _not_allowed(method: str, caller: Caller, policy: Policy) -> Denied:
+    role = f" ({caller.role})" if caller.role else ""
+    name = method.rpartition("/")[2]
+    allowed = policy.who(method)
+    return Denied(
+        f"{caller.kind} {caller.name}{role} may not call {name}",
+        why=f"it is for {', '.join(allowed)}" if allowed else "the policy allows it to nobody",
+        next_step="ask an admin of the cluster for a role that may",
+        details={"method": method},
+    )

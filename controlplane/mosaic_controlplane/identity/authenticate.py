@@ -1,0 +1,153 @@
+"""From a certificate to a caller: what the leaf proves, held against what the register says now."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from mosaic_framework.errors import Denied, IdentityRevoked, IdentitySuperseded, NotAuthenticated
+
+from mosaic_controlplane.identity.bootstrap import ClusterIdentity
+from mosaic_controlplane.identity.caller import NO_TENANT, Caller
+from mosaic_controlplane.identity.verify import Claims, verify
+from mosaic_controlplane.register import host_identity, operator
+from mosaic_controlplane.register.database import Connection, Database
+
+REMEMBER_SECONDS = 1.0  # how long a revocation may go unnoticed
+_REMEMBER_CALLERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """A verified caller, and when the certificate ends (aware UTC): no stream may outlive it."""
+
+    caller: Caller
+    not_after: datetime
+
+
+class Authenticator:
+    """Finds out who calls. Answers are remembered for a second, refusals never."""
+
+    def __init__(
+        self, database: Database, cluster: ClusterIdentity, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database = database
+        self._cluster = cluster
+        self._clock = clock
+        self._known: OrderedDict[tuple[bytes, str], tuple[float, Authenticated]] = OrderedDict()
+
+    async def authenticate(
+        self, certificate_pem: bytes, *, agent_id: str = "", peer_address: str = ""
+    ) -> Authenticated:
+        """Return who holds this certificate, or the agent `agent_id` that this host speaks for.
+
+        Raises NotAuthenticated (or IdentityRevoked, IdentitySuperseded), Denied for an agent that does not sit there,
+        RegisterUnreachable.
+        """
+        key = (hashlib.sha256(certificate_pem).digest(), agent_id)
+        found = self._remembered(key)
+        if found is None:
+            claims = verify(
+                certificate_pem,
+                trust_domain=self._cluster.trust_domain,
+                roots=self._cluster.roots,
+                now=datetime.now(UTC),
+            )
+            asked_at = self._clock()
+            async with self._database.connection() as connection:
+                caller = await _caller(connection, claims)
+                if agent_id:
+                    caller = await _agent(connection, caller, agent_id)
+            found = Authenticated(caller, claims.not_after)
+            self._remember(key, asked_at, found)
+        return replace(found, caller=replace(found.caller, peer_address=peer_address))
+
+    def _remembered(self, key: tuple[bytes, str]) -> Authenticated | None:
+        at, found = self._known.get(key, (0.0, None))
+        if found is None or self._clock() - at >= REMEMBER_SECONDS or datetime.now(UTC) >= found.not_after:
+            self._known.pop(key, None)
+            return None
+        return found
+
+    def _remember(self, key: tuple[bytes, str], at: float, found: Authenticated) -> None:
+        self._known.pop(key, None)
+        self._known[key] = (at, found)
+        if len(self._known) > _REMEMBER_CALLERS:
+            self._known.popitem(last=False)
+
+
+async def _caller(connection: Connection, claims: Claims) -> Caller:
+    spiffe_id = claims.spiffe_id
+    if spiffe_id.kind == "replica":
+        return await _replica(connection, claims)
+    if spiffe_id.kind == "host":
+        standing = await host_identity.standing(connection, tenant=spiffe_id.tenant, host_id=claims.identity_id)
+    else:
+        standing = await operator.standing(connection, tenant=spiffe_id.tenant, operator_id=claims.identity_id)
+    who = f"{spiffe_id.kind} {spiffe_id.name}"
+    if standing is None or standing.name != spiffe_id.name:
+        raise NotAuthenticated(
+            f"this cluster does not know {who}", why="it has been removed", next_step=_come_back(spiffe_id.kind)
+        )
+    if standing.revoked:
+        raise IdentityRevoked(f"{who} has been revoked", next_step="ask an admin of the cluster")
+    if standing.identity_epoch != claims.identity_epoch:
+        raise IdentitySuperseded(
+            f"{who} has joined again since, and this certificate is of the old identity",
+            next_step=_come_back(spiffe_id.kind),
+        )
+    return Caller(
+        kind=spiffe_id.kind,
+        tenant_id=standing.tenant_id,
+        tenant=spiffe_id.tenant,
+        id=claims.identity_id,
+        name=standing.name,
+        role=standing.role,
+        identity_epoch=claims.identity_epoch,
+        peer_address="",
+        host_id=claims.identity_id if spiffe_id.kind == "host" else None,
+    )
+
+
+async def _replica(connection: Connection, claims: Claims) -> Caller:
+    known = await host_identity.replica_known(connection, replica_id=claims.identity_id)
+    if not known or str(claims.identity_id) != claims.spiffe_id.name:
+        raise NotAuthenticated("this cluster does not know this replica", next_step="restart it")
+    return Caller(
+        kind="replica",
+        tenant_id=NO_TENANT,
+        tenant="",
+        id=claims.identity_id,
+        name=claims.spiffe_id.name,
+        role="",
+        identity_epoch=claims.identity_epoch,
+        peer_address="",
+    )
+
+
+async def _agent(connection: Connection, host: Caller, agent_id: str) -> Caller:
+    refused = Denied(f"{host.kind} {host.name} does not speak for this agent", why="the agent does not sit there")
+    try:
+        wanted = UUID(agent_id)
+    except ValueError:
+        raise refused from None
+    if host.kind != "host" or host.host_id is None:
+        raise refused
+    found = await host_identity.agent_on_host(
+        connection, tenant_id=host.tenant_id, agent_id=wanted, host_id=host.host_id
+    )
+    if found is None:
+        raise refused
+    name, agent_class = found
+    return replace(host, kind="agent", id=wanted, name=name, role=agent_class)
+
+
+def _come_back(kind: str) -> str:
+    return (
+        "mosaic login" if kind == "operator" else "join it again: mosaic host token NAME, then there mosaic host join"
+    )

@@ -1,0 +1,123 @@
+"""The cluster's own identity: made at the first start, once, and opened at every later one."""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from cryptography import x509
+from mosaic_framework import pki
+from mosaic_framework.ids import new_id
+from mosaic_framework.names import check_name
+from mosaic_framework.paths import Home
+
+from mosaic_controlplane.identity.authority_key import FILE, AuthorityKeyFile, missing
+from mosaic_controlplane.register import authority as authority_table
+from mosaic_controlplane.register import cluster as cluster_table
+from mosaic_controlplane.register import tenant as tenant_table
+from mosaic_controlplane.register.authority import AuthorityRow
+from mosaic_controlplane.register.cluster import ClusterRow
+from mosaic_controlplane.register.database import Connection, Database
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """What a replica's listeners need. Times are aware UTC."""
+
+    key_pem: bytes
+    certificate_pem: bytes
+    bundle_pem: bytes
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterIdentity:
+    """A cluster as its replicas know it. `authorities`: the first signs, all are trusted."""
+
+    trust_domain: str
+    alias: str
+    register_epoch: UUID
+    authorities: tuple[pki.Authority, ...]
+
+    @property
+    def roots(self) -> tuple[x509.Certificate, ...]:
+        """Return the certificates that a leaf of this cluster may have been issued by."""
+        return tuple(authority.certificate for authority in self.authorities)
+
+    @property
+    def signer(self) -> pki.Authority:
+        """Return the authority that issues now."""
+        return self.authorities[0]
+
+    @property
+    def bundle_pem(self) -> bytes:
+        """Return the roots as one PEM text."""
+        return b"".join(pki.certificate_to_pem(root) for root in self.roots)
+
+    def issue_replica_leaf(self, replica_id: UUID) -> ServerIdentity:
+        """Return a new key and certificate for a replica. Keep them in memory: a restarted replica makes others."""
+        key = pki.new_key()
+        certificate = self.signer.issue(
+            key.public_key(),
+            pki.SpiffeId(self.trust_domain, "replica", str(replica_id)),
+            identity_id=str(replica_id),
+            identity_epoch=1,
+            dns_names=[pki.SERVER_NAME],
+        )
+        return ServerIdentity(
+            key_pem=pki.key_to_pem(key),
+            certificate_pem=pki.certificate_to_pem(certificate),
+            bundle_pem=self.bundle_pem,
+            not_after=certificate.not_valid_after_utc,
+        )
+
+
+async def open_cluster(database: Database, home: Home, *, alias: str) -> ClusterIdentity:
+    """Return the cluster of this register; in a new register make it, its authority and the tenant `default`.
+
+    `alias` names a new cluster and is ignored by one that exists. Replicas that start together make one cluster.
+    Raises AuthorityKeyMissing or AuthorityKeyWrong when this machine cannot open the register's authority.
+    """
+    check_name(alias, what="cluster")
+    path = home.pki / FILE
+    async with database.transaction() as connection:
+        await cluster_table.lock_making(connection)
+        cluster = await cluster_table.find(connection) or await _make_cluster(connection, alias)
+        await tenant_table.ensure(connection, tenant_table.DEFAULT)
+        rows = await authority_table.list_authorities(connection)
+        key_file = AuthorityKeyFile.read(path)
+        if key_file is None:
+            if rows:
+                raise missing(path)
+            key_file = AuthorityKeyFile.make(path)
+        if not rows:
+            rows = [await _make_authority(connection, key_file, cluster.trust_domain)]
+        authorities = tuple(_open_authority(row, key_file) for row in rows)
+    return ClusterIdentity(cluster.trust_domain, cluster.alias, cluster.register_epoch, authorities)
+
+
+async def _make_cluster(connection: Connection, alias: str) -> ClusterRow:
+    random = base64.b32encode(os.urandom(10)).decode().lower()  # 80 bits: two clusters never meet under one name
+    cluster = ClusterRow(trust_domain=f"{random}.mosaic", alias=alias, register_epoch=new_id())
+    await cluster_table.make(connection, cluster)
+    return cluster
+
+
+async def _make_authority(connection: Connection, key_file: AuthorityKeyFile, trust_domain: str) -> AuthorityRow:
+    made = pki.Authority.create(trust_domain)
+    authority_id = new_id()
+    row = AuthorityRow(
+        authority_id=authority_id,
+        certificate=pki.certificate_to_der(made.certificate),
+        encrypted_key=key_file.encrypt(made.key, authority_id),
+    )
+    await authority_table.add(connection, row, not_after=made.certificate.not_valid_after_utc)
+    return row
+
+
+def _open_authority(row: AuthorityRow, key_file: AuthorityKeyFile) -> pki.Authority:
+    certificate = x509.load_der_x509_certificate(row.certificate)
+    return pki.Authority(certificate, key_file.decrypt(row.encrypted_key, row.authority_id))
