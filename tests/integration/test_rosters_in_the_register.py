@@ -1,0 +1,263 @@
+"""Desired state: applied by compare-and-set, raised by generation, told by the change stream."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from mosaic_controlplane.mesh import rosters, watch
+from mosaic_controlplane.mesh.rosters import RosterChanged
+from mosaic_controlplane.mesh.wakes import Wakes
+from mosaic_controlplane.register import agent, change, host, request
+from mosaic_controlplane.register.agent import AgentRow, SeatReportRow
+from mosaic_controlplane.register.change import Cursor
+from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.request import RequestReused
+from mosaic_framework.errors import InvalidInput, NotFound
+from mosaic_framework.ids import new_id
+
+from tests.support.register_rows import Site, make_site, wanted_seat
+
+
+@pytest.fixture
+async def site(database: Database) -> Site:
+    return await make_site(database)
+
+
+async def apply(site: Site, *names: str, base: int, model: str = "", on: str = "") -> rosters.Applied:
+    async with site.database.transaction() as connection:
+        return await rosters.apply(
+            connection,
+            tenant_id=site.tenant_id,
+            document='{"version": 1}',
+            wanted=[wanted_seat(name, model=model, host_name=on) for name in names],
+            base_version=base,
+            default_host="",
+            applied_by="anna",
+        )
+
+
+async def test_an_apply_tells_what_was_added_changed_removed_and_left_alone(site: Site) -> None:
+    first = await apply(site, "a", "b", base=0)
+    assert {(c.name, c.change) for c in first.changes} == {("a", "added"), ("b", "added")}
+    again = await apply(site, "a", "b", base=1)
+    assert {c.change for c in again.changes} == {"unchanged"}
+    assert again.generations == {}
+    moved = await apply(site, "b", "c", base=2, model="big")
+    assert {(c.name, c.change) for c in moved.changes} == {("a", "removed"), ("b", "changed"), ("c", "added")}
+
+
+async def test_of_two_edits_of_one_version_the_second_is_refused(site: Site) -> None:
+    await apply(site, "a", base=0)
+    with pytest.raises(RosterChanged, match="since the one this edit started from"):
+        await apply(site, "b", base=0)
+
+
+async def test_two_applies_at_once_give_two_versions_or_one_refusal(site: Site) -> None:
+    outcomes = await asyncio.gather(*(apply(site, f"a{n}", base=0) for n in range(4)), return_exceptions=True)
+    assert sum(isinstance(outcome, rosters.Applied) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, RosterChanged) for outcome in outcomes) == 3
+
+
+async def test_a_seat_on_a_host_that_never_joined_is_refused_and_nothing_is_applied(site: Site) -> None:
+    with pytest.raises(NotFound, match="alpah"):
+        await apply(site, "a", base=0, on="alpah")
+    async with site.database.connection() as connection:
+        assert await agent.list_agents(connection, tenant_id=site.tenant_id) == []
+
+
+async def test_a_seat_without_a_host_is_refused_when_there_are_several(site: Site) -> None:
+    async with site.database.connection() as connection:
+        await connection.execute(
+            "insert into fleet.host (tenant_id, host_id, name) values ($1, $2, 'beta')", site.tenant_id, new_id()
+        )
+    with pytest.raises(InvalidInput, match="names no host"):
+        await apply(site, "a", base=0)
+
+
+async def test_a_restart_raises_the_seat_and_its_host_by_one_generation(site: Site) -> None:
+    await apply(site, "a", "b", base=0)
+    async with site.database.transaction() as connection:
+        acted = await rosters.act(connection, tenant_id=site.tenant_id, action="restart", targets=["alpha/a"])
+        seats = await agent.seats_of_host(connection, tenant_id=site.tenant_id, host_id=site.host_id)
+    assert acted.generations == {"alpha": 2}
+    assert [(seat.generation, seat.restart) for seat in seats] == [(2, 1), (1, 0)]
+
+
+async def test_a_write_repeated_under_its_request_id_is_carried_out_once(site: Site) -> None:
+    request_id, calls = new_id(), 0
+
+    async def write() -> bytes:
+        nonlocal calls
+        calls += 1
+        return b"reply"
+
+    async def call(payload: bytes) -> bytes:
+        async with site.database.transaction() as connection:
+            return await request.once(
+                connection,
+                tenant_id=site.tenant_id,
+                caller="operator:1",
+                request_id=request_id,
+                method="m",
+                payload=payload,
+                write=write,
+            )
+
+    assert await asyncio.gather(*(call(b"same") for _ in range(5))) == [b"reply"] * 5
+    assert calls == 1
+    with pytest.raises(RequestReused):
+        await call(b"other")
+
+
+async def test_a_silent_host_turns_stale_after_three_beats_then_lost_and_a_beat_brings_it_back(site: Site) -> None:
+    link = await site.link()
+
+    async def tick() -> list[str]:
+        async with site.database.transaction() as connection:
+            return [state for *_, state in await host.tick(connection)]
+
+    assert await tick() == []
+    await site.age_host(timedelta(seconds=16))
+    assert await tick() == ["stale"]
+    await site.age_host(timedelta(seconds=50))
+    assert await tick() == ["lost"]
+    async with site.database.transaction() as connection:
+        revived = await host.flush_beats(connection, {link: timedelta(seconds=0.1)})
+        rows = await host.list_hosts(connection, tenant_id=site.tenant_id)
+    assert revived == [site.tenant_id]
+    assert rows[0].state == "live"
+
+
+async def test_after_the_control_planes_own_absence_no_host_is_blamed(site: Site) -> None:
+    await site.link()
+    await site.age_host(timedelta(seconds=300))
+    async with site.database.transaction() as connection:
+        await connection.execute("update fleet.cluster set liveness_tick_at = now() - interval '300 seconds'")
+    async with site.database.transaction() as connection:
+        assert await host.tick(connection) == []
+
+
+async def test_a_beat_of_a_superseded_link_counts_for_nothing(site: Site) -> None:
+    old = await site.link()
+    await site.link(journal_epoch=old.link_epoch)
+    await site.age_host(timedelta(seconds=16))
+    async with site.database.transaction() as connection:
+        await host.flush_beats(connection, {old: timedelta(0)})
+        assert [state for *_, state in await host.tick(connection)] == ["stale"]
+
+
+async def report(site: Site, name: str, state: str) -> None:
+    row = SeatReportRow(await site.agent_id(name), state, "process", "", timedelta(0), None, 0, "", "", None, 1)
+    async with site.database.transaction() as connection:
+        await agent.report_seats(connection, tenant_id=site.tenant_id, host_id=site.host_id, reports=[row])
+
+
+class Watcher:
+    """Collects what a watch yields, until told to stop."""
+
+    def __init__(self, site: Site, resume: Cursor | None = None) -> None:
+        self.seen: list[watch.Watched] = []
+        self._more = asyncio.Event()
+        self._wakes = Wakes(site.database, site.replica_id)
+        self._site, self._resume = site, resume
+
+    async def __aenter__(self) -> Watcher:
+        self._listening = asyncio.create_task(self._wakes.run())
+        self._task = asyncio.create_task(self._collect())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in (self._task, self._listening):
+            task.cancel()
+        await asyncio.gather(self._task, self._listening, return_exceptions=True)
+
+    async def _collect(self) -> None:
+        stream = watch.watch(
+            self._site.database,
+            self._wakes,
+            tenant_id=self._site.tenant_id,
+            register_epoch=self._site.register_epoch,
+            resume=self._resume,
+        )
+        async for watched in stream:
+            self.seen.append(watched)
+            self._more.set()
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while self.completes() < count:
+                self._more.clear()
+                await self._more.wait()
+
+    def completes(self) -> int:
+        return sum(isinstance(watched.what, watch.Complete) for watched in self.seen)
+
+    def states(self) -> list[tuple[str, str]]:
+        return [(w.what.name, w.what.state) for w in self.seen if isinstance(w.what, AgentRow)]
+
+
+async def test_a_watcher_gets_the_snapshot_then_each_change(site: Site) -> None:
+    await apply(site, "a", "b", base=0)
+    async with Watcher(site) as watcher:
+        await watcher.until(1)
+        assert watcher.states() == [("a", "unknown"), ("b", "unknown")]
+        await report(site, "b", "available")
+        await watcher.until(2)
+    assert watcher.states()[-1] == ("b", "available")
+
+
+async def test_a_watch_resumed_from_its_cursor_has_no_gap_and_no_repeat(site: Site) -> None:
+    await apply(site, "a", "b", base=0)
+    async with Watcher(site) as before:
+        await before.until(1)
+        await report(site, "a", "starting")
+        await before.until(2)
+    await report(site, "b", "working")
+    await report(site, "a", "available")
+    async with Watcher(site, before.seen[-1].cursor) as after:
+        await after.until(1)
+    assert after.states() == [("b", "working"), ("a", "available")]
+
+
+async def test_a_change_that_commits_late_is_not_skipped_by_the_cursor(site: Site) -> None:
+    """A sequence is not commit order: an older transaction that commits after a newer one must still be served."""
+    await apply(site, "a", "b", base=0)
+    slow = await site.database.dedicated()
+    try:
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute("update fleet.agent set state = 'waiting' where name = 'a'")
+        await report(site, "b", "working")
+        async with site.database.connection() as connection:
+            cursor = Cursor(site.register_epoch, 0, 0)
+            early = await change.after(connection, tenant_id=site.tenant_id, cursor=cursor)
+        await transaction.commit()
+        if early:
+            cursor = Cursor(site.register_epoch, early[-1].xid, early[-1].seq)
+        async with site.database.connection() as connection:
+            late = await change.after(connection, tenant_id=site.tenant_id, cursor=cursor)
+    finally:
+        await slow.close()
+    assert {(await site.agent_id("a")), (await site.agent_id("b"))} <= {found.id for found in late}
+
+
+@pytest.mark.parametrize("why", ["another register", "forgotten"])
+async def test_a_cursor_that_cannot_be_resumed_is_told_and_a_snapshot_follows(site: Site, why: str) -> None:
+    await apply(site, "a", base=0)
+    epoch = new_id() if why == "another register" else site.register_epoch
+    if why == "forgotten":
+        async with site.database.connection() as connection:
+            await connection.execute("update fleet.change set at = now() - interval '25 hours'")
+            await change.forget_old(connection)
+    async with Watcher(site, Cursor(epoch, 1, 1)) as watcher:
+        await watcher.until(1)
+    assert isinstance(watcher.seen[0].what, watch.Restart)
+    assert watcher.states() == [("a", "unknown")]
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.2", "zz.1.2", f"{'0' * 32}.-1.0", f"{'0' * 32}.1.{2**70}", "é" * 300])
+def test_a_cursor_that_is_not_ours_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        Cursor.parse(text)
