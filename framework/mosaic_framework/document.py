@@ -174,27 +174,27 @@ def _place(detail: ErrorDetails, root: MapNode, problems: Problems) -> None:
     if detail["type"] == "missing":
         problems.add(at, "a required key is missing", key=join(path, str(detail["loc"][-1])))
         return
-    problems.add(at, _sentence(detail), key=path, nearest=_nearest_choice(detail, node))
+    problems.add(at, _sentence(detail, node), key=path, nearest=_nearest_choice(detail, node))
 
 
-def _sentence(detail: ErrorDetails) -> str:
+def _sentence(detail: ErrorDetails, node: Node) -> str:
     """Return pydantic's finding in our words. Values are not repeated: one may be a secret in the wrong place."""
     context = detail.get("ctx", {})
     match detail["type"]:
         case "string_type":
-            return "must be text; put a number, true or false in quotes"
+            return f"must be text{_found(node)}"
         case "bool_type":
             return "must be true or false"
         case "int_type" | "int_from_float":
             return "must be a whole number"
         case "list_type":
-            return "must be a list"
+            return "must be a list, such as [one, two]"
         case "dict_type" | "model_type" | "model_attributes_type":
             return "must hold keys and values"
         case "literal_error":
             return f"must be {context.get('expected')}"
         case "too_short":
-            return f"must hold at least {context.get('min_length')}"
+            return "must not be empty"
         case "too_long":
             return f"must hold at most {context.get('max_length')}"
         case "string_too_long":
@@ -205,6 +205,13 @@ def _sentence(detail: ErrorDetails) -> str:
             return str(context.get("error", detail["msg"]))
         case _:
             return detail["msg"]
+
+
+def _found(node: Node) -> str:
+    """Say what stands there in place of text."""
+    if not isinstance(node, ScalarNode):
+        return ""
+    return ", and is empty" if node.value is None else "; put a number, true or false in quotes"
 
 
 def _nearest_choice(detail: ErrorDetails, node: Node) -> str:

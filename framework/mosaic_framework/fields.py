@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mosaic_framework.errors import InvalidInput
+from mosaic_framework.marked import shorten
 from mosaic_framework.names import check_name
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -45,7 +46,7 @@ def _name(value: str) -> str:
     try:
         return check_name(value, what="thing")
     except InvalidInput as error:
-        raise ValueError(error.why) from error
+        raise ValueError(f"{shorten(value, 40)!r} is not allowed: {error.why}") from error
 
 
 def _no_option(value: str) -> str:

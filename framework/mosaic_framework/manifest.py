@@ -136,10 +136,13 @@ class Manifest(StrictModel):
     notes: Text | None = None
 
     def as_json(self) -> str:
-        """Return the manifest as one line of JSON, without what is not set: the form a host receives."""
-        return self.model_dump_json(exclude_none=True, exclude_defaults=True, exclude={"notes"})
+        """Return the manifest as one line of JSON, defaults written out: the form a host receives."""
+        return self.model_dump_json(exclude_none=True, exclude={"notes"})
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """Return what `as_json` wrote, `notes` aside. Raises pydantic.ValidationError."""
-        return cls.model_validate_json(text)
+        """Return what `as_json` wrote, maybe in a newer version: what this one does not know is left out.
+
+        Raises pydantic.ValidationError.
+        """
+        return cls.model_validate_json(text, extra="ignore")

@@ -14,7 +14,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _WORD = re.compile(r"true|false|null")
 _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
-_DIGIT_LIMIT = 18
+_DIGIT_LIMIT = 300
 
 
 class _Stop(Exception):

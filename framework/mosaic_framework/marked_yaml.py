@@ -36,7 +36,7 @@ _PARSER_FAULTS = (
     RecursionError,
 )
 
-_INTEGER = re.compile(r"[-+]?[0-9]{1,18}|0o[0-7]{1,20}|0x[0-9a-fA-F]{1,15}")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,30}|[0-9]{1,30}(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,3})?")
 _SPECIAL_FLOAT = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
 _WORDS: dict[str, Scalar] = {
@@ -73,7 +73,7 @@ def read_yaml(text: str, problems: Problems) -> Node | None:
 
 
 def resolve_plain(text: str) -> Scalar:
-    """Return the value of an unquoted scalar by YAML 1.2's core schema. Numbers beyond 18 digits stay text."""
+    """Return the value of an unquoted scalar by YAML 1.2's core schema. Beyond 300 digits it is text."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
