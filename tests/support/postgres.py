@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import asyncpg
 from mosaic_controlplane.register.migrate import migrate
@@ -48,7 +48,7 @@ class Server:
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if "user" in query:
             query["user"] = self.role
-        return urlunsplit((parts.scheme, parts.netloc, f"/{database}", urlencode(query, safe="/"), ""))
+        return f"{parts.scheme}://{parts.netloc}/{database}?{urlencode(query, safe='/')}"
 
 
 class Databases:

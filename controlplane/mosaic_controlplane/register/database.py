@@ -184,9 +184,16 @@ def _using(url: str, connection: Connection) -> Iterator[None]:
         raise _unreachable(url, error) from error
     except asyncpg.InterfaceError as error:
         # asyncpg has one class for its user's mistakes and for a connection that was cut under it.
-        if connection.is_closed():
+        if _gone(connection):
             raise _unreachable(url, error) from error
         raise
+
+
+def _gone(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool has already taken the dead connection back
+        return True
 
 
 def _unreachable(url: str, error: BaseException) -> RegisterUnreachable:

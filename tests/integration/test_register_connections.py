@@ -1,0 +1,125 @@
+"""Connections to the register: what is lost, refused or too old is told in words a user can act on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import asyncpg
+import pytest
+from mosaic_controlplane.register import database as register_database
+from mosaic_controlplane.register.database import Database, RegisterTooOld, RegisterUnreachable, check_server, shown
+from mosaic_framework.errors import EXIT_UNREACHABLE, InvalidInput
+
+
+async def test_a_transaction_commits_at_its_end_and_rolls_back_on_an_error(database: Database) -> None:
+    insert = "insert into fleet.tenant (tenant_id, name) values (gen_random_uuid(), $1)"
+    async with database.transaction() as connection:
+        await connection.execute(insert, "kept")
+
+    async def fail() -> None:
+        async with database.transaction() as connection:
+            await connection.execute(insert, "not kept")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await fail()
+    async with database.connection() as connection:
+        assert [row["name"] for row in await connection.fetch("select name from fleet.tenant")] == ["kept"]
+
+
+async def test_our_settings_hold_on_pooled_and_on_dedicated_connections(database: Database) -> None:
+    dedicated = await database.dedicated(application_name="singleton")
+    try:
+        async with database.connection() as pooled:
+            for connection, name in ((pooled, "mosaic-controlplane"), (dedicated, "singleton")):
+                assert await connection.fetchval("show application_name") == name
+                assert await connection.fetchval("show jit") == "off"
+                assert await connection.fetchval("show idle_in_transaction_session_timeout") == "30s"
+    finally:
+        await dedicated.close()
+
+
+async def test_a_register_that_is_down_is_unreachable_at_once(tmp_path: object) -> None:
+    with pytest.raises(RegisterUnreachable) as caught:
+        await Database.connect("postgresql:///mosaic?host=/nonexistent&user=mosaic")
+    assert caught.value.exit_code == EXIT_UNREACHABLE
+    assert "/nonexistent" in caught.value.what
+
+
+async def test_a_register_that_says_nothing_is_unreachable_within_5_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        with pytest.raises(RegisterUnreachable, match=r"the register at 127\.0\.0\.1:\d+/fleet"):
+            await Database.connect(f"postgresql://me:geheim@127.0.0.1:{silent.getsockname()[1]}/fleet")
+        assert time.monotonic() - started < 5
+
+
+async def test_a_connection_cut_under_a_query_is_unreachable_and_the_next_one_works(database: Database) -> None:
+    admin = await asyncpg.connect(database.url)
+
+    async def cut() -> None:
+        async with database.transaction() as connection:
+            await admin.execute("select pg_terminate_backend($1)", connection.get_server_pid())
+            await connection.execute("select 1")
+
+    try:
+        with pytest.raises(RegisterUnreachable):
+            await cut()
+        async with database.connection() as connection:
+            assert await connection.fetchval("select 1") == 1
+    finally:
+        await admin.close()
+
+
+async def test_an_error_in_a_statement_is_not_taken_for_a_lost_register(database: Database) -> None:
+    with pytest.raises(asyncpg.UndefinedTableError):
+        async with database.transaction() as connection:
+            await connection.execute("select * from fleet.no_such_table")
+
+
+async def test_a_missing_database_is_named(database_url: str) -> None:
+    with pytest.raises(RegisterUnreachable) as caught:
+        await Database.connect(database_url.replace("test_", "gone_", 1))
+    assert "does not exist" in caught.value.why
+
+
+@pytest.mark.parametrize("url", ["mysql://somewhere/x", "postgresql://host:port/x", "not a url"])
+async def test_a_malformed_url_is_told_and_its_password_is_not(url: str) -> None:
+    with pytest.raises(InvalidInput, match="URL is malformed"):
+        await Database.connect(url)
+
+
+def test_an_old_server_is_refused() -> None:
+    old = SimpleNamespace(get_server_version=lambda: SimpleNamespace(major=14, minor=9))
+    with pytest.raises(RegisterTooOld, match=r"PostgreSQL 14\.9"):
+        check_server(cast("Any", old))
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://me:geheim@db.example:5433/fleet?sslmode=require", "db.example:5433/fleet"),
+        ("postgresql:///mosaic?host=/tmp/x&user=mosaic", "/tmp/x mosaic"),
+        ("postgresql://me:geheim@a:1,b:2/fleet", "a:1,b:2/fleet"),
+        ("postgresql://", "localhost"),
+    ],
+)
+def test_a_url_is_told_without_its_password(url: str, told: str) -> None:
+    assert shown(url) == told
+
+
+async def test_closing_twice_and_with_a_connection_still_lent_ends(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(register_database, "CLOSE_SECONDS", 0.2)
+    database = await Database.connect(database_url)
+    lent = await database.pool.acquire()
+    closing = asyncio.create_task(database.close())
+    await asyncio.wait_for(closing, 10)
+    with pytest.raises(asyncpg.InterfaceError):  # it was cut
+        await lent.execute("select 1")
+    await database.close()

@@ -1,0 +1,187 @@
+"""A control plane's two listeners on real sockets, with real TLS and a real register, and stand-ins for its services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import mosaic_proto.v1.fleet_pb2
+import mosaic_proto.v1.host_link_pb2
+import mosaic_proto.v1.messages_pb2  # noqa: F401  (in the pool, so that its methods are found)
+from google.protobuf import descriptor_pool, message_factory
+from grpc_health.v1 import health_pb2  # noqa: F401
+from mosaic_controlplane.api.enrolment import EnrolmentService
+from mosaic_controlplane.api.interceptor import AuthInterceptor
+from mosaic_controlplane.api.policy import all_methods
+from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity, open_cluster
+from mosaic_controlplane.identity.caller import Caller, current_caller
+from mosaic_controlplane.identity.tokens import make_token
+from mosaic_controlplane.register import tenant
+from mosaic_controlplane.register.database import Database
+from mosaic_framework import wire
+from mosaic_framework.enrolment import JoinToken, enrol
+from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.ids import new_id
+from mosaic_framework.paths import Home
+from mosaic_proto.v1 import enrolment_pb2_grpc
+
+Behaviour = Callable[[str, Any], Any]
+"""What a stand-in does: (method, context) → a reply's message, or an exception."""
+
+
+@dataclass
+class Listeners:
+    """Both listeners, running. `answered` are the calls that reached a service."""
+
+    database: Database
+    cluster: ClusterIdentity
+    replica: ServerIdentity
+    folder: Path
+    enrol_address: str = ""
+    fleet_address: str = ""
+    answered: list[tuple[str, Caller]] = field(default_factory=list)
+
+    async def token(
+        self,
+        kind: str,
+        name: str,
+        *,
+        role: str = "",
+        ttl: timedelta = timedelta(minutes=10),
+        tenant_name: str = "default",
+    ) -> JoinToken:
+        async with self.database.transaction() as connection:
+            await tenant.ensure(connection, tenant_name)
+            found = await tenant.find_by_name(connection, tenant_name)
+            assert found is not None
+            token, _expires_at = await make_token(
+                connection,
+                self.cluster,
+                tenant_id=found.tenant_id,
+                tenant=found.name,
+                kind=kind,
+                name=name,
+                role=role,
+                made_by="a test",
+                ttl=ttl,
+                enrol_addresses=[self.enrol_address],
+            )
+        return token
+
+    async def join(self, token: JoinToken, folder: str = "", *, name: str | None = None) -> StoredIdentity:
+        """Enrol as a user's process does: with the blocking client, in a thread."""
+        return await asyncio.to_thread(enrol, token, self.folder / (folder or token.name), name=name)
+
+    async def enrolled(self, kind: str, name: str, *, role: str = "", tenant_name: str = "default") -> StoredIdentity:
+        return await self.join(await self.token(kind, name, role=role, tenant_name=tenant_name))
+
+
+@asynccontextmanager
+async def running(
+    database: Database,
+    folder: Path,
+    *,
+    behaviour: Behaviour | None = None,
+    also_trusted: bytes = b"",
+    recheck_seconds: float = 10.0,
+) -> AsyncIterator[Listeners]:
+    """Run both listeners. `also_trusted`: more roots in the TLS bundle, as a cluster with peers has."""
+    cluster = await open_cluster(database, Home(folder / "home"), alias="test")
+    replica = cluster.issue_replica_leaf(new_id())
+    made = Listeners(database, cluster, replica, folder)
+
+    enrol_server = grpc.aio.server(options=wire.ENROL_SERVER_OPTIONS)
+    enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
+        EnrolmentService(database, cluster, fleet_addresses=lambda: [made.fleet_address]), enrol_server
+    )
+    fleet_server = grpc.aio.server(
+        interceptors=[AuthInterceptor(database, cluster, recheck_seconds=recheck_seconds)], options=wire.SERVER_OPTIONS
+    )
+    for handler in _stand_ins(made, behaviour):
+        fleet_server.add_generic_rpc_handlers((handler,))
+    enrol_port = enrol_server.add_secure_port(
+        "127.0.0.1:0", wire.enrol_server_credentials(replica.key_pem, replica.certificate_pem)
+    )
+    fleet_port = fleet_server.add_secure_port(
+        "127.0.0.1:0",
+        wire.fleet_server_credentials(replica.key_pem, replica.certificate_pem, replica.bundle_pem + also_trusted),
+    )
+    made.enrol_address, made.fleet_address = f"127.0.0.1:{enrol_port}", f"127.0.0.1:{fleet_port}"
+    await enrol_server.start()
+    await fleet_server.start()
+    try:
+        yield made
+    finally:
+        await asyncio.gather(enrol_server.stop(None), fleet_server.stop(None))
+
+
+def method_kinds(method: str) -> tuple[bool, bool, type[Any], type[Any]]:
+    """Return (requests stream, replies stream, request class, reply class) of a method of the contract."""
+    service, name = method.split("/")
+    found = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    return (
+        found.client_streaming,
+        found.server_streaming,
+        message_factory.GetMessageClass(found.input_type),
+        message_factory.GetMessageClass(found.output_type),
+    )
+
+
+def _stand_ins(made: Listeners, behaviour: Behaviour | None) -> list[grpc.GenericRpcHandler[Any, Any]]:
+    """Return a handler of the right kind for every method there is, the enrolment too: it must be refused here."""
+    services: dict[str, dict[str, Any]] = {}
+    for method in all_methods():
+        service, name = method.split("/")
+        services.setdefault(service, {})[name] = _stand_in(made, method, behaviour)
+    return [grpc.method_handlers_generic_handler(service, handlers) for service, handlers in services.items()]
+
+
+def _stand_in(made: Listeners, method: str, behaviour: Behaviour | None) -> Any:
+    requests_stream, replies_stream, request_class, reply_class = method_kinds(method)
+
+    async def answer(context: Any) -> Any:
+        made.answered.append((method, current_caller()))
+        return await behaviour(method, context) if behaviour else reply_class()
+
+    async def one(_request: Any, context: Any) -> Any:
+        return await answer(context) or reply_class()
+
+    async def many(_request: Any, context: Any) -> AsyncIterator[Any]:
+        yield await answer(context) or reply_class()
+
+    codec = {"request_deserializer": request_class.FromString, "response_serializer": reply_class.SerializeToString}
+    if requests_stream and replies_stream:
+        return grpc.stream_stream_rpc_method_handler(many, **codec)
+    if requests_stream:
+        return grpc.stream_unary_rpc_method_handler(one, **codec)
+    if replies_stream:
+        return grpc.unary_stream_rpc_method_handler(many, **codec)
+    return grpc.unary_unary_rpc_method_handler(one, **codec)
+
+
+async def call(
+    channel: grpc.aio.Channel, method: str, *, metadata: dict[str, str] | None = None, request: Any = None
+) -> Any:
+    """Call any method with an empty request (or `request`), and return its first reply. Raises grpc.RpcError."""
+    requests_stream, replies_stream, request_class, reply_class = method_kinds(method)
+    kind = f"{'stream' if requests_stream else 'unary'}_{'stream' if replies_stream else 'unary'}"
+    stub: Any = getattr(channel, kind)(
+        f"/{method}", request_serializer=request_class.SerializeToString, response_deserializer=reply_class.FromString
+    )
+    sent = request or request_class()
+    made = stub(iter([sent]) if requests_stream else sent, metadata=tuple((metadata or {}).items()), timeout=10)
+    if not replies_stream:
+        return await made
+    reply = await made.read()
+    if reply is grpc.aio.EOF:
+        code = await made.code()
+        raise AssertionError(f"{method} ended without a reply: {code}")
+    made.cancel()
+    return reply
