@@ -46,7 +46,7 @@ def index_text(contracts: Iterable[Contract], also: Mapping[str, str]) -> str:
             "",
             f"## {domain.replace('-', ' ').capitalize()}",
             "",
-            "| class | what it owns | kept between tasks |",
+            "| class | what it does | persistent |",
         ]
         lines += ["|---|---|---|"]
         for one in by_domain[domain]:
