@@ -12,7 +12,7 @@ from mosaic_framework.errors import InvalidInput
 from mosaic_framework.marked import DocumentInvalid, Problem, Problems
 from mosaic_framework.names import nearest
 from mosaic_framework.profile_model import Profile, check_profile
-from mosaic_framework.roles import aliases, list_classes, read_contract
+from mosaic_framework.roles import aliases, class_names, read_contract
 
 KIND = "profiles"
 SUFFIX = ".yaml"
@@ -88,7 +88,7 @@ def _contract_problem(catalog: Catalog, class_name: str) -> str:
     try:
         if read_contract(catalog, class_name) is not None:
             return ""
-        near = nearest(class_name, [*list_classes(catalog), *aliases(catalog)], limit=1)
+        near = nearest(class_name, [*class_names(catalog), *aliases(catalog)], limit=1)
     except InvalidInput as error:
         return f"its contract cannot be used: {error.what}"
     return f"there is no contract for this class{f'; the nearest: {near[0]}' if near else ''}"

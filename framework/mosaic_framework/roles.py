@@ -57,7 +57,7 @@ class SharedContract:
     source: Source
 
 
-def list_classes(catalog: Catalog) -> list[str]:
+def class_names(catalog: Catalog) -> list[str]:
     """Return every class that has a contract, shipped or a person's own, sorted."""
     return [stem for stem in catalog.files(KIND, SUFFIX) if is_class_name(stem)]
 
@@ -97,7 +97,7 @@ def get_contract(catalog: Catalog, class_name: str) -> Contract:
     """Return the contract that counts for a class or alias. Raises NotFound with the nearest names."""
     found = read_contract(catalog, class_name)
     if found is None:
-        near = nearest(class_name, [*list_classes(catalog), *aliases(catalog)])
+        near = nearest(class_name, [*class_names(catalog), *aliases(catalog)])
         raise NotFound(
             f"there is no role {class_name[:80]!r}",
             why=f"the nearest: {', '.join(near)}" if near else "",
@@ -122,12 +122,12 @@ def shared_contract(catalog: Catalog) -> SharedContract:
 
 def list_roles(catalog: Catalog) -> list[Role]:
     """Return every role by class, those included whose contract cannot be read."""
-    return [_role(catalog.get(KIND, name, SUFFIX)) for name in list_classes(catalog)]
+    return [_role(catalog.get(KIND, name, SUFFIX)) for name in class_names(catalog)]
 
 
 def role_problems(catalog: Catalog, names: Iterable[str] = ()) -> list[Problem]:
     """Return all that is wrong with the contracts of these classes (default: the whole library, aliases included)."""
-    classes = list_classes(catalog)
+    classes = class_names(catalog)
     wanted = list(names)
     problems: list[Problem] = []
     for stem, file in catalog.files(KIND, SUFFIX).items():
