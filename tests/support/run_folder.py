@@ -11,6 +11,8 @@ import psutil
 
 from tests.support import postgres
 
+_LEFT_OUT = ("TMUX", "TMUX_PANE", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSERVICE")
+
 VARIABLE = "MOSAIC_TEST_FOLDER"
 _PARENT = Path("/tmp")  # short, as sockets are in it
 _PREFIX = "mosaic-test-"
@@ -23,6 +25,17 @@ def make() -> None:
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-{started}-", dir=_PARENT))
     folder.chmod(0o711)  # as root, the server's account passes through
     os.environ[VARIABLE] = str(folder)
+    _keep_out_of_the_users_way(folder)
+
+
+def _keep_out_of_the_users_way(folder: Path) -> None:
+    """Point every program that tests start at this run's folder: home, sockets, locks and the default tmux server."""
+    for name in list(os.environ):
+        if name in _LEFT_OUT or (name.startswith("MOSAIC_") and not name.startswith("MOSAIC_TEST_")):
+            del os.environ[name]
+    for name, place in (("HOME", "home"), ("XDG_RUNTIME_DIR", "run"), ("TMUX_TMPDIR", "tmux")):
+        (folder / place).mkdir(mode=0o700)
+        os.environ[name] = str(folder / place)
 
 
 def current() -> Path:

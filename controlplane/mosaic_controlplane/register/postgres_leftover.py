@@ -16,10 +16,11 @@ IMMEDIATE_SECONDS = 10.0
 
 def processes_of(data: Path) -> list[psutil.Process]:
     """Return the living PostgreSQL processes that work in `data`: every one of them has it as its folder."""
+    folder = str(data.resolve())
     found = []
     for process in psutil.process_iter():
         try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(data):
+            if process.status() != psutil.STATUS_ZOMBIE and process.cwd() == folder:
                 found.append(process)
         except psutil.Error:  # gone meanwhile, or another user's, which is never ours
             continue
@@ -39,7 +40,6 @@ def clear_leftover(data: Path) -> int | None:
     server is always the child of its `mosaic-controlplane database`, which then hears of its end at once.
     Raises EmbeddedDatabaseFailed when it will not stop; a server is never killed with SIGKILL.
     """
-    data = data.resolve()
     pid_file = data / "postmaster.pid"
     if not pid_file.exists():
         return None
