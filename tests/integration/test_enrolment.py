@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from mosaic_controlplane.identity.bootstrap import open_cluster
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import pki, wire
@@ -115,6 +116,7 @@ async def test_the_register_holds_neither_a_secret_nor_a_private_key(listeners: 
             await listeners.database.pool.fetchval(f'select json_agg(t)::text from fleet."{row["tablename"]}" t') or ""
         )
         assert token.secret not in dump
+        assert token.secret.encode().hex() not in dump
         assert private.hex() not in dump
         assert authority.hex() not in dump
 
@@ -240,9 +242,9 @@ async def test_the_server_sets_the_name_whatever_the_signing_request_says(listen
         .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "root")]))
         .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(wanted)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(pki.new_key(), x509.base.hashes.SHA256())
+        .sign(pki.new_key(), hashes.SHA256())
     )
-    reply = await ask(listeners, token, csr=greedy.public_bytes(pki.serialization.Encoding.DER))
+    reply = await ask(listeners, token, csr=greedy.public_bytes(serialization.Encoding.DER))
     leaf = x509.load_der_x509_certificate(reply.certificate_der)
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert [str(name.value) for name in names] == [
@@ -253,9 +255,7 @@ async def test_the_server_sets_the_name_whatever_the_signing_request_says(listen
 
 
 @pytest.mark.parametrize("csr", [b"rubbish", b"\x30" * 20_000, b""])
-async def test_a_signing_request_that_is_rubbish_is_told_so_and_spends_nothing(
-    listeners: Listeners, csr: bytes
-) -> None:
+async def test_a_rubbish_signing_request_is_told_so_and_spends_nothing(listeners: Listeners, csr: bytes) -> None:
     token = await listeners.token("host", "builder")
     with pytest.raises(InvalidInput):
         await ask(listeners, token, csr=csr or b"\0")
@@ -272,7 +272,7 @@ async def test_a_hostile_name_is_refused_before_the_register_sees_it(listeners: 
     assert refused.value.code == "invalid-input"
 
 
-async def test_a_flood_of_guesses_is_bounded_and_other_peers_still_join(listeners: Listeners) -> None:
+async def test_a_flood_of_guesses_is_bounded(listeners: Listeners) -> None:
     token = replace(await listeners.token("host", "builder"), secret="guessed")
     outcomes = await asyncio.gather(*(ask(listeners, token, pki.new_key()) for _ in range(60)), return_exceptions=True)
     refused = [type(outcome) for outcome in outcomes]

@@ -1,4 +1,4 @@
-"""A control plane's two listeners on real sockets, with real TLS and a real register, and stand-ins for its services."""
+"""A control plane's two listeners: real sockets, TLS and register, and stand-ins for the services."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Behaviour = Callable[[str, Any], Any]
 
 @dataclass
 class Listeners:
-    """Both listeners, running. `answered` are the calls that reached a service."""
+    """Both listeners, running. `answered` are the calls that reached a service; `reached` is set by the first."""
 
     database: Database
     cluster: ClusterIdentity
@@ -47,6 +47,7 @@ class Listeners:
     enrol_address: str = ""
     fleet_address: str = ""
     answered: list[tuple[str, Caller]] = field(default_factory=list)
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def token(
         self,
@@ -148,6 +149,7 @@ def _stand_in(made: Listeners, method: str, behaviour: Behaviour | None) -> Any:
 
     async def answer(context: Any) -> Any:
         made.answered.append((method, current_caller()))
+        made.reached.set()
         return await behaviour(method, context) if behaviour else reply_class()
 
     async def one(_request: Any, context: Any) -> Any:

@@ -1,0 +1,221 @@
+"""Every RPC by every kind of caller, over real mTLS: exactly what this table says, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import UUID
+
+import grpc
+import grpc.aio
+import pytest
+from mosaic_controlplane.api.policy import all_methods
+from mosaic_controlplane.identity.authenticate import Authenticator
+from mosaic_controlplane.register.database import Database
+from mosaic_framework import pki, wire
+from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.ids import new_id
+
+from tests.support.listeners import Listeners, call, running
+
+WRITERS = {"admin", "operator"}
+PEOPLE = WRITERS | {"viewer"}
+AGENTS = {"engineer", "orchestrator"}
+EVERYONE = PEOPLE | AGENTS | {"host", "replica"}
+
+# Written by hand, not read from policy.yaml: a change there has to be made here too, by somebody who means it.
+MAY = {
+    "mosaic.v1.EnrolmentService/Enrol": set(),
+    "mosaic.v1.HostLinkService/Link": {"host"},
+    "mosaic.v1.FleetService/ApplyRoster": WRITERS | {"orchestrator"},
+    "mosaic.v1.FleetService/ChangeSeats": WRITERS | {"orchestrator"},
+    "mosaic.v1.FleetService/GetRoster": PEOPLE | AGENTS,
+    "mosaic.v1.FleetService/ListAgents": PEOPLE | AGENTS,
+    "mosaic.v1.FleetService/Watch": PEOPLE | AGENTS,
+    "mosaic.v1.FleetService/Tail": PEOPLE | AGENTS,
+    "mosaic.v1.FleetService/GetCluster": PEOPLE | AGENTS,
+    "mosaic.v1.HostService/CreateToken": {"admin"},
+    "mosaic.v1.HostService/List": PEOPLE | AGENTS,
+    "mosaic.v1.MessageService/Send": WRITERS | AGENTS,
+    "mosaic.v1.MessageService/Follow": PEOPLE | AGENTS,
+    "mosaic.v1.MessageService/Show": PEOPLE | AGENTS,
+    "mosaic.v1.MessageService/List": PEOPLE | AGENTS,
+    "grpc.health.v1.Health/Check": EVERYONE,
+    "grpc.health.v1.Health/List": EVERYONE,
+    "grpc.health.v1.Health/Watch": EVERYONE,
+}
+
+
+@dataclass
+class Door:
+    """One caller: a channel, what it says of itself in metadata, and (`expected`) how every call of it is refused."""
+
+    channel: grpc.aio.Channel
+    metadata: dict[str, str]
+    expected: str = ""
+
+
+def forged(identity: StoredIdentity, authority: pki.Authority) -> StoredIdentity:
+    """Return `identity` as another authority would issue it: same name, id and epoch, a key of its own."""
+    key = pki.new_key()
+    certificate = authority.issue(
+        key.public_key(),
+        pki.SpiffeId.parse(identity.spiffe_id),
+        identity_id=identity.identity_id,
+        identity_epoch=identity.identity_epoch,
+    )
+    return replace(identity, key_pem=pki.key_to_pem(key), certificate_pem=pki.certificate_to_pem(certificate))
+
+
+async def seat(database: Database, host: StoredIdentity, agent_class: str) -> UUID:
+    """Put an agent of that class on a host."""
+    agent_id = new_id()
+    await database.pool.execute(
+        "insert into fleet.agent (tenant_id, agent_id, host_id, name, class, runtime, spec, spec_digest) "
+        "select tenant_id, $2, host_id, $3, $3, 'shell', '', '' from fleet.host where host_id = $1",
+        UUID(host.identity_id),
+        agent_id,
+        agent_class,
+    )
+    return agent_id
+
+
+async def enter_replica(listeners: Listeners) -> StoredIdentity:
+    """Return an identity of a replica that the register knows."""
+    replica_id = new_id()
+    leaf = listeners.cluster.issue_replica_leaf(replica_id)
+    await listeners.database.pool.execute(
+        "insert into fleet.replica (replica_id, address, version) values ($1, '', '')", replica_id
+    )
+    host = await listeners.enrolled("host", "any")
+    return replace(host, key_pem=leaf.key_pem, certificate_pem=leaf.certificate_pem)
+
+
+def certless_channel(listeners: Listeners) -> grpc.aio.Channel:
+    credentials = grpc.ssl_channel_credentials(listeners.cluster.bundle_pem)
+    return grpc.aio.secure_channel(listeners.fleet_address, credentials, options=wire.client_options())
+
+
+@pytest.fixture(scope="module")
+def peer() -> pki.Authority:
+    """Another cluster's authority, whose root is in our TLS bundle as a peer's would be."""
+    return pki.Authority.create("peer.mosaic")
+
+
+@pytest.fixture
+async def listeners(database: Database, tmp_path: Path, peer: pki.Authority) -> AsyncIterator[Listeners]:
+    async with running(database, tmp_path, also_trusted=pki.certificate_to_pem(peer.certificate)) as made:
+        yield made
+
+
+async def doors(listeners: Listeners, stack: AsyncExitStack, peer: pki.Authority) -> dict[str, Door]:
+    async def door(identity: StoredIdentity, expected: str = "", **metadata: str) -> Door:
+        channel = await stack.enter_async_context(wire.aio_channel(identity, listeners.fleet_address))
+        return Door(channel, {key.replace("_", "-"): value for key, value in metadata.items()}, expected)
+
+    host = await listeners.enrolled("host", "builder")
+    other = await listeners.enrolled("host", "other")
+    admin = await listeners.enrolled("operator", "admin", role="admin")
+    gone = await listeners.enrolled("operator", "gone", role="admin")
+    gone_host = await listeners.enrolled("host", "gone-host")
+    older = await listeners.enrolled("host", "twice")
+    await listeners.enrolled("host", "twice")
+    deleted = await listeners.enrolled("operator", "deleted", role="admin")
+    pool = listeners.database.pool
+    await pool.execute("update fleet.operator set revoked_at = now() where name = 'gone'")
+    await pool.execute("update fleet.host set state = 'revoked' where name = 'gone-host'")
+    await pool.execute("delete from fleet.operator where name = 'deleted'")
+    engineer = await seat(listeners.database, host, "engineer")
+    orchestrator = await seat(listeners.database, host, "orchestrator")
+    elsewhere = await seat(listeners.database, other, "engineer")
+    removed = await seat(listeners.database, host, "removed")
+    await pool.execute("update fleet.agent set removed_at = now() where agent_id = $1", removed)
+    stranger = pki.Authority.create(listeners.cluster.trust_domain)
+    return {
+        "host": await door(host),
+        "admin": await door(admin),
+        "operator": await door(await listeners.enrolled("operator", "op", role="operator")),
+        "viewer": await door(await listeners.enrolled("operator", "eve", role="viewer")),
+        "replica": await door(await enter_replica(listeners)),
+        "engineer": await door(host, mosaic_on_behalf_of_agent=str(engineer)),
+        "orchestrator": await door(host, mosaic_on_behalf_of_agent=str(orchestrator)),
+        "no certificate": Door(
+            await stack.enter_async_context(certless_channel(listeners)), {}, expected="unreachable"
+        ),
+        "forged by a stranger": await door(forged(admin, stranger), "unreachable"),
+        "forged by a peer": await door(forged(admin, peer), "not-authenticated"),
+        "revoked operator": await door(gone, "identity-revoked"),
+        "revoked host": await door(gone_host, "identity-revoked"),
+        "deleted operator": await door(deleted, "not-authenticated"),
+        "old epoch": await door(older, "identity-superseded"),
+        "agent of another host": await door(host, "denied", mosaic_on_behalf_of_agent=str(elsewhere)),
+        "removed agent": await door(host, "denied", mosaic_on_behalf_of_agent=str(removed)),
+        "no such agent": await door(host, "denied", mosaic_on_behalf_of_agent="../x"),
+        "operator as an agent": await door(admin, "denied", mosaic_on_behalf_of_agent=str(engineer)),
+    }
+
+
+def test_this_table_speaks_of_every_rpc() -> None:
+    assert set(MAY) == all_methods()
+
+
+async def test_every_rpc_answers_exactly_those_the_policy_names(listeners: Listeners, peer: pki.Authority) -> None:
+    wrong = []
+    async with AsyncExitStack() as stack:
+        for name, door in (await doors(listeners, stack, peer)).items():
+            for method, may in MAY.items():
+                listeners.answered.clear()
+                expected = "answered" if name in may else door.expected or "denied"
+                found = "answered"
+                try:
+                    await call(door.channel, method, metadata=door.metadata)
+                except grpc.RpcError as error:
+                    found = wire.error_from_rpc(error).code
+                if found != expected or bool(listeners.answered) != (expected == "answered"):
+                    wrong.append(f"{name} calling {method}: {found}, not {expected}")
+    assert wrong == []
+
+
+async def test_a_refusal_says_who_may_and_leaves_an_audit_row(listeners: Listeners) -> None:
+    viewer = await listeners.enrolled("operator", "eve", role="viewer")
+    async with wire.aio_channel(viewer, listeners.fleet_address) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            await call(channel, "mosaic.v1.MessageService/Send")
+    told = wire.error_from_rpc(refused.value)
+    assert (told.code, told.exit_code) == ("denied", 4)
+    assert "eve (viewer)" in told.what
+    assert "operator:admin" in told.why
+    row = await listeners.database.pool.fetchrow("select * from fleet.audit where outcome = 'denied'")
+    assert row is not None
+    assert (row["caller_kind"], row["caller_name"], row["method"]) == (
+        "operator",
+        "eve",
+        "mosaic.v1.MessageService/Send",
+    )
+    assert row["request_id"] == told.details["request_id"]
+    assert row["tenant_id"] is not None
+
+
+async def test_who_cannot_be_authenticated_leaves_an_audit_row_too(listeners: Listeners, peer: pki.Authority) -> None:
+    admin = await listeners.enrolled("operator", "ada", role="admin")
+    async with wire.aio_channel(forged(admin, peer), listeners.fleet_address) as channel:
+        with pytest.raises(grpc.RpcError):
+            await call(channel, "mosaic.v1.FleetService/ListAgents")
+    row = await listeners.database.pool.fetchrow("select * from fleet.audit where outcome = 'not-authenticated'")
+    assert row is not None
+    assert (row["tenant_id"], row["caller_kind"]) == (None, "unknown")
+    assert admin.spiffe_id in row["detail"]
+
+
+async def test_a_change_in_the_register_counts_within_a_second(listeners: Listeners) -> None:
+    now = [1000.0]
+    authenticator = Authenticator(listeners.database, listeners.cluster, clock=lambda: now[0])
+    ada = await listeners.enrolled("operator", "ada", role="operator")
+    assert (await authenticator.authenticate(ada.certificate_pem)).caller.role == "operator"
+    await listeners.database.pool.execute("update fleet.operator set role = 'viewer'")
+    now[0] += 0.9
+    assert (await authenticator.authenticate(ada.certificate_pem)).caller.role == "operator"
+    now[0] += 0.1
+    assert (await authenticator.authenticate(ada.certificate_pem)).caller.role == "viewer"
