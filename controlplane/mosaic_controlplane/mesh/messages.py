@@ -9,6 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from mosaic_framework.errors import Ambiguous, Conflict, InvalidInput, NotFound, TooLarge
+from mosaic_framework.steps import reached as reached_place
 
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import addresses
@@ -121,6 +122,7 @@ class Messages:
                     request_id=str(draft.message_id),
                     detail={"bytes": str(len(draft.body.encode())), "sha256": digest},
                 )
+        reached_place("controlplane.message-queued")
         if host_id is not None:
             self._wakes.tell(WakeKey.host(tenant_id, host_id), WakeKey.change(tenant_id))
         return await self.receipt(tenant_id=tenant_id, message_id=draft.message_id)

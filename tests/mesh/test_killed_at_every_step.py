@@ -1,0 +1,97 @@
+"""kill -9 of control plane and host-agent at every step of a send: once, or `unknown`; never twice, never lost."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+import pytest
+from mosaic_framework.ids import new_id
+from mosaic_proto.v1 import fleet_pb2, messages_pb2
+
+from tests.support.mesh import CHECKOUT, Host, Mesh
+
+CONTROLPLANE_PLACES = [
+    "controlplane.message-queued",
+    "controlplane.message-offered",
+    "controlplane.message-pushed",
+    "controlplane.events-received",
+    "controlplane.events-recorded",
+]
+HOSTAGENT_PLACES = sorted(
+    {
+        place
+        for file in (CHECKOUT / "hostagent" / "mosaic_hostagent").rglob("*.py")
+        for place in re.findall(r'reached\("(hostagent\.[a-z-]+)"\)', file.read_text())
+    }
+)
+# Between these two the host-agent cannot know what the terminal got.
+MAY_BE_UNKNOWN = {"typing", "pasted", "typed", "entering", "entered"}
+
+
+def executed(host: Host, folder: Path) -> int:
+    """How often the message's command ran: it appends a line to a file."""
+    found = folder / "ran"
+    return len(found.read_text().splitlines()) if found.exists() else 0
+
+
+async def seat(mesh: Mesh) -> Host:
+    host = await mesh.join("alpha")
+    await mesh.apply({"worker": "alpha"})
+    await mesh.until_available("worker")
+    return host
+
+
+def check(host: Host, folder: Path, receipt: messages_pb2.Receipt) -> None:
+    ran = executed(host, folder)
+    if receipt.step == messages_pb2.MESSAGE_STEP_UNKNOWN:
+        assert ran <= 1, host.screen("worker")
+    else:
+        assert receipt.step == messages_pb2.MESSAGE_STEP_SUBMITTED, receipt
+        assert ran == 1, host.screen("worker")
+
+
+@pytest.mark.parametrize("place", CONTROLPLANE_PLACES)
+async def test_a_control_plane_killed_on_the_way_of_a_message_loses_and_doubles_nothing(
+    mesh: Mesh, tmp_path: Path, place: str
+) -> None:
+    host = await seat(mesh)
+    mesh.controlplane.stop()
+    mesh.controlplane.start(killed_at=place)
+    await mesh.serving()
+    message_id = str(new_id())
+    with contextlib.suppress(ConnectionError):  # killed before it could answer: repeated under the same id below
+        await mesh.send_once("worker", f"echo x >> {tmp_path}/ran", message_id=message_id)
+    await mesh.controlplane.killed()
+    mesh.controlplane.start()
+    await mesh.serving()
+    await mesh.send("worker", f"echo x >> {tmp_path}/ran", message_id=message_id)
+    receipt = await mesh.until_step(message_id)
+    assert receipt.step == messages_pb2.MESSAGE_STEP_SUBMITTED
+    await mesh.settled(host, "worker", tmp_path / "ran")
+    check(host, tmp_path, receipt)
+
+
+@pytest.mark.parametrize("place", HOSTAGENT_PLACES)
+async def test_a_host_agent_killed_on_the_way_of_a_message_types_it_once_or_says_unknown(
+    mesh: Mesh, tmp_path: Path, place: str
+) -> None:
+    host = await seat(mesh)
+    before = (await mesh.agents())["worker"]
+    host.program.stop()
+    host.program.start(killed_at=place)
+    message_id = await mesh.send("worker", f"echo x >> {tmp_path}/ran")
+    await host.program.killed()
+    host.program.start()
+    receipt = await mesh.until_step(message_id)
+    # Another message after it shows that the seat works on, and that nothing of the first is typed late.
+    after = await mesh.send("worker", f"echo done > {tmp_path}/done")
+    assert (await mesh.until_step(after)).step == messages_pb2.MESSAGE_STEP_SUBMITTED
+    await mesh.settled(host, "worker", tmp_path / "done")
+    check(host, tmp_path, await mesh.receipt(message_id))
+    if receipt.step == messages_pb2.MESSAGE_STEP_UNKNOWN:
+        assert place.removeprefix("hostagent.message-") in MAY_BE_UNKNOWN, place
+    now = (await mesh.agents())["worker"]
+    assert (now.run_id, now.pid) == (before.run_id, before.pid), "the seat itself was not touched"
+    assert now.state != fleet_pb2.AGENT_STATE_EXITED

@@ -1,0 +1,390 @@
+"""A real mesh for tests: a control plane and host-agents as processes, a register, tmux on private sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import grpc.aio
+from mosaic_framework import enrolment, wire
+from mosaic_framework.catalog import Catalog
+from mosaic_framework.enrolment import JoinToken
+from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.ids import new_id
+from mosaic_framework.paths import Home
+from mosaic_framework.resolve import resolve_roster
+from mosaic_framework.roster_file import parse_roster
+from mosaic_proto.v1 import fleet_pb2, fleet_pb2_grpc, messages_pb2, messages_pb2_grpc
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+WAIT_SECONDS = 30.0
+
+
+@dataclass
+class Program:
+    """One of our programs as a process, in a home of its own. `prefix` runs it elsewhere (a network namespace)."""
+
+    arguments: list[str]
+    home: Path
+    environment: dict[str, str]
+    prefix: Sequence[str] = ()
+    process: subprocess.Popen[bytes] | None = None
+    log: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = self.home / f"{self.arguments[0]}.log"
+
+    def start(self, *, killed_at: str = "-", nth: int = 1) -> None:
+        """Start it; it kills itself the nth time it comes to `killed_at`."""
+        assert not self.runs
+        launcher = [sys.executable, "-m", "tests.support.launch", killed_at, str(nth), *self.arguments]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.prefix, *launcher],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=CHECKOUT,
+                env={**os.environ, **self.environment, "MOSAIC_HOME": str(self.home)},
+            )
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    async def killed(self) -> None:
+        """Wait until it has killed itself."""
+        assert self.process is not None
+        await eventually(lambda: not self.runs, f"{self.arguments[0]} kills itself", self)
+        assert self.process.returncode == -signal.SIGKILL, self.log.read_text()[-2000:]
+
+    def stop(self) -> None:
+        """Ask it to end, and wait."""
+        if self.process is not None and self.runs:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError(f"{self.arguments[0]} did not end: {self.log.read_text()[-2000:]}") from None
+
+
+async def eventually(
+    condition: Callable[[], bool], what: str, program: Program | None = None, *, seconds: float = WAIT_SECONDS
+) -> None:
+    """Wait until `condition` holds; fails with the program's log after `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        log = program.log.read_text()[-3000:] if program is not None and program.log.exists() else ""
+        raise AssertionError(f"never happened: {what}\n{log}") from None
+
+
+def free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+class Host:
+    """A host-agent with a tmux server of its own."""
+
+    def __init__(self, mesh: Mesh, name: str, folder: Path, prefix: Sequence[str] = ()) -> None:
+        self.mesh, self.name, self.folder = mesh, name, folder
+        self.socket_name = f"mosaic-test-{os.getpid()}-{name}"
+        home = folder / "home"
+        home.mkdir(parents=True)
+        (folder / "tmux").mkdir(mode=0o700)
+        (folder / "run").mkdir(mode=0o700)
+        self.environment = {
+            "TMUX_TMPDIR": str(folder / "tmux"),
+            "XDG_RUNTIME_DIR": str(folder / "run"),
+            "HOME": str(folder),
+            "SHELL": "/bin/bash",
+        }
+        self.program = Program(["mosaic-hostagent", "serve"], home, self.environment, prefix)
+
+    @property
+    def pki(self) -> Path:
+        return Home(self.program.home).pki / "host"
+
+    def tmux(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["tmux", "-L", self.socket_name, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **self.environment},
+        )
+        return done.stdout
+
+    def screen(self, session: str) -> str:
+        """Everything that a seat's terminal has shown."""
+        return self.tmux("capture-pane", "-p", "-J", "-S", "-", "-t", f"={session}:")
+
+    def close(self) -> None:
+        self.program.kill()
+        # The server of this test's own socket; killing it ends the sessions in it.
+        self.tmux("kill-server")
+
+
+class Mesh:
+    """A control plane over a register, an operator, and hosts."""
+
+    def __init__(
+        self, folder: Path, database_url: str, *, listen: str = "127.0.0.1", prefix: Sequence[str] = ()
+    ) -> None:
+        self.folder = folder
+        home = folder / "controlplane"
+        home.mkdir()
+        self.listen = listen
+        self.fleet_port, self.enrol_port = free_port(listen), free_port(listen)
+        self.controlplane = Program(
+            ["mosaic-controlplane", "serve"],
+            home,
+            {
+                "MOSAIC_DATABASE_URL": database_url,
+                "MOSAIC_LISTEN": listen,
+                "MOSAIC_FLEET_PORT": str(self.fleet_port),
+                "MOSAIC_ENROL_PORT": str(self.enrol_port),
+            },
+            prefix,
+        )
+        self.hosts: dict[str, Host] = {}
+        self.operator: StoredIdentity | None = None
+        self._channel: grpc.aio.Channel | None = None
+        self.roster_version = 0
+
+    async def start(self) -> None:
+        self.controlplane.start()
+        await self.serving()
+        made = subprocess.run(
+            [sys.executable, "-m", "mosaic_controlplane.main", "operator-token", "--name", "anna"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, **self.controlplane.environment, "MOSAIC_HOME": str(self.controlplane.home)},
+        )
+        token = JoinToken.parse(made.stdout.strip())
+        self.operator = await asyncio.to_thread(enrolment.enrol, token, self.folder / "operator")
+
+    async def serving(self) -> None:
+        """Wait until the control plane takes calls."""
+        run_file = Home(self.controlplane.home).run / "controlplane.json"
+
+        def serves() -> bool:
+            process = self.controlplane.process
+            if process is None or process.poll() is not None:
+                raise AssertionError(f"the control plane ended: {self.controlplane.log.read_text()[-3000:]}")
+            with contextlib.suppress(OSError, ValueError):
+                return bool(json.loads(run_file.read_text())["pid"] == process.pid)
+            return False
+
+        await eventually(serves, "the control plane serves", self.controlplane)
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            assert self.operator is not None
+            self._channel = wire.aio_channel(self.operator, f"{self.listen}:{self.fleet_port}")
+        return self._channel
+
+    @property
+    def fleet(self) -> fleet_pb2_grpc.FleetServiceAsyncStub:
+        return fleet_pb2_grpc.FleetServiceStub(self.channel)
+
+    @property
+    def host_service(self) -> fleet_pb2_grpc.HostServiceAsyncStub:
+        return fleet_pb2_grpc.HostServiceStub(self.channel)
+
+    @property
+    def messages(self) -> messages_pb2_grpc.MessageServiceAsyncStub:
+        return messages_pb2_grpc.MessageServiceStub(self.channel)
+
+    async def token(self, name: str, *, ttl_seconds: int = 0) -> str:
+        reply = await self.host_service.CreateToken(
+            fleet_pb2.CreateHostTokenRequest(request_id=str(new_id()), name=name, ttl_seconds=ttl_seconds),
+            wait_for_ready=True,
+        )
+        return reply.token
+
+    async def join(self, name: str, *, prefix: Sequence[str] = (), started: bool = True) -> Host:
+        """Enrol a host; `started`: wait until it is live."""
+        host = Host(self, name, self.folder / f"host-{name}", prefix)
+        self.hosts[name] = host
+        await asyncio.to_thread(enrolment.enrol, JoinToken.parse(await self.token(name)), host.pki)
+        if started:
+            host.program.start()
+            await self.until_host(name, fleet_pb2.HOST_STATE_LIVE)
+        return host
+
+    async def host_row(self, name: str) -> fleet_pb2.Host:
+        reply = await self.host_service.List(fleet_pb2.ListHostsRequest(name=name), wait_for_ready=True)
+        return reply.hosts[0]
+
+    async def until_host(
+        self, name: str, state: fleet_pb2.HostState.ValueType, *, seconds: float = WAIT_SECONDS
+    ) -> None:
+        row = fleet_pb2.Host()
+        try:
+            async with asyncio.timeout(seconds):
+                while (row := await self.host_row(name)).state != state:
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{name} is {row}\n{self.hosts[name].program.log.read_text()[-3000:]}") from None
+
+    async def register_value(self, query: str, *arguments: object) -> object:
+        """Ask the register itself, past every service."""
+        connection = await asyncpg.connect(self.controlplane.environment["MOSAIC_DATABASE_URL"])
+        try:
+            return await connection.fetchval(query, *arguments)
+        finally:
+            await connection.close()
+
+    async def set_host_times(self, name: str, *, beat_interval: str, lost_after: str) -> None:
+        """Make a host's clockwork faster than an operator would, so that a test need not wait for a minute."""
+        await self.register_value(
+            "update fleet.host set beat_interval = $2::text::interval, lost_after = $3::text::interval"
+            " where name = $1 returning 1",
+            name,
+            beat_interval,
+            lost_after,
+        )
+
+    async def apply(self, agents: dict[str, str], *, command: dict[str, list[str]] | None = None) -> None:
+        """Apply a roster of shell seats: agent name → host name; wait until each is available or says why not."""
+        lines = [
+            "version: 1",
+            "transport: tmux",
+            "agents:",
+        ]
+        for name, host in agents.items():
+            lines += [f"  - name: {name}", "    runtime: shell", f"    host: {host}", "    working_directory: /tmp"]
+            lines.append(f"    socket: {self.hosts[host].socket_name}")
+            if command and name in command:
+                lines.append(f"    command: {json.dumps(command[name])}")
+        catalog = Catalog(None)
+        roster = parse_roster("\n".join(lines) + "\n", source="roster.yaml", catalog=catalog).roster
+        resolved = resolve_roster(roster, catalog=catalog)
+        reply = await self.fleet.ApplyRoster(
+            fleet_pb2.ApplyRosterRequest(
+                request_id=str(new_id()),
+                document=resolved.document,
+                seats=resolved.seats,
+                base_version=self.roster_version,
+            ),
+            wait_for_ready=True,
+        )
+        self.roster_version = reply.version
+
+    async def agents(self) -> dict[str, fleet_pb2.Agent]:
+        reply = await self.fleet.ListAgents(fleet_pb2.ListAgentsRequest(), wait_for_ready=True)
+        return {agent.name: agent for agent in reply.agents}
+
+    async def until_agent(self, name: str, condition: Callable[[fleet_pb2.Agent], bool]) -> fleet_pb2.Agent:
+        seen: fleet_pb2.Agent | None = None
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                while True:
+                    seen = (await self.agents()).get(name)
+                    if seen is not None and condition(seen):
+                        return seen
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            logs = "".join(host.program.log.read_text()[-2000:] for host in self.hosts.values())
+            raise AssertionError(f"{name} never got there: {seen}\n{logs}") from None
+
+    async def until_available(self, *names: str) -> None:
+        for name in names:
+            await self.until_agent(name, lambda agent: agent.state == fleet_pb2.AGENT_STATE_AVAILABLE)
+
+    async def send(self, to: str, body: str, *, message_id: str = "") -> str:
+        """Send, as a client does that repeats a lost call under one id; returns the id."""
+        request = messages_pb2.SendRequest(request_id=message_id or str(new_id()), to=to, body=body)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                try:
+                    await self.messages.Send(request, wait_for_ready=True)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise
+                else:
+                    return request.request_id
+
+    async def send_once(self, to: str, body: str, *, message_id: str) -> None:
+        """Send without repeating. Raises ConnectionError when no answer came."""
+        request = messages_pb2.SendRequest(request_id=message_id, to=to, body=body)
+        try:
+            await self.messages.Send(request, wait_for_ready=True, timeout=WAIT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            raise ConnectionError from error
+
+    async def settled(self, host: Host, session: str, file: Path) -> None:
+        """Wait until what was submitted has been carried out: `file` is there."""
+        await eventually(file.exists, f"{file} is written: {host.screen(session)}", host.program)
+
+    async def receipt(self, message_id: str) -> messages_pb2.Receipt:
+        request = messages_pb2.ShowMessageRequest(message_id=message_id)
+        return (await self.messages.Show(request, wait_for_ready=True)).receipt
+
+    async def until_step(
+        self, message_id: str, *, at_least: messages_pb2.MessageStep.ValueType = messages_pb2.MESSAGE_STEP_SUBMITTED
+    ) -> messages_pb2.Receipt:
+        """Wait until a message is at `at_least` or at an end."""
+        receipt = messages_pb2.Receipt()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                while (receipt := await self.receipt(message_id)).step < at_least:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            logs = "".join(host.program.log.read_text()[-2000:] for host in self.hosts.values())
+            raise AssertionError(f"stayed at {receipt}\n{logs}") from None
+        return receipt
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+        for host in self.hosts.values():
+            host.close()
+        self.controlplane.kill()
+
+
+@contextlib.asynccontextmanager
+async def running_mesh(database_url: str, *, listen: str = "127.0.0.1") -> AsyncIterator[Mesh]:
+    """A mesh without hosts, its control plane serving on `listen`."""
+    # Short: a tmux socket's path must fit 108 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="mesh-"))
+    mesh = Mesh(folder, database_url, listen=listen)
+    try:
+        await mesh.start()
+        yield mesh
+    finally:
+        await mesh.close()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,95 @@
+"""Real hosts on one machine: network namespaces with host names of their own, joined by a switch, cut and healed.
+
+Needs root and iproute2. The switch is a bridge in a namespace; hosts hang on it by veth pairs, and so does the test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
+
+
+class Network:
+    """A switch. The test itself is at `<net>.1`; hosts get the next addresses in order."""
+
+    def __init__(self) -> None:
+        # Interface names hold 15 bytes; the pid keeps runs side by side apart.
+        self._id = f"m{os.getpid() % 100_000}"
+        self._net = f"10.{200 + os.getpid() % 50}.{os.getpid() // 50 % 250}"
+        self._switch = f"{self._id}-sw"
+        self._hosts: dict[str, int] = {}
+
+    @property
+    def here(self) -> str:
+        """The test's own address on the switch."""
+        return f"{self._net}.1"
+
+    def open(self) -> None:
+        _ip("netns", "add", self._switch)
+        _ip("-n", self._switch, "link", "add", "br", "type", "bridge")
+        _ip("-n", self._switch, "link", "set", "br", "up")
+        _ip("link", "add", f"{self._id}t", "type", "veth", "peer", "name", "p0", "netns", self._switch)
+        _ip("-n", self._switch, "link", "set", "p0", "master", "br", "up")
+        _ip("addr", "add", f"{self.here}/24", "dev", f"{self._id}t")
+        _ip("link", "set", f"{self._id}t", "up")
+
+    def add(self, name: str) -> list[str]:
+        """Make a host; returns what to put in front of a command so that it runs there, under that host name."""
+        number = len(self._hosts) + 1
+        self._hosts[name] = number
+        namespace = f"{self._id}-{number}"
+        _ip("netns", "add", namespace)
+        _ip("-n", self._switch, "link", "add", f"p{number}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        _ip("-n", self._switch, "link", "set", f"p{number}", "master", "br", "up")
+        _ip("-n", namespace, "addr", "add", f"{self._net}.{number + 1}/24", "dev", "eth0")
+        _ip("-n", namespace, "link", "set", "eth0", "up")
+        _ip("-n", namespace, "link", "set", "lo", "up")
+        return [
+            "nsenter",
+            f"--net=/run/netns/{namespace}",
+            "unshare",
+            "--uts",
+            "sh",
+            "-c",
+            f'hostname {name}; exec "$@"',
+            "sh",
+        ]
+
+    def address(self, name: str) -> str:
+        return f"{self._net}.{self._hosts[name] + 1}"
+
+    def cut(self, name: str) -> None:
+        """Pull the host's plug: frames are dropped, no connection is told."""
+        _ip("-n", self._switch, "link", "set", f"p{self._hosts[name]}", "down")
+
+    def heal(self, name: str) -> None:
+        """Put the plug back."""
+        _ip("-n", self._switch, "link", "set", f"p{self._hosts[name]}", "up")
+
+    def close(self) -> None:
+        for namespace in [self._switch, *(f"{self._id}-{number}" for number in self._hosts.values())]:
+            subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "del", f"{self._id}t"], capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def network() -> Iterator[Network]:
+    """Lend a switch; skips where namespaces cannot be made."""
+    if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("nsenter") is None:
+        pytest.skip("network namespaces need root and iproute2")
+    made = Network()
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
