@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mosaic_framework.errors import InvalidInput
 from mosaic_framework.marked import shorten
-from mosaic_framework.names import check_name
+from mosaic_framework.names import NAME_LIMIT, check_name
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Control characters, lone surrogates, and the line ends that only some programs take for one.
@@ -75,11 +75,22 @@ def _pattern(value: str) -> str:
     return value
 
 
-Name = Annotated[str, AfterValidator(_name)]
+def _shown(**rules: str | int) -> Any:
+    """Add to the JSON schema what the validator beside it enforces, so that an editor knows it too."""
+    return Field(json_schema_extra=dict(rules))
+
+
+Name = Annotated[
+    str, AfterValidator(_name), _shown(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]*$", minLength=1, maxLength=NAME_LIMIT)
+]
 Line = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_line)]
 Argument = Annotated[str, Field(max_length=32_768), AfterValidator(_text)]
 Text = Annotated[str, Field(min_length=1, max_length=65_536), AfterValidator(_text)]
-Word = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_line), AfterValidator(_no_option)]
-Folder = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_line), AfterValidator(_folder)]
-Variable = Annotated[str, Field(max_length=256), AfterValidator(_variable)]
+Word = Annotated[
+    str, Field(min_length=1, max_length=256), AfterValidator(_line), AfterValidator(_no_option), _shown(pattern="^[^-]")
+]
+Folder = Annotated[
+    str, Field(min_length=1, max_length=1024), AfterValidator(_line), AfterValidator(_folder), _shown(pattern="^[/~]")
+]
+Variable = Annotated[str, Field(max_length=256), AfterValidator(_variable), _shown(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 Pattern = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_pattern)]

@@ -91,29 +91,31 @@ class Connector(StrictModel):
 class Agent(StrictModel):
     """One seat."""
 
-    name: Name
-    runtime: Name
-    class_: Name = Field(default=DEFAULT_CLASS, alias="class")
+    name: Name = Field(description="once in a roster; a tmux session is called by it, with '_' for '.'")
+    runtime: Name = Field(description="the program in the seat: one of the runtime manifests")
+    class_: Name = Field(default=DEFAULT_CLASS, alias="class", description="the role contract it works under")
     alias: Line | None = Field(default=None, description="a friendly name, for people")
     host: Name | None = Field(
         default=None, description="the host that runs it; absent: the one that applies the roster"
     )
     socket: Name | None = Field(default=None, description="a tmux socket of its own; absent: tmux.socket_name")
-    working_directory: Folder | None = None
-    model_hint: Word | None = None
-    account: Word | None = None
-    persistent_persona: Annotated[bool | Text, BeforeValidator(_persona)] = False
-    reset_between_tasks: bool = False
-    lifecycle: Literal["always", "on-demand"] = "always"
-    reports_to: Name | None = None
-    kickstart_template: Text | None = None
+    working_directory: Folder | None = Field(default=None, description="absent: defaults.working_directory")
+    model_hint: Word | None = Field(default=None, description="handed to the runtime's model flag as it is")
+    account: Word | None = Field(default=None, description="which account of the provider it spends")
+    persistent_persona: Annotated[bool | Text, BeforeValidator(_persona)] = Field(
+        default=False, description="keeps its persona between tasks; a text is the persona"
+    )
+    reset_between_tasks: bool = Field(default=False, description="starts each task with an empty context")
+    lifecycle: Literal["always", "on-demand"] = Field(default="always", description="on-demand: started when asked for")
+    reports_to: Name | None = Field(default=None, description="the agent, or the class, that it answers to")
+    kickstart_template: Text | None = Field(default=None, description="the first prompt of a fresh seat")
     unattended: bool = Field(default=False, description="asks nobody before it acts")
     args: list[Argument] = Field(default_factory=list, max_length=64, description="appended to the runtime's own")
     command: list[Argument] | None = Field(
         default=None, min_length=1, max_length=64, description="replaces program and arguments"
     )
-    channels: list[Word] = Field(default_factory=list, max_length=64)
-    env: dict[Variable, Argument] = Field(default_factory=dict, max_length=128)
+    channels: list[Word] = Field(default_factory=list, max_length=64, description="the connector's channels it reads")
+    env: dict[Variable, Argument] = Field(default_factory=dict, max_length=128, description="added to its environment")
     ssh: Annotated[Any, BeforeValidator(_forget)] = Field(
         default=None, exclude=True, deprecated=True, description="read for old files only: the mesh needs no ssh"
     )
@@ -122,8 +124,8 @@ class Agent(StrictModel):
 class Roster(StrictModel):
     """A tenant's fleet."""
 
-    version: Annotated[Literal[1], BeforeValidator(_one)]
-    transport: Literal["tmux"]
+    version: Annotated[Literal[1], BeforeValidator(_one)] = Field(description="of this format")
+    transport: Literal["tmux"] = Field(description="what carries the seats' terminals")
     tenant: Name = "default"
     profile: Name | None = Field(default=None, description="the profile that it came from")
     floor: list[Name] | None = Field(default=None, description="the classes that must always be staffed")

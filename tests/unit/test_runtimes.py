@@ -1,0 +1,224 @@
+"""Runtimes: manifests are data, a user's own counts, and a program is found where such programs are."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from mosaic_framework.catalog import Catalog
+from mosaic_framework.errors import NotFound
+from mosaic_framework.manifest import Manifest
+from mosaic_framework.runtimes import (
+    ManifestInvalid,
+    VersionUnknown,
+    installed,
+    known_runtimes,
+    parse_manifest,
+    read_manifest,
+    read_version,
+    was_measured,
+)
+
+SHIPPED = ["claude", "codex", "opencode", "pi", "shell"]
+AIDER = "name: aider\ntitle: aider\nprogram: aider\ncomposer: {kind: box, glyph: '^> '}\nreset_command: /clear\n"
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    (tmp_path / "fleet" / "runtimes.local").mkdir(parents=True)
+    return Catalog(Catalog.open().shipped, tmp_path / "fleet")
+
+
+def own(catalog: Catalog, name: str, text: str) -> None:
+    folder = catalog.own_folder("runtimes")
+    assert folder is not None
+    (folder / f"{name}.yaml").write_text(text)
+
+
+def program(path: Path, script: str = "#!/bin/sh\n") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(script)
+    path.chmod(0o755)
+    return path
+
+
+def test_the_five_shipped_manifests_are_valid(catalog: Catalog) -> None:
+    assert known_runtimes(catalog) == SHIPPED
+    assert [read_manifest(catalog, name).name for name in SHIPPED] == SHIPPED
+
+
+def test_reset_commands_are_those_that_each_program_understands(catalog: Catalog) -> None:
+    found = {name: read_manifest(catalog, name).reset_command for name in SHIPPED}
+    assert found == {"claude": "/clear", "codex": "/clear", "opencode": "/new", "pi": "/new", "shell": None}
+
+
+def test_only_a_shell_gets_no_preamble_and_none_claims_more_than_it_can_show(catalog: Catalog) -> None:
+    manifests = [read_manifest(catalog, name) for name in SHIPPED]
+    assert [manifest.name for manifest in manifests if not manifest.preamble] == ["shell"]
+    assert {manifest.strongest_step for manifest in manifests} == {"submitted"}
+
+
+def test_a_manifest_that_a_user_drops_in_is_a_runtime(catalog: Catalog) -> None:
+    own(catalog, "aider", AIDER)
+    assert "aider" in known_runtimes(catalog)
+    assert read_manifest(catalog, "aider").reset_command == "/clear"
+
+
+def test_a_users_own_manifest_wins_over_the_shipped_one(catalog: Catalog) -> None:
+    own(catalog, "pi", "name: pi\ntitle: my pi\nprogram: pi\ncomposer: {kind: box}\n")
+    assert read_manifest(catalog, "pi").title == "my pi"
+
+
+def test_a_broken_manifest_is_told_with_every_problem_and_breaks_no_other(catalog: Catalog) -> None:
+    own(catalog, "aider", "name: other\nprogam: aider\ncomposer: {kind: box, glyph: '('}\n")
+    with pytest.raises(ManifestInvalid) as caught:
+        read_manifest(catalog, "aider")
+    assert [(problem.line, problem.key) for problem in caught.value.problems] == [
+        (1, "title"),
+        (1, "program"),
+        (2, "progam"),
+        (3, "composer.glyph"),
+    ]
+    assert read_manifest(catalog, "pi").name == "pi"
+
+
+def test_a_manifest_has_its_files_name(catalog: Catalog) -> None:
+    with pytest.raises(ManifestInvalid, match="runtime manifest"):
+        parse_manifest(AIDER, source="x.yaml", name="x")
+
+
+def test_an_unknown_runtime_is_told_with_the_nearest(catalog: Catalog) -> None:
+    with pytest.raises(NotFound) as caught:
+        read_manifest(catalog, "claud")
+    assert caught.value.why == "the nearest: claude"
+
+
+def test_a_host_reads_back_the_manifest_that_it_is_sent_also_from_a_newer_cluster(catalog: Catalog) -> None:
+    manifest = read_manifest(catalog, "claude")
+    assert Manifest.from_json(manifest.as_json()) == manifest
+    assert Manifest.from_json(manifest.as_json()[:-1] + ',"later":1}') == manifest
+
+
+def test_a_program_is_found_by_path_before_the_usual_places(catalog: Catalog, tmp_path: Path) -> None:
+    manifest = read_manifest(catalog, "pi")
+    around = {"HOME": str(tmp_path), "PATH": str(tmp_path / "bin")}
+    assert installed(manifest, around) is None
+    local = program(tmp_path / ".local" / "bin" / "pi")
+    assert installed(manifest, around) == str(local)
+    first = program(tmp_path / "bin" / "pi")
+    assert installed(manifest, around) == str(first)
+
+
+def test_of_several_versions_of_node_the_newest_that_has_the_program_counts(catalog: Catalog, tmp_path: Path) -> None:
+    for version in ("v9.0.0", "v20.2.0", "v18.1.0"):
+        program(tmp_path / ".nvm" / "versions" / "node" / version / "bin" / "codex")
+    (tmp_path / ".nvm" / "versions" / "node" / "v22.0.0" / "bin").mkdir(parents=True)
+    found = installed(read_manifest(catalog, "codex"), {"HOME": str(tmp_path), "PATH": ""})
+    assert found == str(tmp_path / ".nvm/versions/node/v20.2.0/bin/codex")
+
+
+def test_a_file_that_cannot_run_is_no_program(catalog: Catalog, tmp_path: Path) -> None:
+    program(tmp_path / ".local" / "bin" / "pi").chmod(0o644)
+    assert installed(read_manifest(catalog, "pi"), {"HOME": str(tmp_path), "PATH": ""}) is None
+
+
+def test_the_users_own_shell_is_taken_and_else_bash(catalog: Catalog, tmp_path: Path) -> None:
+    shell = read_manifest(catalog, "shell")
+    zsh = program(tmp_path / "zsh")
+    assert installed(shell, {"SHELL": str(zsh), "PATH": os.defpath}) == str(zsh)
+    for odd in ("", "zsh", "/usr/sbin/nologin", str(tmp_path / "fish")):
+        found = installed(shell, {"SHELL": odd, "PATH": "/usr/bin:/bin"})
+        assert found is not None
+        assert found.endswith("/bash")
+
+
+def test_a_version_is_read_from_the_stream_the_program_uses(catalog: Catalog, tmp_path: Path) -> None:
+    talker = program(tmp_path / "pi", "#!/bin/sh\necho noise 9.9.9\necho 'pi 0.73.1 (x)' >&2\n")
+    manifest = read_manifest(catalog, "pi")
+    assert read_version(manifest, str(talker)) == "0.73.1"
+    assert was_measured(manifest, "0.73.1")
+    assert not was_measured(manifest, "0.74.0")
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 3\n", "#!/bin/sh\necho hello >&2\n", "#!/nowhere/sh\n"])
+def test_a_program_that_does_not_say_its_version_is_told(catalog: Catalog, tmp_path: Path, script: str) -> None:
+    with pytest.raises(VersionUnknown):
+        read_version(read_manifest(catalog, "pi"), str(program(tmp_path / "pi", script)))
+
+
+# What each program drew in tmux 3.3a at 100 columns, in the versions that its manifest names.
+RULE = "─" * 100
+READY = {
+    "claude": f"{RULE}\n❯\xa0\n{RULE}\n  ⏵⏵ bypass permissions on (shift+tab to cycle)\n",
+    "codex": "  >_ OpenAI Codex (v0.169.0)\n\n› Ask Codex to do anything\n\n  GPT-6.1-Sol default · ~/src\n",
+    "pi": f" pi v0.73.1\n{RULE}\n\n{RULE}\n~/src\n",
+    "opencode": '       ┃\n       ┃  Ask anything… "What is the tech stack of this project?"\n       ┃\n',
+    "shell": "user@elm:~$ ",
+}
+WAITING = {
+    "claude": [
+        " ❯ No, exit\n   Yes, I trust this folder\n\n Enter to confirm · Esc to cancel\n",
+        " Do you want to proceed?\n ❯ 1. Yes\n   2. No\n",
+        " Security notes:\n Press Enter to continue\n",
+    ],
+    "codex": ["> 1. Sign in with ChatGPT\n\n  Press enter to continue\n", "› 1. Yes, proceed (y)\n  2. No\n"],
+}
+WORKING = {
+    "claude": f"✢ Doing…\n{RULE}\n❯\xa0\n{RULE}\n  ⏵⏵ bypass permissions on (shift+tab to cycle) · esc to interrupt\n",
+    "codex": "• Working (5s • esc to interrupt)\n\n› Ask Codex to do anything\n",
+    "pi": f" ⠋ Retrying (2/3) in 4s... (escape to cancel)\n\n{RULE}\n\n{RULE}\n",
+    "opencode": "   ⬝⬝⬝⬝⬝⬝⬝⬝  esc interrupt          tab agents  ctrl+p commands\n",
+}
+COLLAPSED = {
+    "claude": "❯\xa0[Pasted text #1 +40 lines]",
+    "codex": "› [Pasted Content 1191 chars]",
+    "pi": "[paste #1 +41 lines]",
+    "opencode": "  ┃  [Pasted ~40 lines]",
+}
+
+
+def seen(manifest: Manifest, state: str, screen: str) -> bool:
+    signs = [sign for sign in getattr(manifest.signs, state) if sign.where == "screen"]
+    return any(re.search(sign.pattern, screen, re.MULTILINE) for sign in signs)
+
+
+@pytest.mark.parametrize("name", READY)
+def test_an_empty_composer_is_ready_and_neither_working_nor_waiting(catalog: Catalog, name: str) -> None:
+    manifest = read_manifest(catalog, name)
+    assert seen(manifest, "ready", READY[name])
+    assert not seen(manifest, "working", READY[name])
+    assert not seen(manifest, "waiting", READY[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "screen"), [(name, screen) for name, screens in WAITING.items() for screen in screens]
+)
+def test_a_dialog_is_waiting_and_never_ready(catalog: Catalog, name: str, screen: str) -> None:
+    manifest = read_manifest(catalog, name)
+    assert seen(manifest, "waiting", screen)
+    assert not seen(manifest, "ready", screen)
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_a_running_turn_is_working(catalog: Catalog, name: str) -> None:
+    assert seen(read_manifest(catalog, name), "working", WORKING[name])
+
+
+@pytest.mark.parametrize("name", COLLAPSED)
+def test_a_collapsed_paste_is_known(catalog: Catalog, name: str) -> None:
+    placeholder = read_manifest(catalog, name).composer.placeholder
+    assert placeholder is not None
+    assert re.search(placeholder, COLLAPSED[name])
+
+
+def test_codex_tells_its_state_in_the_title(catalog: Catalog) -> None:
+    signs = read_manifest(catalog, "codex").signs
+    titles = {
+        state: [sign.pattern for sign in getattr(signs, state) if sign.where == "title"]
+        for state in ("working", "waiting")
+    }
+    assert re.search(titles["working"][0], "⠼ src")
+    assert not re.search(titles["working"][0], "src")
+    assert re.search(titles["waiting"][0], "[ ! ] Action Required")
