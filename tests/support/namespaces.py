@@ -36,10 +36,10 @@ class Network:
 
     def open(self) -> None:
         _ip("netns", "add", self._switch)
-        _ip("-n", self._switch, "link", "add", "br", "type", "bridge")
-        _ip("-n", self._switch, "link", "set", "br", "up")
+        _ip("-n", self._switch, "link", "add", "name", "bridge0", "type", "bridge")
+        _ip("-n", self._switch, "link", "set", "bridge0", "up")
         _ip("link", "add", f"{self._id}t", "type", "veth", "peer", "name", "p0", "netns", self._switch)
-        _ip("-n", self._switch, "link", "set", "p0", "master", "br", "up")
+        _ip("-n", self._switch, "link", "set", "p0", "master", "bridge0", "up")
         _ip("addr", "add", f"{self.here}/24", "dev", f"{self._id}t")
         _ip("link", "set", f"{self._id}t", "up")
 
@@ -50,7 +50,7 @@ class Network:
         namespace = f"{self._id}-{number}"
         _ip("netns", "add", namespace)
         _ip("-n", self._switch, "link", "add", f"p{number}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
-        _ip("-n", self._switch, "link", "set", f"p{number}", "master", "br", "up")
+        _ip("-n", self._switch, "link", "set", f"p{number}", "master", "bridge0", "up")
         _ip("-n", namespace, "addr", "add", f"{self._net}.{number + 1}/24", "dev", "eth0")
         _ip("-n", namespace, "link", "set", "eth0", "up")
         _ip("-n", namespace, "link", "set", "lo", "up")
