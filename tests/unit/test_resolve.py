@@ -19,7 +19,7 @@ defaults: {working_directory: ~/work}
 runtimes: {pi: {reset_command: /fresh}}
 agents:
   - {name: lead, runtime: claude, class: orchestrator, persistent_persona: true, host: oak}
-  - {name: coder0, runtime: pi, class: implementer, model_hint: x/y, working_directory: /srv, socket: aside, env: {A: b}}
+  - {name: coder0, runtime: pi, class: implementer, model_hint: x/y, workingDirectory: /srv, socket: aside, env: {A: b}}
   - {name: odd, runtime: shell, class: implementor, lifecycle: on-demand, command: [cat, -u]}
 """
 
@@ -41,12 +41,8 @@ def test_a_seat_carries_its_fields_and_the_rosters_defaults(catalog: Catalog) ->
     assert (lead.working_directory, coder.working_directory) == ("~/work", "/srv")
     assert (lead.tmux_socket_name, coder.tmux_socket_name) == ("mosaic-fleet", "aside")
     assert (lead.persistent_persona, coder.persistent_persona) == ("true", "")
-    assert (coder.model, dict(coder.env), odd.lifecycle, list(odd.command)) == (
-        "x/y",
-        {"A": "b"},
-        "on-demand",
-        ["cat", "-u"],
-    )
+    assert (coder.model, dict(coder.env)) == ("x/y", {"A": "b"})
+    assert (odd.lifecycle, list(odd.command)) == ("on-demand", ["cat", "-u"])
     assert [getattr(seat, "class") for seat in (lead, coder, odd)] == ["orchestrator", "implementer", "implementor"]
 
 

@@ -20,6 +20,7 @@ from mosaic_framework.runtimes import (
     read_version,
     was_measured,
 )
+from ruamel.yaml import YAML
 
 SHIPPED = ["claude", "codex", "opencode", "pi", "shell"]
 AIDER = "name: aider\ntitle: aider\nprogram: aider\ncomposer: {kind: box, glyph: '^> '}\nreset_command: /clear\n"
@@ -148,35 +149,7 @@ def test_a_program_that_does_not_say_its_version_is_told(catalog: Catalog, tmp_p
         read_version(read_manifest(catalog, "pi"), str(program(tmp_path / "pi", script)))
 
 
-# What each program drew in tmux 3.3a at 100 columns, in the versions that its manifest names.
-RULE = "─" * 100
-READY = {
-    "claude": f"{RULE}\n❯\xa0\n{RULE}\n  ⏵⏵ bypass permissions on (shift+tab to cycle)\n",
-    "codex": "  >_ OpenAI Codex (v0.169.0)\n\n› Ask Codex to do anything\n\n  GPT-6.1-Sol default · ~/src\n",
-    "pi": f" pi v0.73.1\n{RULE}\n\n{RULE}\n~/src\n",
-    "opencode": '       ┃\n       ┃  Ask anything… "What is the tech stack of this project?"\n       ┃\n',
-    "shell": "user@elm:~$ ",
-}
-WAITING = {
-    "claude": [
-        " ❯ No, exit\n   Yes, I trust this folder\n\n Enter to confirm · Esc to cancel\n",
-        " Do you want to proceed?\n ❯ 1. Yes\n   2. No\n",
-        " Security notes:\n Press Enter to continue\n",
-    ],
-    "codex": ["> 1. Sign in with ChatGPT\n\n  Press enter to continue\n", "› 1. Yes, proceed (y)\n  2. No\n"],
-}
-WORKING = {
-    "claude": f"✢ Doing…\n{RULE}\n❯\xa0\n{RULE}\n  ⏵⏵ bypass permissions on (shift+tab to cycle) · esc to interrupt\n",
-    "codex": "• Working (5s • esc to interrupt)\n\n› Ask Codex to do anything\n",
-    "pi": f" ⠋ Retrying (2/3) in 4s... (escape to cancel)\n\n{RULE}\n\n{RULE}\n",
-    "opencode": "   ⬝⬝⬝⬝⬝⬝⬝⬝  esc interrupt          tab agents  ctrl+p commands\n",
-}
-COLLAPSED = {
-    "claude": "❯\xa0[Pasted text #1 +40 lines]",
-    "codex": "› [Pasted Content 1191 chars]",
-    "pi": "[paste #1 +41 lines]",
-    "opencode": "  ┃  [Pasted ~40 lines]",
-}
+SCREENS = YAML(typ="safe").load(Path(__file__).parent.parent / "support" / "runtime_screens.yaml")
 
 
 def seen(manifest: Manifest, state: str, screen: str) -> bool:
@@ -184,12 +157,12 @@ def seen(manifest: Manifest, state: str, screen: str) -> bool:
     return any(re.search(sign.pattern, screen, re.MULTILINE) for sign in signs)
 
 
-@pytest.mark.parametrize("name", READY)
+@pytest.mark.parametrize("name", SCREENS["ready"])
 def test_an_empty_composer_is_ready_and_neither_working_nor_waiting(catalog: Catalog, name: str) -> None:
     manifest = read_manifest(catalog, name)
-    assert seen(manifest, "ready", READY[name])
-    assert not seen(manifest, "working", READY[name])
-    assert not seen(manifest, "waiting", READY[name])
+    assert seen(manifest, "ready", SCREENS["ready"][name])
+    assert not seen(manifest, "working", SCREENS["ready"][name])
+    assert not seen(manifest, "waiting", SCREENS["ready"][name])
 
 
 @pytest.mark.parametrize(
@@ -201,24 +174,23 @@ def test_a_dialog_is_waiting_and_never_ready(catalog: Catalog, name: str, screen
     assert not seen(manifest, "ready", screen)
 
 
-@pytest.mark.parametrize("name", WORKING)
+@pytest.mark.parametrize("name", SCREENS["working"])
 def test_a_running_turn_is_working(catalog: Catalog, name: str) -> None:
-    assert seen(read_manifest(catalog, name), "working", WORKING[name])
+    assert seen(read_manifest(catalog, name), "working", SCREENS["working"][name])
 
 
-@pytest.mark.parametrize("name", COLLAPSED)
+@pytest.mark.parametrize("name", SCREENS["collapsed"])
 def test_a_collapsed_paste_is_known(catalog: Catalog, name: str) -> None:
     placeholder = read_manifest(catalog, name).composer.placeholder
     assert placeholder is not None
-    assert re.search(placeholder, COLLAPSED[name])
+    assert re.search(placeholder, SCREENS["collapsed"][name])
 
 
 def test_codex_tells_its_state_in_the_title(catalog: Catalog) -> None:
     signs = read_manifest(catalog, "codex").signs
-    titles = {
-        state: [sign.pattern for sign in getattr(signs, state) if sign.where == "title"]
-        for state in ("working", "waiting")
-    }
-    assert re.search(titles["working"][0], "⠼ src")
-    assert not re.search(titles["working"][0], "src")
-    assert re.search(titles["waiting"][0], "[ ! ] Action Required")
+    working, waiting = (
+        next(sign.pattern for sign in found if sign.where == "title") for found in (signs.working, signs.waiting)
+    )
+    assert re.search(working, "⠼ src")
+    assert not re.search(working, "src")
+    assert re.search(waiting, "[ ! ] Action Required")
