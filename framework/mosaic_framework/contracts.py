@@ -181,7 +181,7 @@ def _check_section(section: Section, name: str, classes: Collection[str], proble
     if section.title == "Mandate":
         duties = sum(_DUTY.match(line) is not None for _, line in section.lines)
         if duties not in DUTIES:
-            told = f"has {duties} numbered duties; it must have {DUTIES[0]} to {DUTIES[-1]}"
+            told = f"numbered duties: {duties}; there must be {DUTIES[0]} to {DUTIES[-1]}"
             problems.add(at, told, key=section.title)
     elif section.title == "Boundaries":
         _check_boundaries(section, name, classes, problems)

@@ -17,7 +17,7 @@ from typing import Literal
 from mosaic_framework.catalog import Catalog
 from mosaic_framework.contracts import Contract, digest_of
 from mosaic_framework.errors import Conflict, FleetError, NotFound
-from mosaic_framework.roles import KIND, SUFFIX, get_contract, read_contract, read_shipped_contract
+from mosaic_framework.roles import KIND, SUFFIX, get_contract, read_shipped_contract, resolve_class
 
 BASE_SUFFIX = ".based-on.json"
 
@@ -83,7 +83,7 @@ def begin_override(catalog: Catalog, class_name: str) -> Path:
 
     Raises NotFound with the nearest names, OverrideExists, OverrideUnwritable. What a person wrote is never replaced.
     """
-    resolved = get_contract(catalog, class_name).class_name
+    resolved = _resolved(catalog, class_name)
     path = override_path(catalog, resolved)
     shipped = read_shipped_contract(catalog, resolved)
     if shipped is None or path.exists():
@@ -146,17 +146,16 @@ def _underneath(shipped: Contract | None, base: Base | None) -> Underneath:
 
 def _existing(catalog: Catalog, class_name: str) -> Path:
     """Return the path of the override that there is; an override which cannot be parsed can still be removed."""
-    plain = catalog.find(KIND, class_name, SUFFIX)
-    if plain is not None and plain.own:
-        return plain.path
-    found = read_contract(catalog, class_name) if plain is None else None
-    resolved = found.class_name if found is not None else class_name
+    resolved = _resolved(catalog, class_name)
     file = catalog.find(KIND, resolved, SUFFIX)
-    if file is None:
-        get_contract(catalog, class_name)  # raises NotFound with the nearest names
     if file is None or not file.own:
         raise NotFound(f"{resolved} has no contract of yours", next_step=f"begin one: mosaic persona edit {resolved}")
     return file.path
+
+
+def _resolved(catalog: Catalog, class_name: str) -> str:
+    """Return the class that a class or alias means, be its contract readable or not. Raises NotFound."""
+    return resolve_class(catalog, class_name) or get_contract(catalog, class_name).class_name
 
 
 def _base_path(override: Path) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mosaic_framework.contracts import ClassName
 from mosaic_framework.document import entry_of
@@ -19,7 +19,14 @@ from mosaic_framework.marked import Entry, ListNode, Node, Position, Problems, S
 from mosaic_framework.names import nearest
 
 MULTIPLICITY_LIMIT = 100
+ROSTER_LIMIT = 100
 TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+def _count(value: int) -> int:
+    if not 1 <= value <= MULTIPLICITY_LIMIT:
+        raise ValueError(f"must be 1 to {MULTIPLICITY_LIMIT}")
+    return value
 
 
 class Seat(StrictModel):
@@ -27,7 +34,7 @@ class Seat(StrictModel):
 
     class_name: ClassName = Field(alias="class")
     reports_to: ClassName | None = None
-    multiplicity: Annotated[int, Field(ge=1, le=MULTIPLICITY_LIMIT)] = 1
+    multiplicity: Annotated[int, AfterValidator(_count)] = 1
 
 
 class Profile(StrictModel):
@@ -38,7 +45,7 @@ class Profile(StrictModel):
     description: Line
     lead: ClassName
     floor: Annotated[list[ClassName], Field(min_length=1)]
-    roster: Annotated[list[Seat], Field(min_length=1, max_length=MULTIPLICITY_LIMIT)]
+    roster: Annotated[list[Seat], Field(min_length=1, max_length=ROSTER_LIMIT)]
     notes: Text | None = None
 
     def seat(self, class_name: str) -> Seat | None:
