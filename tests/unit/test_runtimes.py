@@ -166,7 +166,7 @@ def test_an_empty_composer_is_ready_and_neither_working_nor_waiting(catalog: Cat
 
 
 @pytest.mark.parametrize(
-    ("name", "screen"), [(name, screen) for name, screens in WAITING.items() for screen in screens]
+    ("name", "screen"), [(name, screen) for name, screens in SCREENS["waiting"].items() for screen in screens]
 )
 def test_a_dialog_is_waiting_and_never_ready(catalog: Catalog, name: str, screen: str) -> None:
     manifest = read_manifest(catalog, name)
