@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def test_the_wheel_has_every_tracked_data_file_where_an_installed_program_looks(
     }
     assert expected
     assert sorted(expected - content) == []
+
+
+def test_every_folder_that_the_build_includes_is_there_on_a_fresh_clone() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    tracked = tracked_files()
+    assert [folder for folder in included if not any(path.is_relative_to(ROOT / folder) for path in tracked)] == []
 
 
 def test_an_installed_wheel_finds_its_sql_and_its_programs(installed: Path) -> None:
