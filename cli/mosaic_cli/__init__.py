@@ -1,1 +1,1 @@
-"""The mosaic command."""
+"""The `mosaic` command: a file a noun (commands/), a function a verb."""

@@ -1,0 +1,184 @@
+"""One connection to a control plane: stubs over mTLS, a request id on every write, errors that tell what to run."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import grpc
+from mosaic_framework import wire
+from mosaic_framework.errors import FleetError, NotLoggedIn, Unreachable
+from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.ids import new_id
+from mosaic_framework.paths import Home
+from mosaic_proto.v1.fleet_pb2_grpc import FleetServiceStub, HostServiceStub
+from mosaic_proto.v1.messages_pb2_grpc import MessageServiceStub
+
+from mosaic_cli import context as contexts
+from mosaic_cli.context import Context
+
+ANSWER_WITHIN = 4.0
+"""Seconds an ordinary call may take: with the start of the program a control plane that is down is told within 5 s."""
+
+Reply = TypeVar("Reply")
+
+
+class ConnectionLost(Unreachable):
+    """The connection broke during the call, which may or may not have had its effect."""
+
+    code = "connection-lost"
+
+
+class NoAnswer(Unreachable):
+    """The control plane took the call and did not answer in time."""
+
+    code = "no-answer"
+
+
+class Connection:
+    """Calls to one cluster as one operator. `tenant` is what to put into requests."""
+
+    def __init__(self, context: Context, identity: StoredIdentity, *, tenant: str = "") -> None:
+        self.context = context
+        self.identity = identity
+        self.tenant = tenant or context.tenant
+        self._open()
+
+    def _open(self) -> None:
+        self._channel = _first_that_answers(self.identity, self.context.addresses)
+        self.fleet: Any = FleetServiceStub(self._channel)
+        self.hosts: Any = HostServiceStub(self._channel)
+        self.messages: Any = MessageServiceStub(self._channel)
+
+    def reconnect(self) -> None:
+        """Dial again, whichever replica answers first; stubs taken before are dead."""
+        self.close()
+        self._open()
+
+    def call(self, method: Callable[..., Reply], request: Any, *, timeout: float = ANSWER_WITHIN) -> Reply:
+        """Make one call. A write without a request id gets one. Raises FleetError that says what to run next."""
+        request_id = _identify(request)
+        try:
+            return method(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise self.failure(error, request_id) from error
+
+    def stream(self, method: Callable[..., Any], request: Any, *, until: float | None = None) -> Iterator[Any]:
+        """Yield the replies of a streaming call; `until` is a deadline on time.monotonic(). Raises as `call` does."""
+        timeout = None if until is None else max(until - time.monotonic(), 0.001)
+        replies = method(request, timeout=timeout)
+        try:
+            yield from replies
+        except grpc.RpcError as error:
+            raise self.failure(error, "") from error
+        finally:
+            replies.cancel()
+
+    def failure(self, error: grpc.RpcError, request_id: str) -> FleetError:
+        """Return what a failed call means here: what to run next depends on whose control plane it is."""
+        told = wire.error_from_rpc(error)
+        told.details.setdefault("request_id", request_id)
+        if type(told) is Unreachable:
+            return self.unreachable(told, error.code())
+        if isinstance(told, NotLoggedIn) and self.is_local:
+            told.next_step = "mosaic up (renews the login of this machine)"
+        return told
+
+    def unreachable(self, told: Unreachable, status: grpc.StatusCode) -> Unreachable:
+        """Return the error for a control plane that is down or silent, with the command that helps."""
+        kind: type[Unreachable] = Unreachable
+        if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+            kind = NoAnswer
+        elif not told.why.lower().startswith("failed to connect"):
+            kind = ConnectionLost
+        where = ", ".join(self.context.addresses)
+        return kind(
+            f"the control plane of context {self.context.name!r} cannot be reached",
+            why=f"{where}: {_reason(told.why)}",
+            next_step="mosaic status, then: mosaic up" if self.is_local else "mosaic doctor",
+            details=told.details,
+        )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this machine's own `mosaic up` runs the control plane."""
+        return self.context.name == contexts.LOCAL
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+
+@contextmanager
+def connect(context_name: str = "", *, tenant: str = "", home: Home | None = None) -> Iterator[Connection]:
+    """Open a connection to the context named, else the current one. Raises NotLoggedIn, NotFound, Unreachable."""
+    home = home or Home.from_environment()
+    context = contexts.load(home).chosen(context_name)
+    hint = "mosaic up" if context.name == contexts.LOCAL else "mosaic login"
+    identity = StoredIdentity.load(context.identity_folder(home), hint=hint)
+    connection = Connection(context, identity, tenant=tenant)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _identify(request: Any) -> str:
+    """Give a write its request id, and return it; empty for a read."""
+    if "request_id" not in request.DESCRIPTOR.fields_by_name:
+        return ""
+    if not request.request_id:
+        request.request_id = str(new_id())
+    return str(request.request_id)
+
+
+def _first_that_answers(identity: StoredIdentity, addresses: tuple[str, ...]) -> grpc.Channel:
+    """Return a channel to the first replica that answers; with one address, or none that answers, simply the first.
+
+    The first call then says why it cannot be reached, which a channel's state does not.
+    """
+    channels = [wire.channel(identity, address) for address in addresses]
+    if not channels:
+        raise Unreachable("this context has no address", next_step="mosaic login")
+    if len(channels) == 1:
+        return channels[0]
+    news: queue.SimpleQueue[tuple[int, grpc.ChannelConnectivity]] = queue.SimpleQueue()
+    for index, channel in enumerate(channels):
+        channel.subscribe(_teller(news, index), try_to_connect=True)
+    chosen, failed, deadline = 0, set[int](), time.monotonic() + ANSWER_WITHIN / 2
+    while len(failed) < len(channels):
+        try:
+            index, state = news.get(timeout=max(deadline - time.monotonic(), 0.0))
+        except queue.Empty:
+            break
+        if state is grpc.ChannelConnectivity.READY:
+            chosen = index
+            break
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            failed.add(index)
+    for index, channel in enumerate(channels):
+        if index != chosen:
+            channel.close()
+    return channels[chosen]
+
+
+def _teller(
+    news: queue.SimpleQueue[tuple[int, grpc.ChannelConnectivity]], index: int
+) -> Callable[[grpc.ChannelConnectivity], None]:
+    return lambda state: news.put((index, state))
+
+
+def _reason(text: str) -> str:
+    """Return the last and most telling part of what gRPC says."""
+    for known, plain in (
+        ("Connection refused", "nothing listens there"),
+        ("Deadline Exceeded", f"no answer within {ANSWER_WITHIN:.0f} s"),
+        ("No route to host", "there is no route to it"),
+        ("Name or service not known", "its name is not known"),
+    ):
+        if known.lower() in text.lower():
+            return plain
+    return text.rpartition("last error: ")[2] or "no answer"

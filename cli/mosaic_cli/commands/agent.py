@@ -1,0 +1,100 @@
+"""mosaic agent: ls, show, send, tail."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mosaic_cli import completion, groups, options, output
+from mosaic_cli.output import Format
+from mosaic_cli.text import duration
+
+app = groups.noun("agent", "One agent.")
+Address = Annotated[str, typer.Argument(metavar="AGENT", help="agent or host/agent.", autocompletion=completion.agents)]
+
+
+@app.command("ls")
+def list_agents(
+    output_form: options.Output = Format.TABLE,
+    watch: options.Watch = False,
+    host: Annotated[str, typer.Option("--host", help="Only on this host.", autocompletion=completion.hosts)] = "",
+    class_: Annotated[str, typer.Option("--class", help="Only of this class.")] = "",
+    runtime: Annotated[str, typer.Option("--runtime", help="Only of this runtime.")] = "",
+    state: Annotated[str, typer.Option("--state", help="Only in this state.")] = "",
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """List agents, those that need a person first."""
+    from mosaic_cli import listing
+    from mosaic_cli.fleet_view import LS_COLUMNS
+
+    selection = listing.Selection(host=host, class_=class_, runtime=runtime, state=state)
+    listing.show_agents(selection, columns=LS_COLUMNS, form=output_form, watch=watch, context=context, tenant=tenant)
+
+
+@app.command("show")
+def show(
+    address: Address,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Show one agent: its state with the evidence for it, its run, what is wanted of it."""
+    from mosaic_cli.agent_view import show_agent
+
+    output.show(show_agent(address, context=context, tenant=tenant), output_form)
+
+
+@app.command("send")
+def send(
+    address: Address,
+    text: Annotated[str | None, typer.Option("--message", "-m", help="The text itself.")] = None,
+    file: Annotated[str | None, typer.Option("--file", "-f", help="Read the text from this file; '-': stdin.")] = None,
+    verify: Annotated[
+        str, typer.Option("--verify", metavar="STEP", help="Wait for this step, e.g. submitted or turn_ended.")
+    ] = "",
+    deadline: Annotated[
+        float, typer.Option("--deadline", parser=duration, metavar="TIME", help="Give up delivering after; 0: 24 h.")
+    ] = 0.0,
+    reply_to: Annotated[str, typer.Option("--reply-to", help="The id of the message this answers.")] = "",
+    message_id: Annotated[
+        str, typer.Option("--id", help="Repeat a send under the id it had: it arrives once, whatever was lost.")
+    ] = "",
+    timeout: options.Timeout = 60.0,
+    detach: options.Detach = False,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Send a text to an agent, and follow it until it is accepted, or submitted where the runtime cannot say more.
+
+    The text comes from -m, -f FILE, or standard input (-f -). Steps are told on stderr, the receipt on stdout.
+    """
+    from mosaic_cli import message_text, send
+
+    wish = send.Wish(
+        to=address,
+        body=message_text.read(text, file),
+        message_id=send.check_id(message_id),
+        verify=send.check_step(verify),
+        deadline=deadline,
+        reply_to=reply_to,
+        timeout=timeout,
+        detach=detach,
+    )
+    send.run(wish, form=output_form, context=context, tenant=tenant)
+
+
+@app.command("tail")
+def tail(
+    address: Address,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=10_000, help="Lines above the screen, too.")] = 0,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Show what is on an agent's terminal now."""
+    from mosaic_cli.agent_view import tail_agent
+
+    tail_agent(address, lines=lines, form=output_form, context=context, tenant=tenant)

@@ -1,0 +1,128 @@
+"""mosaic fleet: apply, ps, start, stop, restart."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mosaic_cli import completion, failures, groups, options, output
+from mosaic_cli.output import Format
+
+app = groups.noun("fleet", "The roster of a tenant, and the seats it makes.")
+
+Agents = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[AGENT]...", help="agent or host/agent.", autocompletion=completion.agents),
+]
+All = Annotated[bool, typer.Option("--all", help="Every seat of the tenant.")]
+Host = Annotated[str, typer.Option("--host", help="Only on this host.", autocompletion=completion.hosts)]
+Class = Annotated[str, typer.Option("--class", help="Only of this class.")]
+Runtime = Annotated[str, typer.Option("--runtime", help="Only of this runtime.")]
+State = Annotated[str, typer.Option("--state", help="Only in this state.")]
+
+
+@app.command("apply")
+def apply(
+    roster: options.Roster = None,
+    dry_run: options.DryRun = False,
+    base: Annotated[
+        int | None,
+        typer.Option("--base", help="The applied version this edit started from; default: the last one applied here."),
+    ] = None,
+    yes: options.Yes = False,
+    timeout: options.Timeout = 60.0,
+    detach: options.Detach = False,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Make a roster file the desired one, and wait until its seats are up."""
+    from mosaic_cli.apply import Wish, apply_roster
+
+    wish = Wish(path=roster, base=base, dry_run=dry_run, yes=yes, detach=detach, timeout=timeout)
+    output.show(apply_roster(wish, context=context, tenant=tenant), output_form)
+
+
+@app.command("ps")
+def ps(
+    output_form: options.Output = Format.TABLE,
+    watch: options.Watch = False,
+    host: Host = "",
+    class_: Class = "",
+    runtime: Runtime = "",
+    state: State = "",
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Show every seat: what needs a person first, what may be old grey and dated (exit 5)."""
+    from mosaic_cli import listing
+    from mosaic_cli.fleet_view import PS_COLUMNS
+
+    selection = listing.Selection(host=host, class_=class_, runtime=runtime, state=state)
+    listing.show_agents(
+        selection, columns=PS_COLUMNS, form=output_form, watch=watch, context=context, tenant=tenant, stale_fails=True
+    )
+
+
+@app.command("start")
+def start(
+    agents: Agents = None,
+    every: All = False,
+    timeout: options.Timeout = 60.0,
+    detach: options.Detach = False,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Start seats, and wait until they are up."""
+    _change("start", agents, every, timeout, detach, output_form, context, tenant)
+
+
+@app.command("stop")
+def stop(
+    agents: Agents = None,
+    every: All = False,
+    timeout: options.Timeout = 60.0,
+    detach: options.Detach = False,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Stop seats, and wait until they are gone. They stay stopped until they are started."""
+    _change("stop", agents, every, timeout, detach, output_form, context, tenant)
+
+
+@app.command("restart")
+def restart(
+    agents: Agents = None,
+    every: All = False,
+    timeout: options.Timeout = 60.0,
+    detach: options.Detach = False,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Restart seats, and wait until they are up again."""
+    _change("restart", agents, every, timeout, detach, output_form, context, tenant)
+
+
+def _change(
+    action: str,
+    agents: list[str] | None,
+    every: bool,
+    timeout: float,
+    detach: bool,
+    form: Format,
+    context: str,
+    tenant: str,
+) -> None:
+    if bool(agents) == every:
+        raise failures.UsageError(
+            "name the agents, or say --all" if not agents else "name agents or say --all, not both",
+            next_step=f"mosaic fleet {action} AGENT…, or: mosaic fleet {action} --all",
+        )
+    from mosaic_cli.change import change_seats
+
+    listing = change_seats(action, agents or [], timeout=timeout, detach=detach, context=context, tenant=tenant)
+    output.show(listing, form)

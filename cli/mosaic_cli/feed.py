@@ -1,0 +1,90 @@
+"""The fleet as it changes: a snapshot, then every change after it, through lost connections without gap or repeat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from mosaic_framework.errors import Unreachable
+from mosaic_proto.v1 import fleet_pb2 as pb
+
+from mosaic_cli.client import Connection
+
+_PAUSE_FIRST, _PAUSE_MOST = 0.2, 3.0
+
+
+@dataclass(slots=True)
+class Fleet:
+    """What is known of a tenant's agents and hosts, by id; `cursor` is where a new stream goes on."""
+
+    agents: dict[str, pb.Agent] = field(default_factory=dict)
+    hosts: dict[str, pb.Host] = field(default_factory=dict)
+    cursor: str = ""
+    complete: bool = False
+    clock_ahead: float = 0.0
+    """Seconds by which the database's clock is ahead of this machine's."""
+
+    def take(self, event: pb.WatchEvent) -> bool:
+        """Apply one event. Returns whether there is something new to show. A reset empties what was known."""
+        kind = event.WhichOneof("event")
+        if kind == "reset":
+            self.agents.clear()
+            self.hosts.clear()
+            self.cursor, self.complete = "", False
+            return False
+        if kind == "agent" and event.agent.removed:
+            self.agents.pop(event.agent.id, None)
+        elif kind == "agent":
+            self.agents[event.agent.id] = event.agent
+        elif kind == "host":
+            self.hosts[event.host.id] = event.host
+        elif kind == "bookmark" and event.bookmark.snapshot_complete:
+            self.complete = True
+        self.cursor = event.cursor or self.cursor
+        return self.complete
+
+    def now(self) -> Timestamp:
+        """Return the database's time, by this machine's clock and the difference seen at the start."""
+        moment = Timestamp()
+        moment.FromNanoseconds(int((time.time() + self.clock_ahead) * 1e9))
+        return moment
+
+
+def follow(
+    connection: Connection, *, deadline: float | None = None, on_loss: Callable[[Unreachable], None] | None = None
+) -> Iterator[tuple[Fleet, pb.WatchEvent]]:
+    """Yield the fleet and the event after the snapshot and after each change, until `deadline` (time.monotonic()).
+
+    A lost connection is made again, and the stream goes on at its cursor; `on_loss` is told once for each loss.
+    A control plane that cannot be reached at the first try raises Unreachable.
+    """
+    fleet = Fleet(clock_ahead=_clock_difference(connection))
+    pause = _PAUSE_FIRST
+    lost = False
+    while deadline is None or time.monotonic() < deadline:
+        request = pb.WatchRequest(tenant=connection.tenant, cursor=fleet.cursor)
+        try:
+            for event in connection.stream(connection.fleet.Watch, request, until=deadline):
+                pause, lost = _PAUSE_FIRST, False
+                if fleet.take(event):
+                    yield fleet, event
+                if event.WhichOneof("event") == "reset":
+                    break
+        except Unreachable as error:
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            if on_loss and not lost:
+                on_loss(error)
+            lost = True
+            time.sleep(pause)  # nothing tells us when a control plane is back
+            pause = min(pause * 2, _PAUSE_MOST)
+            connection.reconnect()
+
+
+def _clock_difference(connection: Connection) -> float:
+    """Return by how many seconds the database's clock is ahead of ours."""
+    reply: Any = connection.call(connection.fleet.GetCluster, pb.GetClusterRequest())
+    return float(reply.at.ToNanoseconds() / 1e9 - time.time()) if reply.at.seconds else 0.0

@@ -1,0 +1,197 @@
+"""Agents and hosts as rows for a person: what needs one comes first, what is old is grey and dated (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mosaic_proto.v1 import fleet_pb2 as pb
+
+from mosaic_cli.documents import agent_document, host_document, rfc3339, seconds_between, word
+from mosaic_cli.output import Column, Listing, Style
+from mosaic_cli.text import age
+
+OLD_HOSTS = (pb.HOST_STATE_STALE, pb.HOST_STATE_LOST, pb.HOST_STATE_LEFT, pb.HOST_STATE_REVOKED)
+_OLD_AGENTS = (pb.AGENT_STATE_STALE, pb.AGENT_STATE_LOST)
+_WANTS_A_PERSON = {pb.AGENT_STATE_STUCK: 1, pb.AGENT_STATE_WAITING: 2}
+_STOPPED = 9
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """One agent as read at `at`, with the state of its host."""
+
+    agent: pb.Agent
+    host: pb.Host | None
+    at: Any
+
+    @property
+    def old(self) -> bool:
+        """Whether what is shown may no longer be so: its host has not been heard of."""
+        return self.agent.state in _OLD_AGENTS or (self.host is not None and self.host.state in OLD_HOSTS)
+
+    @property
+    def drift(self) -> str:
+        """What keeps the seat from being what is wanted of it, in a few words; empty when nothing does."""
+        agent = self.agent
+        if agent.problem:
+            return agent.problem
+        if agent.observed_generation < agent.generation:
+            return f"behind: has {agent.observed_generation}, wanted {agent.generation}"
+        if agent.desired_running and agent.state == pb.AGENT_STATE_EXITED:
+            return f"exited with {agent.exit_status}, should run"
+        if not agent.desired_running and _runs(agent):
+            return "runs, should be stopped"
+        return ""
+
+    @property
+    def rank(self) -> int:
+        """The order of rows: the smaller, the sooner a person should look."""
+        agent = self.agent
+        if agent.desired_running and agent.state == pb.AGENT_STATE_EXITED:
+            return 0
+        if agent.state in _WANTS_A_PERSON:
+            return _WANTS_A_PERSON[agent.state]
+        if agent.problem:
+            return 3
+        if self.old:
+            return 4
+        if agent.desired_running and agent.state in (pb.AGENT_STATE_UNKNOWN, pb.AGENT_STATE_UNSPECIFIED):
+            return 5
+        if self.drift:
+            return 6
+        return 8 if agent.desired_running else _STOPPED
+
+    @property
+    def state(self) -> str:
+        """The state as shown; one of an old row is dated, one that is meant to be stopped says so."""
+        state = word(pb.AgentState, self.agent.state)
+        if self.old and self.host is not None and self.agent.state not in _OLD_AGENTS:
+            return f"{state} ({word(pb.HostState, self.host.state)})"
+        return "stopped" if state == "exited" and not self.agent.desired_running else state
+
+    @property
+    def style(self) -> Style:
+        """Grey when old, yellow when a person is wanted, red when something is wrong."""
+        if self.old or self.rank == _STOPPED:
+            return Style.GREY
+        if self.rank in (1, 2):
+            return Style.ATTENTION
+        return Style.WRONG if self.rank < 5 else Style.PLAIN
+
+
+def agent_rows(agents: Iterable[pb.Agent], hosts: Iterable[pb.Host], at: Any) -> list[AgentRow]:
+    """Return the rows, those that need a person first, then by tenant, host and name."""
+    by_name = {(host.tenant, host.name): host for host in hosts}
+    rows = [AgentRow(agent, by_name.get((agent.tenant, agent.host)), at) for agent in agents if not agent.removed]
+    return sorted(rows, key=lambda row: (row.rank, row.agent.tenant, row.agent.host, row.agent.name))
+
+
+def pick(
+    rows: Sequence[AgentRow], *, host: str = "", class_: str = "", runtime: str = "", state: str = ""
+) -> list[AgentRow]:
+    """Return the rows that fit every selector given."""
+    return [
+        row
+        for row in rows
+        if host in ("", row.agent.host)
+        and class_ in ("", getattr(row.agent, "class"))
+        and runtime in ("", row.agent.runtime)
+        and state in ("", word(pb.AgentState, row.agent.state), row.state)
+    ]
+
+
+_STATE: list[Column[AgentRow]] = [
+    Column("STATE", lambda row: row.state),
+    Column("SOURCE", lambda row: row.agent.state_source),
+    Column("FOR", lambda row: age(seconds_between(row.at, row.agent.state_since))),
+]
+_PLACE: list[Column[AgentRow]] = [
+    Column("TENANT", lambda row: row.agent.tenant),
+    Column("HOST", lambda row: row.agent.host),
+]
+_WHAT: list[Column[AgentRow]] = [
+    Column("CLASS", lambda row: str(getattr(row.agent, "class"))),
+    Column("RUNTIME", lambda row: row.agent.runtime),
+]
+_AGENT: Column[AgentRow] = Column("AGENT", lambda row: row.agent.name)
+_PID: Column[AgentRow] = Column("PID", lambda row: str(row.agent.pid or ""))
+_COMMAND: Column[AgentRow] = Column("COMMAND", lambda row: row.agent.command)
+_SEEN: Column[AgentRow] = Column("SEEN", lambda row: age(seen(row)))
+_DRIFT: Column[AgentRow] = Column("DRIFT", lambda row: row.drift)
+_EVIDENCE: Column[AgentRow] = Column("EVIDENCE", lambda row: row.agent.state_detail, wide=True)
+
+PS_COLUMNS = [*_PLACE, _AGENT, *_WHAT, *_STATE, _PID, _SEEN, _COMMAND, _DRIFT, _EVIDENCE]
+LS_COLUMNS = [_AGENT, _PLACE[1], *_WHAT, *_STATE, _SEEN, _DRIFT, _EVIDENCE]
+
+
+def seen(row: AgentRow) -> float | None:
+    """Return the seconds since this row was true: the younger of the agent's own report and its host's beat."""
+    own = seconds_between(row.at, row.agent.reported_at)
+    beat = seconds_between(row.at, row.host.last_beat_at) if row.host is not None else None
+    return min((value for value in (own, beat) if value is not None), default=None)
+
+
+def agent_listing(rows: Sequence[AgentRow], at: Any, *, columns: Sequence[Column[AgentRow]]) -> Listing[AgentRow]:
+    """Return agents ready to be shown."""
+    return Listing(
+        "AgentList",
+        rows,
+        columns,
+        name=lambda row: f"{row.agent.host}/{row.agent.name}",
+        document=row_document,
+        style=lambda row: row.style,
+        extra={"at": rfc3339(at), "stale": any(row.old for row in rows)},
+        empty="no agent; make some with: mosaic fleet apply",
+    )
+
+
+def row_document(row: AgentRow) -> dict[str, Any]:
+    """Return the JSON form of a row: the agent, its host's state, and what we conclude."""
+    return agent_document(row.agent, row.at) | {
+        "hostState": word(pb.HostState, row.host.state) if row.host is not None else "unknown",
+        "stale": row.old,
+        "drift": row.drift,
+    }
+
+
+def host_listing(hosts: Sequence[pb.Host], at: Any) -> Listing[pb.Host]:
+    """Return hosts ready to be shown, those that were not heard of first."""
+    columns: list[Column[pb.Host]] = [
+        Column("TENANT", lambda host: host.tenant),
+        Column("NAME", lambda host: host.name),
+        Column("STATE", lambda host: word(pb.HostState, host.state)),
+        Column("BEAT", lambda host: age(seconds_between(at, host.last_beat_at))),
+        Column("SEATS", lambda host: str(host.seats)),
+        Column("GENERATION", lambda host: _generation(host)),
+        Column("VERSION", lambda host: host.version),
+        Column("MACHINE", lambda host: host.machine),
+        Column("ID", lambda host: host.id, wide=True),
+        Column("JOINED", lambda host: age(seconds_between(at, host.joined_at)), wide=True),
+    ]
+    return Listing(
+        "HostList",
+        sorted(hosts, key=lambda host: (host.state not in OLD_HOSTS, host.tenant, host.name)),
+        columns,
+        name=lambda host: host.name,
+        document=lambda host: host_document(host, at),
+        style=lambda host: Style.GREY if host.state in OLD_HOSTS else Style.PLAIN,
+        extra={"at": rfc3339(at), "stale": any(host.state in OLD_HOSTS for host in hosts)},
+        empty="no host; let one join with: mosaic host token NAME",
+    )
+
+
+def _generation(host: pb.Host) -> str:
+    behind = host.observed_generation < host.generation
+    return f"{host.observed_generation} of {host.generation}" if behind else str(host.generation)
+
+
+def _runs(agent: pb.Agent) -> bool:
+    return agent.state in (
+        pb.AGENT_STATE_STARTING,
+        pb.AGENT_STATE_WORKING,
+        pb.AGENT_STATE_AVAILABLE,
+        pb.AGENT_STATE_WAITING,
+        pb.AGENT_STATE_STUCK,
+    )

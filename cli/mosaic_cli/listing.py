@@ -1,0 +1,140 @@
+"""Listings of agents and hosts: once, or kept up to date with `--watch`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import typer
+from mosaic_framework.errors import EXIT_UNREACHABLE
+from mosaic_framework.paths import Home
+from mosaic_proto.v1 import fleet_pb2 as pb
+
+from mosaic_cli import completion, output
+from mosaic_cli.client import Connection, connect
+from mosaic_cli.documents import host_document
+from mosaic_cli.feed import Fleet, follow
+from mosaic_cli.fleet_view import AgentRow, agent_listing, agent_rows, host_listing, pick, row_document
+from mosaic_cli.output import Column, Format, Listing
+
+_REDRAW = 1.0
+"""At most one redraw a second: a fleet that changes fast must not flicker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which agents to show; an empty field picks all."""
+
+    host: str = ""
+    class_: str = ""
+    runtime: str = ""
+    state: str = ""
+
+    def of(self, rows: Sequence[AgentRow]) -> list[AgentRow]:
+        """Return the rows picked."""
+        return pick(rows, **asdict(self))
+
+
+def show_agents(
+    selection: Selection,
+    *,
+    columns: Sequence[Column[AgentRow]],
+    form: Format,
+    watch: bool,
+    context: str,
+    tenant: str,
+    stale_fails: bool = False,
+) -> None:
+    """Show agents. With `stale_fails`, rows that may be old make the exit code 5, after they were shown."""
+    with connect(context, tenant=tenant) as connection:
+        if watch:
+            _watch(connection, form, lambda fleet: _agents_of(fleet, selection, columns), _agent_event(selection))
+            return
+        reply = connection.call(connection.fleet.ListAgents, pb.ListAgentsRequest(tenant=connection.tenant))
+        completion.remember(
+            Home.from_environment(),
+            context,
+            tenant,
+            [(agent.host, agent.name) for agent in reply.agents],
+            [host.name for host in reply.hosts],
+        )
+    rows = selection.of(agent_rows(reply.agents, reply.hosts, reply.at))
+    output.show(agent_listing(rows, reply.at, columns=columns), form)
+    if reply.paused:
+        output.say("the fleet is paused")
+    if stale_fails and any(row.old for row in rows):
+        output.say(f"stale: {', '.join(sorted({row.agent.host for row in rows if row.old}))} not heard of")
+        raise typer.Exit(EXIT_UNREACHABLE)
+
+
+def show_hosts(*, form: Format, watch: bool, context: str, tenant: str) -> None:
+    """Show hosts."""
+    with connect(context, tenant=tenant) as connection:
+        if watch:
+            _watch(connection, form, lambda fleet: host_listing(list(fleet.hosts.values()), fleet.now()), _host_event)
+            return
+        reply = connection.call(connection.hosts.List, pb.ListHostsRequest(tenant=connection.tenant))
+    output.show(host_listing(reply.hosts, reply.at), form)
+
+
+Event = Callable[[Fleet, pb.WatchEvent], tuple[str, dict[str, Any]] | None]
+
+
+def _watch(connection: Connection, form: Format, listing: Callable[[Fleet], Listing[Any]], event_of: Event) -> None:
+    """Show every change until interrupted: JSON as one object a line, else the whole listing anew."""
+    on_loss = lambda error: output.say(f"the connection is lost ({error.why}); trying again")  # noqa: E731
+    first, drawn = True, 0.0
+    for fleet, event in follow(connection, on_loss=on_loss):
+        if form is Format.JSON:
+            if first:
+                for item in _snapshot_events(fleet):
+                    _line(event_of(fleet, item))
+            else:
+                _line(event_of(fleet, event))
+        elif event.WhichOneof("event") != "bookmark" or first:
+            # Pause before the redraw, so that the newest state is what stays on the screen.
+            if not first:
+                time.sleep(max(0.0, drawn + _REDRAW - time.monotonic()) if sys.stdout.isatty() else 0.0)
+            if sys.stdout.isatty():
+                output.write("\x1b[H\x1b[2J")
+            output.show(listing(fleet), form)
+            drawn = time.monotonic()
+        first = False
+
+
+def _snapshot_events(fleet: Fleet) -> list[pb.WatchEvent]:
+    hosts = [pb.WatchEvent(host=host) for host in fleet.hosts.values()]
+    return hosts + [pb.WatchEvent(agent=agent) for agent in fleet.agents.values()]
+
+
+def _line(found: tuple[str, dict[str, Any]] | None) -> None:
+    if found is not None:
+        output.show_line(*found)
+
+
+def _agents_of(fleet: Fleet, selection: Selection, columns: Sequence[Column[AgentRow]]) -> Listing[AgentRow]:
+    at = fleet.now()
+    rows = selection.of(agent_rows(fleet.agents.values(), fleet.hosts.values(), at))
+    return agent_listing(rows, at, columns=columns)
+
+
+def _agent_event(selection: Selection) -> Event:
+    def event_of(fleet: Fleet, event: pb.WatchEvent) -> tuple[str, dict[str, Any]] | None:
+        if event.WhichOneof("event") != "agent":
+            return None
+        hosts = {(host.tenant, host.name): host for host in fleet.hosts.values()}
+        row = AgentRow(event.agent, hosts.get((event.agent.tenant, event.agent.host)), fleet.now())
+        if not selection.of([row]):
+            return None
+        return "Agent", row_document(row) | {"removed": event.agent.removed, "cursor": event.cursor or None}
+
+    return event_of
+
+
+def _host_event(fleet: Fleet, event: pb.WatchEvent) -> tuple[str, dict[str, Any]] | None:
+    if event.WhichOneof("event") != "host":
+        return None
+    return "Host", host_document(event.host, fleet.now()) | {"cursor": event.cursor or None}

@@ -1,0 +1,1 @@
+"""This machine's background processes: who runs them, how they are found again, how they end."""

@@ -1,0 +1,210 @@
+"""Sending a message: one id from the command line to the pane, told step by step, never sent twice."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+
+import typer
+from google.protobuf.duration_pb2 import Duration
+from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, InvalidInput, Unfinished, Unreachable
+from mosaic_framework.ids import new_id
+from mosaic_framework.names import nearest
+from mosaic_proto.v1 import messages_pb2 as pb
+
+from mosaic_cli import output
+from mosaic_cli.client import Connection, ConnectionLost, NoAnswer, connect
+from mosaic_cli.failures import UsageError
+from mosaic_cli.output import Format
+from mosaic_cli.receipts import LADDER, address, ended_badly, reached, receipt_thing, step_line, step_of
+
+_PAUSE_FIRST, _PAUSE_MOST = 0.1, 2.0
+
+
+class NotDelivered(FleetError):
+    """The message was not delivered."""
+
+    code = "not-delivered"
+
+
+class DeliveryUnknown(FleetError):
+    """Nobody can say whether the message arrived."""
+
+    code = "delivery-unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to send and how long to follow it. Times in seconds; `deadline` 0 is the server's own."""
+
+    to: str
+    body: str
+    message_id: str = ""
+    verify: int = 0
+    deadline: float = 0.0
+    reply_to: str = ""
+    timeout: float = 60.0
+    detach: bool = False
+
+
+def check_step(name: str) -> int:
+    """Return a step of the ladder by name (0 for none), else a usage error with the nearest."""
+    if not name:
+        return 0
+    word = name.lower().replace("-", "_")
+    if word not in LADDER:
+        close = nearest(word, LADDER)
+        raise UsageError(
+            f"there is no step {name!r}",
+            why=f"the nearest is {close[0]}" if close else "",
+            next_step=f"one of: {' '.join(LADDER)}",
+        )
+    return int(pb.MessageStep.Value(f"MESSAGE_STEP_{word.upper()}"))
+
+
+def check_id(text: str) -> str:
+    """Return an id as it is written on the wire, a new one for none."""
+    if not text:
+        return str(new_id())
+    try:
+        found = uuid.UUID(text)
+    except ValueError:
+        raise InvalidInput(f"{text!r} is no message id", why="an id is a UUID", next_step="mosaic message ls") from None
+    return str(found)
+
+
+def run(wish: Wish, *, form: Format, context: str, tenant: str) -> None:
+    """Send, follow and show. Raises Unfinished, NotDelivered, DeliveryUnknown, or what a call raises."""
+    until = time.monotonic() + wish.timeout
+    with connect(context, tenant=tenant) as connection:
+        sender = _Sender(connection, wish, until)
+        try:
+            receipt = sender.send()
+            if not wish.detach:
+                receipt = sender.follow(receipt)
+        except KeyboardInterrupt:
+            output.say(f"interrupted; what was sent goes on: mosaic message show {wish.message_id}")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+    output.show(receipt_thing(receipt), form)
+    _raise_bad_end(receipt)
+
+
+class _Sender:
+    """One send: what was told already, and how long is left."""
+
+    def __init__(self, connection: Connection, wish: Wish, until: float) -> None:
+        self._connection = connection
+        self._wish = wish
+        self._until = until
+        self._told: set[int] = set()
+        self._lost = False
+        self._pause = _PAUSE_FIRST
+
+    def send(self) -> pb.Receipt:
+        """Queue the message. Once a call may have arrived, a lost reply is asked for again under the same id."""
+        request = pb.SendRequest(
+            request_id=self._wish.message_id,
+            tenant=self._connection.tenant,
+            to=self._wish.to,
+            body=self._wish.body,
+            reply_to=self._wish.reply_to,
+        )
+        if self._wish.deadline:
+            request.deadline.CopyFrom(Duration(nanos=0, seconds=max(int(self._wish.deadline), 1)))
+        first = True
+        while True:
+            try:
+                reply = self._connection.call(self._connection.messages.Send, request)
+            except Unreachable as error:
+                if first and not isinstance(error, ConnectionLost):
+                    if isinstance(error, NoAnswer):
+                        raise _unsure(self._wish, error) from error
+                    raise
+                first = False
+                if time.monotonic() >= self._until:
+                    raise _unsure(self._wish, error) from error
+                self._wait(error)
+                continue
+            receipt: pb.Receipt = reply.receipt
+            output.say(f"message {receipt.message_id} to {address(receipt.recipient)}")
+            self._tell(receipt)
+            return receipt
+
+    def follow(self, receipt: pb.Receipt) -> pb.Receipt:
+        """Follow until the step wished for, through lost connections. Raises Unfinished."""
+        goal = self._goal(receipt)
+        while not reached(receipt, goal) and not ended_badly(receipt):
+            if time.monotonic() >= self._until:
+                raise self._unfinished(receipt, goal)
+            request = pb.FollowRequest(tenant=self._connection.tenant, message_id=receipt.message_id, until=goal)  # type: ignore[arg-type]
+            try:
+                for newer in self._connection.stream(self._connection.messages.Follow, request, until=self._until):
+                    receipt, self._lost, self._pause = newer, False, _PAUSE_FIRST
+                    self._tell(receipt)
+                    if reached(receipt, goal) or ended_badly(receipt):
+                        break
+            except Unreachable as error:
+                if time.monotonic() < self._until:
+                    self._wait(error)
+        return receipt
+
+    def _goal(self, receipt: pb.Receipt) -> int:
+        if self._wish.verify:
+            return self._wish.verify
+        if receipt.strongest_step_is_submitted:
+            return int(pb.MESSAGE_STEP_SUBMITTED)
+        return int(pb.MESSAGE_STEP_ACCEPTED)
+
+    def _tell(self, receipt: pb.Receipt) -> None:
+        for step in receipt.steps:
+            if step.step not in self._told:
+                self._told.add(step.step)
+                output.say(step_line(receipt, step))
+
+    def _wait(self, error: Unreachable) -> None:
+        """Tell a loss once, pause (nothing tells us when a control plane is back), dial again."""
+        if not self._lost:
+            output.say(f"the connection is lost ({error.why}); going on under the same id")
+        self._lost = True
+        time.sleep(min(self._pause, max(self._until - time.monotonic(), 0.0)))
+        self._pause = min(self._pause * 2, _PAUSE_MOST)
+        self._connection.reconnect()
+
+    def _unfinished(self, receipt: pb.Receipt, goal: int) -> Unfinished:
+        step = pb.MessageStep.Name(goal).removeprefix("MESSAGE_STEP_").lower()  # type: ignore[arg-type]
+        return Unfinished(
+            f"the message is {step_of(receipt)}, not yet {step}, after {self._wish.timeout:g} s; it goes on",
+            why=receipt.reason or f"{address(receipt.recipient)} has not got that far",
+            next_step=f"mosaic message show {receipt.message_id}",
+            details={"message_id": receipt.message_id, "step": step_of(receipt)},
+        )
+
+
+def _unsure(wish: Wish, error: Unreachable) -> Unreachable:
+    return Unreachable(
+        "it is not known whether the message was queued",
+        why=error.why,
+        next_step=f"repeat it safely: mosaic agent send {wish.to} --id {wish.message_id} … (same text)",
+        details={"message_id": wish.message_id},
+    )
+
+
+def _raise_bad_end(receipt: pb.Receipt) -> None:
+    if not ended_badly(receipt):
+        return
+    next_step = f"mosaic message show {receipt.message_id}"
+    details = {"message_id": receipt.message_id, "step": step_of(receipt)}
+    if receipt.step == pb.MESSAGE_STEP_UNKNOWN:
+        raise DeliveryUnknown(
+            f"nobody can say whether {address(receipt.recipient)} got the message",
+            why=receipt.reason or "its host stopped between typing and recording; it is never typed again",
+            next_step=f"look: mosaic agent tail {address(receipt.recipient)}",
+            details=details,
+        )
+    raise NotDelivered(
+        f"the message to {address(receipt.recipient)} was not delivered: {step_of(receipt)}",
+        why=receipt.reason,
+        next_step=next_step,
+        details=details,
+    )
