@@ -19,7 +19,7 @@ from pathlib import Path
 import asyncpg
 import grpc.aio
 from mosaic_framework import enrolment, wire
-from mosaic_framework.catalog import Catalog
+from mosaic_framework.catalog import Catalog, shipped_data
 from mosaic_framework.enrolment import JoinToken
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
@@ -288,7 +288,7 @@ class Mesh:
             lines.append(f"    socket: {self.hosts[host].socket_name}")
             if command and name in command:
                 lines.append(f"    command: {json.dumps(command[name])}")
-        catalog = Catalog(None)
+        catalog = Catalog(shipped_data())
         roster = parse_roster("\n".join(lines) + "\n", source="roster.yaml", catalog=catalog).roster
         resolved = resolve_roster(roster, catalog=catalog)
         reply = await self.fleet.ApplyRoster(
