@@ -18,7 +18,7 @@ class FleetError(Exception):
     """Something a user can be told.
 
     Subclasses set `code` (stable, kebab-case), `exit_code` (see docs: exit codes) and may set `hint`, the default for
-    `next_step`. `details` are facts for machines, such as candidates or versions. `wire.py` carries all of it over gRPC.
+    `next_step`. `details` are facts for machines, such as candidates or versions. `wire.py` carries it all over gRPC.
     """
 
     code: ClassVar[str] = "failed"

@@ -71,7 +71,7 @@ class Home:
 
 
 def runtime_root() -> Path:
-    """Return (made, 0700) this user's folder for sockets and locks: `$XDG_RUNTIME_DIR/mosaic` or `/tmp/mosaic-<uid>`."""
+    """Return (made, 0700) this user's folder of sockets and locks: `$XDG_RUNTIME_DIR/mosaic` or `/tmp/mosaic-<uid>`."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     if base and Path(base).is_dir():
         return private_folder(Path(base) / "mosaic")
