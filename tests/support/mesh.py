@@ -18,6 +18,7 @@ from pathlib import Path
 
 import asyncpg
 import grpc.aio
+from mosaic_cli.context import Context, Contexts, save
 from mosaic_framework import enrolment, wire
 from mosaic_framework.catalog import Catalog, shipped_data
 from mosaic_framework.enrolment import JoinToken
@@ -206,6 +207,11 @@ class Mesh:
             return False
 
         await eventually(serves, "the control plane serves", self.controlplane)
+
+    def write_context(self, home: Home) -> None:
+        """Make `home` one from which `mosaic` reaches this mesh as its operator."""
+        context = Context("test", (f"{self.listen}:{self.fleet_port}",), str(self.folder / "operator"))
+        save(home, Contexts().put(context, make_current=True))
 
     @property
     def channel(self) -> grpc.aio.Channel:
