@@ -86,7 +86,11 @@ class JoinToken:
     @classmethod
     def _from_json(cls, content: dict[str, Any], secret: str) -> JoinToken:
         addresses = content["addresses"]
-        if not addresses or not all(isinstance(address, str) and address for address in addresses):
+        if (
+            not isinstance(addresses, list)
+            or not addresses
+            or not all(isinstance(address, str) and address for address in addresses)
+        ):
             raise ValueError("addresses")
         if not secret or content["kind"] not in KINDS:
             raise ValueError("kind or secret")

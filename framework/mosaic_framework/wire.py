@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from inspect import getattr_static
 from typing import cast
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from mosaic_proto.v1 import common_pb2 as pb
 
 from mosaic_framework.errors import (
@@ -39,8 +41,8 @@ AGENT_KEY = "mosaic-on-behalf-of-agent"
 """Metadata with which a host speaks for an agent that sits on it."""
 
 MESSAGE_LIMIT = 4 * 1024 * 1024
-_TEXT_LIMIT = 1_000  # trailers are cut off by peers above 8 KiB
-_DETAILS_LIMIT = 3_000
+_TEXT_LIMIT = 700  # bytes; a peer refuses trailers above 8 KiB, and these travel as base64
+_DETAILS_LIMIT = 2_000
 
 _BOTH_ENDS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
@@ -104,14 +106,14 @@ def error_to_status(error: FleetError, request_id: str = "") -> tuple[grpc.Statu
     """Return the status of `error`, and the bytes for ERROR_KEY, well under the 8 KiB that a peer takes in trailers."""
     message = pb.Error(
         code=type(error).code,
-        what=error.what[:_TEXT_LIMIT],
-        why=error.why[:_TEXT_LIMIT],
-        next=error.next_step[:_TEXT_LIMIT],
+        what=_cut(error.what),
+        why=_cut(error.why),
+        next=_cut(error.next_step),
         request_id=request_id,
     )
     room = _DETAILS_LIMIT
     for key, value in error.details.items():
-        room -= len(key) + len(value)
+        room -= len(key.encode()) + len(value.encode())
         if room < 0:
             break
         message.details[key] = value
@@ -128,20 +130,37 @@ def error_from_rpc(error: grpc.RpcError) -> FleetError:
     trailers = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
     for key, value in trailers:
         if key == ERROR_KEY and isinstance(value, bytes):
-            return _rebuild(status, pb.Error.FromString(value))
+            try:
+                return _rebuild(status, pb.Error.FromString(value))
+            except DecodeError:
+                break
     return _transport_error(status, reason)
 
 
 def _rebuild(status: grpc.StatusCode, message: pb.Error) -> FleetError:
-    kind = _known().get(message.code)
-    if kind is None:
-        # A newer server may know codes that we do not: the status still tells the exit code.
-        base = _BASES.get(status, FleetError)
-        kind = type("RemoteError", (base,), {"code": message.code, "__doc__": "It failed."})
+    # A newer server may know codes that we do not: the status still tells the exit code.
+    kind = _known().get(message.code) or _remote(_BASES.get(status, FleetError), message.code)
+    if not _is_plain(kind):
+        # It is made of more than travels: its nearest ancestor that is not stands for it, under its code.
+        kind = _remote(next(base for base in kind.__mro__ if _is_plain(base)), message.code)
     details = dict(message.details)
     if message.request_id:
         details["request_id"] = message.request_id
     return kind(message.what, why=message.why, next_step=message.next, details=details)
+
+
+def _remote(base: type[FleetError], code: str) -> type[FleetError]:
+    """Return a class for errors of the other side that have no class here."""
+    return type("RemoteError", (base,), {"code": code, "__doc__": "It failed."})
+
+
+def _is_plain(kind: type) -> bool:
+    """Say whether this class is made as a FleetError is."""
+    return getattr_static(kind, "__init__") is FleetError.__init__
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:_TEXT_LIMIT].decode(errors="ignore")
 
 
 def _transport_error(status: grpc.StatusCode, reason: str) -> FleetError:
