@@ -206,3 +206,12 @@ def test_an_interrupt_from_the_keyboard_is_a_stop_in_order(home: EmbeddedHome) -
         run.ready()
         run.process.send_signal(signal.SIGINT)
         assert run.end() == 0
+
+
+def test_a_home_that_cannot_be_written_is_an_error_that_names_the_place(home: EmbeddedHome) -> None:
+    home.path.mkdir()
+    (home.path / "run").write_text("a file where a folder should be")
+    with home.run() as run:
+        assert run.end() == 1
+    assert f"the database of {home.path} cannot run" in run.log
+    assert "Traceback" not in run.log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
@@ -55,20 +56,13 @@ class EmbeddedPostgres:
     def prepare(self) -> Cluster:
         """Make the data directory if there is none, end what an earlier server left, and return the cluster.
 
-        The caller holds the home's lock. Raises EmbeddedDatabaseFailed and UnsafePath.
+        The caller holds the home's lock. Raises EmbeddedDatabaseFailed, UnsafePath and OSError.
         """
-        try:
-            folder = self._folder()
-            data = folder / "postgres"
-            account = account_for(data, self._user)
-            sockets = self._sockets(folder, account.uid)
-            shared = _passable(self._shared, 0o755) if self._as_root else folder
-        except OSError as error:
-            raise EmbeddedDatabaseFailed(
-                f"the folders of the database of {self._home.root} cannot be made",
-                why=str(error),
-                next_step=f"df -h {self._home.root}",
-            ) from error
+        folder = self._folder()
+        data = folder / "postgres"
+        account = account_for(data, self._user)
+        sockets = self._sockets(folder, account.uid)
+        shared = self._shared if self._as_root else folder
         cluster = Cluster(reachable_binaries(account, shared), data, sockets, account)
         if pid := clear_leftover(data):
             log.warning("leftover database server stopped", pid=pid, data=str(data))
@@ -105,11 +99,17 @@ def run_foreground(home: Home, *, shared: Path = SHARED, user: str = SYSTEM_USER
     Raises DatabaseAlreadyRunning, EmbeddedDatabaseFailed. Call it from the main thread of a process of its own.
     """
     embedded = EmbeddedPostgres(home, shared=shared, user=user)
-    with _home_lock(home), _Stop() as stop:
-        try:
+    try:
+        with _home_lock(home), _Stop() as stop:
             return _run(embedded.prepare(), home.run / "database.json", stop)
-        except _StoppedEarlyError:
-            return 0
+    except _StoppedEarlyError:
+        return 0
+    except OSError as error:
+        raise EmbeddedDatabaseFailed(
+            f"the database of {home.root} cannot run",
+            why=str(error),
+            next_step=f"df -h {home.root}" if error.errno == errno.ENOSPC else f"ls -la {error.filename or home.root}",
+        ) from error
 
 
 def _run(cluster: Cluster, told: Path, stop: _Stop) -> int:

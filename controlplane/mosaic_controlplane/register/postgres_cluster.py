@@ -18,6 +18,7 @@ SUPERUSER = "postgres"
 ROLE = "mosaic"  # owns the register's database, and may do nothing else: injected SQL runs no programs
 DATABASE = "mosaic"
 SOCKET_NAME = ".s.PGSQL.5432"
+_DISK_FULL = ("No space left on device", "wrote only")  # as PostgreSQL tells of it, whole or short writes
 SOCKET_PATH_LIMIT = 103  # bytes of sun_path on macOS; Linux has 107
 
 _BOOTSTRAP = f"create role {ROLE} login;\ncreate database {DATABASE} owner {ROLE};\n"
@@ -91,6 +92,8 @@ class Cluster:
         me = pwd.getpwuid(os.geteuid()).pw_name
         roles = "".join(f'{ROLE} "{me}" {role}\n' for role in (SUPERUSER, ROLE))
         for path, content in ((self._hba, f"local all all peer map={ROLE}\n"), (self._ident, roles)):
+            if path.exists() and path.read_text() == content:
+                continue
             staging = path.with_suffix(".new")
             staging.write_text(content)
             staging.chmod(0o644)
@@ -145,7 +148,7 @@ class Cluster:
             raise EmbeddedDatabaseFailed(
                 f"the database in {self.data} cannot be made",
                 why=complaint or f"{Path(command[0]).name} ended with {done.returncode}",
-                next_step=f"df -h {self.data.parent}" if "No space left" in done.stderr else "",
+                next_step=f"df -h {self.data.parent}" if is_disk_full(complaint) else "",
             )
 
     def _check_version(self) -> None:
@@ -159,12 +162,23 @@ class Cluster:
 
 
 def failure_line(log: str) -> str:
-    """Return the last line of PostgreSQL's `log` that tells of an error, without its prefix, or ''."""
-    for line in reversed(log.splitlines()):
+    """Return the line of PostgreSQL's `log` that says best why it failed, without its prefix, or ''.
+
+    A full disk is named whatever came of it; else the last error counts.
+    """
+    complaints = []
+    for line in log.splitlines():
         for mark in ("PANIC:", "FATAL:", "ERROR:", "initdb: error:"):
             if mark in line:
-                return line.split(mark, 1)[1].strip()
-    return ""
+                complaints.append(line.split(mark, 1)[1].strip())
+                break
+    full = [complaint for complaint in complaints if is_disk_full(complaint)]
+    return (full or complaints or [""])[-1]
+
+
+def is_disk_full(complaint: str) -> bool:
+    """Return whether a line of the log tells of a full disk."""
+    return any(words in complaint for words in _DISK_FULL)
 
 
 def _check_socket_path(sockets: Path) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from mosaic_controlplane.register.postgres_account import EmbeddedDatabaseFailed
-from mosaic_controlplane.register.postgres_cluster import Cluster, failure_line
+from mosaic_controlplane.register.postgres_cluster import Cluster, failure_line, is_disk_full
 
 _READY = "database system is ready to accept connections"
 _PR_SET_PDEATHSIG = 1
@@ -74,10 +74,10 @@ class ServerProcess:
 
     def failure(self, what: str) -> EmbeddedDatabaseFailed:
         """Return the error that tells `what`, and why by the server's own last words."""
-        log = "".join(self._tail)
+        complaint = failure_line("".join(self._tail))
         code = self._process.returncode
-        next_step = f"df -h {self._cluster.data}" if "No space left" in log else "read the log above, then: mosaic up"
-        return EmbeddedDatabaseFailed(what, why=failure_line(log) or f"it ended with {code}", next_step=next_step)
+        next_step = f"df -h {self._cluster.data}" if is_disk_full(complaint) else "read the log above, then: mosaic up"
+        return EmbeddedDatabaseFailed(what, why=complaint or f"it ended with {code}", next_step=next_step)
 
     def _read_log(self) -> None:
         assert self._process.stderr is not None
