@@ -7,6 +7,7 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import grpc
 import mosaic_controlplane
@@ -14,6 +15,7 @@ import mosaic_framework
 import pytest
 from mosaic_framework import wire
 from mosaic_framework.errors import Denied, FleetError, NotLoggedIn, TooLarge, Unreachable
+from mosaic_framework.identity_files import StoredIdentity
 from mosaic_proto.v1 import common_pb2
 
 
@@ -127,3 +129,25 @@ def test_trailers_that_are_rubbish_do_not_hide_the_status() -> None:
 def test_the_cli_does_not_pay_for_cryptography_to_make_a_call() -> None:
     probe = "import sys, mosaic_framework.wire; sys.exit('cryptography' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
+
+
+def test_an_expired_login_is_told_before_anything_is_dialled() -> None:
+    identity = StoredIdentity(
+        kind="operator",
+        name="ada",
+        tenant="default",
+        identity_id="",
+        identity_epoch=1,
+        spiffe_id="spiffe://abc.mosaic/tenant/default/operator/ada",
+        trust_domain="abc.mosaic",
+        cluster="home",
+        fleet_addresses=[],
+        not_after=datetime(2020, 1, 1, tzinfo=UTC),
+        key_pem=b"",
+        certificate_pem=b"",
+        bundle_pem=b"",
+    )
+    with pytest.raises(NotLoggedIn) as expired:
+        wire.channel(identity, "127.0.0.1:1")
+    assert "2020-01-01" in expired.value.why
+    assert expired.value.next_step == "mosaic login"
