@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import (
     AliasEvent,
     DocumentStartEvent,
@@ -25,17 +26,6 @@ from ruamel.yaml.reader import ReaderError
 
 from mosaic_framework.marked import DocumentBuilder, ListNode, MapNode, Node, Position, Problems, Scalar, ScalarNode
 
-# What ruamel's scanner and parser raise on rubbish beside their own errors, as fuzzing has shown.
-_PARSER_FAULTS = (
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    AssertionError,
-    NotImplementedError,
-    RecursionError,
-)
-
 _INTEGER = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,30}|[0-9]{1,30}(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,3})?")
 _SPECIAL_FLOAT = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
@@ -49,27 +39,31 @@ _WORDS: dict[str, Scalar] = {
 def read_yaml(text: str, problems: Problems) -> Node | None:
     """Return the document, or None when there is none or it cannot be read on; what is wrong goes to `problems`."""
     reader = _Reader(problems)
+    events = iter(YAML(typ="safe", pure=True).parse(text))
+    while (event := _next_event(events, text, reader)) is not None:
+        reader.take(event)
+        if reader.builder.failed:
+            break
+    return None if reader.builder.failed else reader.builder.root
+
+
+def _next_event(events: Iterator[Event], text: str, reader: _Reader) -> Event | None:
+    """Return the next event, or None at the end or where the text is not YAML any more; that is noted."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # ruamel warns of tags and versions, which are told as problems here
-            for event in YAML(typ="safe", pure=True).parse(text):
-                reader.take(event)
-                if reader.builder.failed:
-                    return None
+            warnings.simplefilter("ignore")  # ruamel warns of some of what is told as a problem here
+            return next(events, None)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = Position(mark.line + 1, mark.column + 1) if mark else reader.at
-        problems.add(at, _explain(error.problem or error.context or "it cannot be read"))
-        return None
+        reader.builder.fail(at, _explain(error.problem or error.context or "it cannot be read"))
     except ReaderError as error:
         before = text[: error.position]
         at = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
-        problems.add(at, f"a character that a text may not hold: U+{_code(error.character):04X}")
-        return None
-    except (YAMLError, *_PARSER_FAULTS) as error:
-        problems.add(reader.at, f"this is not YAML, after this line at the latest ({type(error).__name__})")
-        return None
-    return reader.builder.root
+        reader.builder.fail(at, f"a character that a text may not hold: U+{_code(error.character):04X}")
+    except Exception as error:  # noqa: BLE001 - rubbish makes the parser itself fail: "\UFFFFFFFF" overflows its chr()
+        reader.builder.fail(reader.at, f"this is not YAML, soon after this place ({type(error).__name__})")
+    return None
 
 
 def resolve_plain(text: str) -> Scalar:

@@ -269,13 +269,17 @@ def test_an_invalid_roster_makes_an_error_of_four_lines_with_all_problems_in_its
         b"version: " + b"9" * 5_000,
         b'{"a": "\\ud800"}',
         b'a: "\\ud800"',
+        b'a: "\\UFFFFFFFF"',
+        b'a: "\\U00110000"',
+        b"%YAML " + b"9" * 5_000 + b".1\n---\na",
+        "a: \ud800",
         b"x" * (SIZE_LIMIT + 1),
         b"agents:\n" + b"  - {}\n" * 30_000,
     ],
     ids=lambda content: repr(content[:24]),
 )
 @pytest.mark.parametrize("source", ["roster.yaml", "roster.json"])
-def test_rubbish_is_told_and_never_a_traceback(catalog: Catalog, content: bytes, source: str) -> None:
+def test_rubbish_is_told_and_never_a_traceback(catalog: Catalog, content: bytes | str, source: str) -> None:
     assert problems_of(content, catalog, source)
 
 
