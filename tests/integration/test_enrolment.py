@@ -367,3 +367,15 @@ async def test_a_machine_without_the_key_file_is_told_to_copy_it_and_makes_no_ot
     with pytest.raises(FleetError) as wrong:
         await open_cluster(database, Home(tmp_path / "a"), alias="one")
     assert wrong.value.code == "authority-key-wrong"
+
+
+async def test_connections_that_say_nothing_do_not_keep_a_joiner_out(listeners: Listeners) -> None:
+    token = await listeners.token("host", "builder")
+    host, _, port = listeners.enrol_address.partition(":")
+    silent = await asyncio.gather(*(asyncio.open_connection(host, int(port)) for _ in range(200)))
+    try:
+        async with asyncio.timeout(3):
+            assert (await listeners.join(token)).name == "builder"
+    finally:
+        for _, writer in silent:
+            writer.close()
