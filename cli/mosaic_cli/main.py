@@ -32,6 +32,8 @@ COMMANDS: dict[str, Command] = {
     "fleet": Command("fleet", "The roster and its seats: apply, ps, start, stop, restart."),
     "agent": Command("agent", "One agent: ls, show, send, tail."),
     "message": Command("message", "Messages and their receipts: ls, show."),
+    "persona": Command("persona", "Role contracts, and yours over them: ls, show, edit, diff, reset, validate."),
+    "profile": Command("profile", "Kinds of systems: ls, show, validate."),
     "version": Command("version", "Versions of this program and of the cluster."),
 }
 
