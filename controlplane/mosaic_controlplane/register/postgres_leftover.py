@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from mosaic_controlplane.register.postgres_account import EmbeddedDatabaseFailed
 
 FAST_SECONDS = 30.0  # a checkpoint may be large
 IMMEDIATE_SECONDS = 10.0
+ORPHAN_SECONDS = 1.0  # what processes get to notice by themselves that their postmaster is gone
 
 
 def processes_of(data: Path) -> list[psutil.Process]:
@@ -30,7 +34,7 @@ def processes_of(data: Path) -> list[psutil.Process]:
 def end_at_once(processes: Sequence[psutil.Process]) -> None:
     """Kill what is still making a data directory that will be thrown away. Never for a server's."""
     _signal(processes, signal.SIGKILL)
-    psutil.wait_procs(processes, timeout=IMMEDIATE_SECONDS)
+    _not_ended(processes, IMMEDIATE_SECONDS)
 
 
 def clear_leftover(data: Path) -> int | None:
@@ -47,11 +51,11 @@ def clear_leftover(data: Path) -> int | None:
     postmaster = [process for process in living if process.pid == _pid_in(pid_file)]
     if postmaster:
         _signal(postmaster, signal.SIGINT)  # "fast": ends sessions, writes a checkpoint
-        _, living = psutil.wait_procs(living, timeout=FAST_SECONDS)
+        living = _not_ended(living, FAST_SECONDS)
     # Without a postmaster its children end by themselves; SIGQUIT makes all of them end without a checkpoint.
-    _, living = psutil.wait_procs(living, timeout=0 if postmaster else 1.0)
+    living = _not_ended(living, 0 if postmaster else ORPHAN_SECONDS)
     _signal(living, signal.SIGQUIT)
-    _, living = psutil.wait_procs(living, timeout=IMMEDIATE_SECONDS)
+    living = _not_ended(living, IMMEDIATE_SECONDS)
     if living:
         pids = ", ".join(str(process.pid) for process in living)
         raise EmbeddedDatabaseFailed(
@@ -77,3 +81,29 @@ def _signal(processes: Sequence[psutil.Process], number: signal.Signals) -> None
             process.send_signal(number)
         except psutil.NoSuchProcess:
             continue
+
+
+def _not_ended(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait up to `seconds` for all of them to end, and return those that have not.
+
+    They are not our children. A dead one that nobody has reaped yet has ended: psutil's own wait would go on.
+    """
+    if not hasattr(os, "pidfd_open"):  # macOS, where psutil waits on a kqueue
+        return list(psutil.wait_procs(processes, timeout=seconds)[1])
+    deadline = time.monotonic() + seconds
+    return [process for process in processes if not _ended_by(process, deadline)]
+
+
+def _ended_by(process: psutil.Process, deadline: float) -> bool:
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if not process.is_running():  # another process has its id by now
+            return True
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+    finally:
+        os.close(handle)
