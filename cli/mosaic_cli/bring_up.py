@@ -25,6 +25,7 @@ from mosaic_cli.context import LOCAL, Context
 from mosaic_cli.feed import follow
 from mosaic_cli.machine import ports, start
 from mosaic_cli.machine.control import ServiceState, supervisor
+from mosaic_cli.machine.leftovers import end_services
 from mosaic_cli.machine.local import LocalControlPlane, host_folder, host_identity, local_controlplane
 from mosaic_cli.machine.services import CONTROLPLANE, DATABASE, HOSTAGENT, Plan, program
 from mosaic_cli.machine.tmux import check_tmux
@@ -103,10 +104,14 @@ class BringUp:
 
     def _supervise(self, plan: Plan) -> None:
         if supervisor(self._home) is None:
+            if orphans := end_services(self._home):
+                self._say(f"ended what a killed supervisor left: {', '.join(orphans)}")
             if plan.has_controlplane:
                 ports.check_ports(self._home, plan)
             start.ensure_supervisor(self._home)
             self._say("supervisor started")
+        elif self._options.enrol_port is not None or self._options.fleet_port is not None:
+            self._say("it runs already; other ports are taken after: mosaic down")
 
     def _only_host(self, plan: Plan) -> None:
         """Start what a machine needs that is a host of a cluster elsewhere."""
@@ -122,6 +127,8 @@ class BringUp:
         if not _is_good(_identity(folder), here):
             operator = sanitised(getpass.getuser())
             token = JoinToken.parse(operator_token(operator))
+            private_folder(self._home.pki)
+            private_folder(folder.parent)
             enrol(replace(token, addresses=[here.enrol_address]), folder)
             self._say(f"logged in as operator {operator}")
         known = context.load(self._home)

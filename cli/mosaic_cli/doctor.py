@@ -111,10 +111,10 @@ def _files(home: Home) -> Iterable[Finding]:
 
 
 def _private_paths(home: Home) -> Iterable[Path]:
-    for folder in (home.pki, home.run, home.logs):
+    for folder in (home.root, home.pki, home.run, home.logs):
         if folder.exists():
-            yield folder
-            yield from (path for path in folder.rglob("*") if not path.is_symlink())
+            yield folder  # inside a closed folder, the mode of a folder does not matter
+            yield from (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _certificates(home: Home) -> Iterable[Finding]:

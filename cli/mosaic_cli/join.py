@@ -8,7 +8,7 @@ from pathlib import Path
 from mosaic_framework.enrolment import enrol
 from mosaic_framework.errors import Conflict
 from mosaic_framework.names import check_name
-from mosaic_framework.paths import Home
+from mosaic_framework.paths import Home, private_folder
 
 from mosaic_cli import context, output
 from mosaic_cli.context import Context
@@ -25,6 +25,8 @@ def login_operator(token_file: Path | None, *, name: str = "") -> Context:
     home = Home.from_environment()
     name = check_name(name or token.addresses[0].rpartition(":")[0].strip("[]").replace(":", "-"), what="context")
     folder = f"pki/operators/{name}"
+    private_folder(home.pki)
+    private_folder(home.pki / "operators")
     identity = enrol(token, home.root / folder)
     known = context.load(home)
     item = Context(name, tuple(identity.fleet_addresses), folder, tenant=identity.tenant)

@@ -20,7 +20,7 @@ from mosaic_cli.machine.control import supervisor
 from mosaic_cli.machine.leftovers import Leftover, end_services, marked_processes, recorded_services
 from mosaic_cli.machine.local import host_identity, local_controlplane
 from mosaic_cli.machine.processes import end, wait_gone
-from mosaic_cli.machine.services import program
+from mosaic_cli.machine.services import ALL, pid_file, program
 from mosaic_cli.waiting import wait_for_seats
 
 _SUPERVISOR_WITHIN = 60.0
@@ -48,6 +48,7 @@ class TakeDown:
         with start.alone(self._home):
             seats = self._running_seats()
             if not self._anything(seats):
+                self._forget()
                 output.say("nothing runs")
                 return
             self._list(seats)
@@ -67,7 +68,9 @@ class TakeDown:
     def _running_seats(self) -> list[pb.Agent] | None:
         """Return the seats that run on this machine; None when the control plane cannot tell."""
         identity, here = host_identity(self._home), local_controlplane(self._home)
-        if identity is None or here is None or here.trust_domain != identity.trust_domain:
+        if identity is None:
+            return []  # it never joined, so nothing was ever placed here
+        if here is None or here.trust_domain != identity.trust_domain:
             return None
         try:
             with connect(LOCAL, home=self._home) as connection:
@@ -106,8 +109,13 @@ class TakeDown:
         orphans = end_services(self._home)
         if orphans:
             output.say(f"ended without a supervisor: {', '.join(orphans)}")
-        for name in ("supervisor.pid", "supervisor.json"):
-            (self._home.run / name).unlink(missing_ok=True)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Remove what killed processes say of themselves."""
+        for name in ("supervisor", *ALL):
+            pid_file(self._home, name).unlink(missing_ok=True)
+            (self._home.run / f"{name}.json").unlink(missing_ok=True)
         homes.unregister(self._home)
 
     def _release(self) -> bool:

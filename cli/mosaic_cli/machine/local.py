@@ -9,6 +9,8 @@ from pathlib import Path
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
 
+from mosaic_cli.machine.processes import Process
+
 
 @dataclass(frozen=True, slots=True)
 class LocalControlPlane:
@@ -24,6 +26,8 @@ def local_controlplane(home: Home) -> LocalControlPlane | None:
     """Return where this machine's control plane serves; None while it does not."""
     try:
         found = json.loads((home.run / "controlplane.json").read_text("utf-8"))
+        if Process.running(int(found["pid"])) is None:
+            return None
         return LocalControlPlane(
             int(found["pid"]),
             _dialable(found["enrol_address"]),

@@ -95,7 +95,9 @@ def _holder(port: int) -> str:
                 continue
             if connection.laddr.port == port:
                 command = psutil.Process(connection.pid).cmdline()
-                name = Path(command[0]).name if command else "a process"
+                # Of an interpreted program the second word is what a person knows it by.
+                words = [Path(word).name for word in command[:2]]
+                name = words[-1] if words and words[0].startswith("python") else "".join(words[:1]) or "a process"
                 return f"{name} (pid {connection.pid}) listens there"
     except psutil.Error:
         pass  # another user's process: said below
