@@ -5,7 +5,7 @@
 Four ways put the same 200 bytes into a shell's prompt and see that they have left it:
 
 - floor: one tmux control-mode connection; paste, look, Enter, look. Nothing is written down.
-- mesh: MessageService/Send and Follow until `submitted`, the client's channel being open; register, NOTIFY, link, journal.
+- mesh: MessageService/Send, and Follow until `submitted`, on an open channel; through register, NOTIFY, link, journal.
 - command: the whole `mosaic agent send` process.
 - sleeping: spawn tmux, sleep 0.5 s, Enter, sleep 1.2 s, look: what scripts commonly do.
 """
@@ -40,7 +40,7 @@ def text(mark: str) -> str:
     return f"true {mark} {PADDING}"
 
 
-async def floor(host: Host, control: ControlMode) -> None:
+async def floor(control: ControlMode) -> None:
     mark = new_id().hex
     buffer = f"bench-{mark}"
     await control.run(
@@ -118,7 +118,7 @@ async def run(rounds: int) -> None:
             )
             try:
                 table = {
-                    "floor: raw control mode": await measure(lambda: floor(host, control), rounds),
+                    "floor: raw control mode": await measure(lambda: floor(control), rounds),
                     "mesh: client connected": await measure(lambda: through_the_mesh(mesh), rounds),
                     "command: mosaic agent send": await measure(lambda: command(home), max(5, rounds // 4)),
                     "sleeping: spawn, sleep, look": await measure(lambda: sleeping(host), 3),
