@@ -97,13 +97,12 @@ async def serve(home: Home) -> None:
         leaf = cluster.issue_replica_leaf(replica_id)
 
         enrol_addresses: list[str] = []
-        fleet_addresses: list[str] = []
         wakes = Wakes(database, replica_id)
         links = Links(database, wakes, replica_id)
 
         enrol_server = grpc.aio.server(options=wire.ENROL_SERVER_OPTIONS)
         enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
-            EnrolmentService(database, cluster, fleet_addresses=lambda: fleet_addresses), enrol_server
+            EnrolmentService(database, cluster, fleet_addresses=lambda: liveness.replica_addresses), enrol_server
         )
         fleet_server = grpc.aio.server(interceptors=[AuthInterceptor(database, cluster)], options=wire.SERVER_OPTIONS)
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
@@ -132,19 +131,20 @@ async def serve(home: Home) -> None:
             wire.fleet_server_credentials(leaf.key_pem, leaf.certificate_pem, leaf.bundle_pem),
         )
         enrol_addresses.append(_advertised(enrol_bound, settings.advertise))
-        fleet_addresses.append(_advertised(fleet_bound, settings.advertise))
+        fleet_address = _advertised(fleet_bound, settings.advertise)
+        liveness = Liveness(database, wakes, links, replica_id, fleet_address)
 
         async with database.connection() as connection:
-            await replica.arrive(connection, replica_id=replica_id, address=fleet_addresses[0], version=__version__)
+            await replica.arrive(connection, replica_id=replica_id, address=fleet_address, version=__version__)
         background = [
             asyncio.create_task(wakes.run()),
-            asyncio.create_task(Liveness(database, wakes, links, replica_id).run()),
+            asyncio.create_task(liveness.run()),
         ]
         stack.push_async_callback(_stop, [enrol_server, fleet_server], background, database, replica_id)
         await enrol_server.start()
         await fleet_server.start()
         await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-        _write_run_file(home, enrol_addresses[0], fleet_addresses[0], replica_id, cluster.trust_domain)
+        _write_run_file(home, enrol_addresses[0], fleet_address, replica_id, cluster.trust_domain)
         log.info("serving", fleet=fleet_bound, enrol=enrol_bound, replica=str(replica_id))
 
         stopped = asyncio.create_task(_stop_asked())

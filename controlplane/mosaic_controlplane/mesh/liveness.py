@@ -22,11 +22,14 @@ log = structlog.get_logger(__name__)
 class Liveness:
     """The once-a-second duties of a replica. All replicas may run them at once: each row changes only once."""
 
-    def __init__(self, database: Database, wakes: Wakes, links: Links, replica_id: UUID) -> None:
+    def __init__(self, database: Database, wakes: Wakes, links: Links, replica_id: UUID, address: str) -> None:
         self._database = database
         self._wakes = wakes
         self._links = links
         self._replica_id = replica_id
+        self._address = address
+        self.replica_addresses = [address]
+        """The fleet addresses of all live replicas, this one first: what a joiner is told."""
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -49,6 +52,8 @@ class Liveness:
             changed = await host.tick(connection)
             expired = await message.expire(connection)
             await replica.beat(connection, replica_id=self._replica_id)
+            addresses = await replica.addresses(connection)
+        self.replica_addresses = [self._address, *(other for other in addresses if other != self._address)]
         for _tenant_id, _host_id, name, state in changed:
             log.warning("a host's liveness changed", host=name, state=state)
         self._wakes.tell(
