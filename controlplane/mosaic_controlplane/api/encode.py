@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -168,6 +169,9 @@ def receipt(row: MessageRow) -> messages_pb2.Receipt:
 
 
 def speaks_for_itself(manifest_json: str) -> bool:
-    """Whether the runtime of this manifest can say that it accepted a message. Until hooks are installed none does."""
-    del manifest_json
-    return False
+    """Whether the runtime of this manifest can itself say that it has a message."""
+    try:
+        manifest = json.loads(manifest_json)
+    except ValueError:
+        return False
+    return isinstance(manifest, dict) and manifest.get("strongest_step", "submitted") != "submitted"
