@@ -175,6 +175,7 @@ def test_a_home_made_anew_never_meets_the_data_of_the_one_thrown_away(home: Embe
     shutil.rmtree(home.path)
     with home.run() as run:
         run.ready()
+        assert str(first.parent) in run.log  # what is kept is told
         assert home.data != first
         assert run.stop() == 0
     assert (first / "PG_VERSION").exists()

@@ -77,6 +77,8 @@ class EmbeddedPostgres:
             return state
         identity = state / "postgres-id"
         if not identity.exists():
+            for kept in self._shared.glob(f"{self._home.digest}-*"):
+                log.warning("data of an earlier home of this name is kept", folder=str(kept))
             write_private(identity, secrets.token_hex(4).encode())
         _passable(self._shared, 0o755)
         return _passable(self._shared / f"{self._home.digest}-{identity.read_text().strip()}", 0o711)
