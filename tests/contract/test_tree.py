@@ -38,7 +38,7 @@ def test_no_file_names_a_place_of_somebodys_machine() -> None:
 def test_no_file_names_this_checkout_or_this_users_home() -> None:
     places = (ROOT, Path(pwd.getpwuid(os.getuid()).pw_dir))  # not $HOME, which is the test run's
     deep = [re.escape(f"{place}/") for place in places if len(place.parts) > 2]
-    assert [] == [found for place in deep for found in offenders(re.compile(place))]
+    assert [found for place in deep for found in offenders(re.compile(place))] == []
 
 
 def test_no_file_names_a_package_registry() -> None:
