@@ -113,7 +113,7 @@ def report(error: FleetError, *, as_json: bool = False, stream: TextIO | None = 
         out.write(json.dumps(error_document(error), ensure_ascii=False) + "\n")
         return
     lines = told(error, request_id=request_id_of(error))
-    out.write("".join(f"{line if line.isprintable() else _one_line(line)}\n" for line in lines))
+    out.write("".join(f"{printable(line)}\n" for line in lines))
 
 
 def error_document(error: FleetError) -> dict[str, Any]:
@@ -143,10 +143,6 @@ def wants_json(arguments: Sequence[str]) -> bool:
     if "-ojson" in words or "--output=json" in words:
         return True
     return any(pair in (("-o", "json"), ("--output", "json")) for pair in itertools.pairwise(words))
-
-
-def _one_line(text: str) -> str:
-    return printable(" ".join(text.split()))
 
 
 def _lower_first(text: str) -> str:

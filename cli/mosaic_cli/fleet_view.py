@@ -150,6 +150,7 @@ def agent_listing(rows: Sequence[AgentRow], at: Any, *, columns: Sequence[Column
 def row_document(row: AgentRow) -> dict[str, Any]:
     """Return the JSON form of a row: the agent, its host's state, and what we conclude."""
     return agent_document(row.agent, row.at) | {
+        "ageSeconds": seen(row),
         "hostState": word(pb.HostState, row.host.state) if row.host is not None else "unknown",
         "stale": row.old,
         "drift": row.drift,

@@ -205,14 +205,24 @@ class FakeControlPlane(
         now.GetCurrentTime()
         caller = common_pb2.Principal(kind=common_pb2.PRINCIPAL_KIND_OPERATOR, name="anna", tenant="default")
         return fleet_pb2.GetClusterReply(
-            trust_domain=TRUST_DOMAIN, cluster="test", version="0.1.0", replica_id="r1", replicas=1, at=now, caller=caller
+            trust_domain=TRUST_DOMAIN,
+            cluster="test",
+            version="0.1.0",
+            replica_id="r1",
+            replicas=1,
+            at=now,
+            caller=caller,
         )
 
     def ListAgents(self, request: Any, context: grpc.ServicerContext) -> fleet_pb2.ListAgentsReply:  # noqa: N802
         self._enter("ListAgents", context)
-        found = [agent for agent in self.agents.values() if request.address in ("", agent.name, f"{agent.host}/{agent.name}")]
+        found = [
+            agent for agent in self.agents.values() if request.address in ("", agent.name, f"{agent.host}/{agent.name}")
+        ]
         if request.address and not found:
-            self._refuse(context, NotFound(f"there is no agent {request.address!r}", why="the nearest names are coder0"))
+            self._refuse(
+                context, NotFound(f"there is no agent {request.address!r}", why="the nearest names are coder0")
+            )
         return fleet_pb2.ListAgentsReply(agents=found, hosts=self.hosts.values(), at=at(0))
 
     def List(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802

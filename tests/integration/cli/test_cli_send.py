@@ -41,7 +41,10 @@ def test_a_runtime_that_can_say_accepted_is_waited_for_until_it_does(plane: Fake
 
 
 def test_verify_waits_for_the_step_asked_for(plane: FakeControlPlane, mosaic: Mosaic) -> None:
-    assert mosaic("agent", "send", "coder0", "-m", "x", "--verify", "dispatched", "-o", "json").json["step"] == "dispatched"
+    assert (
+        mosaic("agent", "send", "coder0", "-m", "x", "--verify", "dispatched", "-o", "json").json["step"]
+        == "dispatched"
+    )
 
 
 def test_an_unknown_step_is_told_with_the_nearest(plane: FakeControlPlane, mosaic: Mosaic) -> None:

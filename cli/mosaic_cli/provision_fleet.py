@@ -1,0 +1,126 @@
+"""`mosaic fleet provision`: a profile becomes a roster; shown first, written when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mosaic_framework.catalog import Catalog
+from mosaic_framework.document import read_bytes, read_tree, validate
+from mosaic_framework.marked import DocumentInvalid, Problems
+from mosaic_framework.paths import Home
+from mosaic_framework.provision import RuntimeChoice, RuntimePolicy, provision, topology
+from mosaic_framework.roster_file import dump_roster
+from mosaic_framework.roster_model import Roster
+from mosaic_framework.roster_write import RosterExists, plan_writing, roster_target
+from mosaic_framework.wizard import next_steps, says_same
+
+from mosaic_cli import output
+from mosaic_cli.failures import UsageError
+from mosaic_cli.init_fleet import find_runtimes
+from mosaic_cli.output import Thing
+from mosaic_cli.roster_writing import finish
+
+POLICY_FILE = "runtime-policy.yaml"
+
+
+class PolicyInvalid(DocumentInvalid):
+    """The runtime policy is not valid."""
+
+    code = "policy-invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionWish:
+    """What the command line says. `runtimes`: class → "runtime" or "runtime:model", "*" for every other class."""
+
+    profile: str
+    full: bool = False
+    write: bool = False
+    force: bool = False
+    unattended: bool = False
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    path: Path | None = None
+
+
+def provision_fleet(wish: ProvisionWish) -> Thing:
+    """Make the roster of a profile, and write it where asked to.
+
+    Raises NotFound, ProfileInvalid, PolicyInvalid, and RosterExists where a roster would be replaced without force.
+    """
+    home = Home.from_environment()
+    catalog = Catalog.open(home)
+    policy = choices(read_policy(home), wish.runtimes)
+    roster = provision(wish.profile, catalog=catalog, policy=policy, full=wish.full, unattended=wish.unattended)
+    text = _text(roster, full=wish.full)
+    target = roster_target(home, wish.path)
+
+    def same(content: bytes) -> bool:
+        return says_same(content, roster, source=str(target), catalog=catalog)
+
+    writing = plan_writing(home, target, text, says_same=same)
+    if not wish.write:
+        again = f"mosaic fleet provision --profile {wish.profile}{' --full' if wish.full else ''} --write"
+        output.say(f"nothing was written; to write {target}: {again}{' --force' if writing.kind == 'changed' else ''}")
+        body = {
+            "file": str(target),
+            "change": writing.kind,
+            "roster": roster.as_written(),
+            "topology": topology(roster),
+        }
+        return Thing("RosterPlan", str(target), body, [], f"{text}\n{_commented(roster)}")
+    if writing.kind == "changed" and not wish.force:
+        raise RosterExists(
+            f"there is a roster already: {writing.path}",
+            why=f"the new one would differ in {sum(line[:1] in '+-' for line in writing.diff()[2:])} lines",
+            next_step="look at it without --write; --force replaces it and keeps a backup",
+        )
+    steps = next_steps(roster, find_runtimes(catalog), catalog, path=str(target) if wish.path else "")
+    thing = finish(home, writing, roster, steps, force=wish.force, dry_run=False, ask=False)
+    drawn = "\n".join(topology(roster))
+    return Thing(thing.kind, thing.name, thing.body, thing.lines, f"{drawn}\n\n{thing.text}")
+
+
+def read_policy(home: Home) -> RuntimePolicy:
+    """Return this home's map of classes to runtimes, or the default one. Raises PolicyInvalid."""
+    path = home.fleet / POLICY_FILE
+    if not path.exists():
+        return RuntimePolicy()
+    problems = Problems(str(path))
+    tree = read_tree(read_bytes(path, noun="runtime policy"), problems)
+    policy = validate(tree, RuntimePolicy, problems) if tree is not None else None
+    if policy is None or problems:
+        raise PolicyInvalid(str(path), problems.sorted(), noun="runtime policy")
+    return policy
+
+
+def choices(policy: RuntimePolicy, given: Mapping[str, str]) -> RuntimePolicy:
+    """Return the policy with what the command line says over it. Raises UsageError."""
+    classes = dict(policy.classes)
+    default = policy.default
+    for name, text in given.items():
+        runtime, _, model = text.partition(":")
+        try:
+            choice = RuntimeChoice(runtime=runtime, model_hint=model or None)
+        except ValueError as error:
+            raise UsageError(f"--runtime {name}={text} is not understood", why="say CLASS=RUNTIME[:MODEL]") from error
+        if name == "*":
+            default = choice
+        else:
+            classes[name] = choice
+    return RuntimePolicy(default=default, classes=classes)
+
+
+def _text(roster: Roster, *, full: bool) -> str:
+    seats = "every seat" if full else "the seats of its floor"
+    return (
+        f"# Made by `mosaic fleet provision` from the profile {roster.profile}: {seats}.\n"
+        "# It is yours to edit; it is never overwritten without --force. Then: mosaic fleet apply\n"
+        + dump_roster(roster)
+    )
+
+
+def _commented(roster: Roster) -> str:
+    """Return the topology as comments, so that all of stdout is still a roster."""
+    return "\n".join(["# Who reports to whom:", *(f"#   {line}" for line in topology(roster))])
