@@ -182,6 +182,10 @@ def _using(url: str, connection: Connection) -> Iterator[None]:
         yield
     except _LOST as error:
         raise _unreachable(url, error) from error
+    except TimeoutError as error:  # asyncpg's word for a statement that went past command_timeout
+        raise RegisterUnreachable(
+            f"the register at {shown(url)} does not answer", why=f"a statement took over {COMMAND_SECONDS:g} s"
+        ) from error
     except asyncpg.InterfaceError as error:
         # asyncpg has one class for its user's mistakes and for a connection that was cut under it.
         if _gone(connection):
