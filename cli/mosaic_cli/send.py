@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import typer
 from google.protobuf.duration_pb2 import Duration
+from mosaic_framework import steps
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, InvalidInput, Unfinished, Unreachable
 from mosaic_framework.ids import new_id
 from mosaic_framework.names import nearest
@@ -114,6 +115,7 @@ class _Sender:
             request.deadline.CopyFrom(Duration(nanos=0, seconds=max(int(self._wish.deadline), 1)))
         first = True
         while True:
+            steps.reached("cli.before-send")
             try:
                 reply = self._connection.call(self._connection.messages.Send, request)
             except Unreachable as error:
@@ -126,6 +128,7 @@ class _Sender:
                     raise _unsure(self._wish, error) from error
                 self._wait(error)
                 continue
+            steps.reached("cli.sent")
             receipt: pb.Receipt = reply.receipt
             output.say(f"message {receipt.message_id} to {address(receipt.recipient)}")
             self._tell(receipt)
@@ -140,6 +143,7 @@ class _Sender:
             request = pb.FollowRequest(tenant=self._connection.tenant, message_id=receipt.message_id, until=goal)  # type: ignore[arg-type]
             try:
                 for newer in self._connection.stream(self._connection.messages.Follow, request, until=self._until):
+                    steps.reached("cli.following")
                     receipt, self._lost, self._pause = newer, False, _PAUSE_FIRST
                     self._tell(receipt)
                     if reached(receipt, goal) or ended_badly(receipt):
