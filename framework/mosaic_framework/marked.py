@@ -59,11 +59,12 @@ class ScalarNode:
 
 @dataclass(slots=True)
 class ListNode:
-    """A list."""
+    """A list. `block`: written one item a line, with dashes."""
 
     at: Position
     items: list[Node] = field(default_factory=list)
     size: int = 1
+    block: bool = False
 
 
 @dataclass(slots=True)
@@ -77,11 +78,12 @@ class Entry:
 
 @dataclass(slots=True)
 class MapNode:
-    """A map, in the order written. A key stands in it once."""
+    """A map, in the order written. A key stands in it once. `block`: written one key a line."""
 
     at: Position
     entries: dict[str, Entry] = field(default_factory=dict)
     size: int = 1
+    block: bool = False
 
 
 Node: TypeAlias = ScalarNode | ListNode | MapNode

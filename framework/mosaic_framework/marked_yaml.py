@@ -60,7 +60,7 @@ def _next_event(events: Iterator[Event], text: str, reader: _Reader) -> Event | 
     except ReaderError as error:
         before = text[: error.position]
         at = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
-        reader.builder.fail(at, f"a character that a text may not hold: U+{_code(error.character):04X}")
+        reader.builder.fail(at, f"a character that a text may not hold: U+{error.character:04X}")
     except Exception as error:  # noqa: BLE001 - rubbish makes the parser itself fail: "\UFFFFFFFF" overflows its chr()
         reader.builder.fail(reader.at, f"this is not YAML, soon after this place ({type(error).__name__})")
     return None
@@ -119,7 +119,8 @@ class _Reader:
         self._refuse_tag(event.tag)
         self._pending.append(event.anchor)
         is_map = isinstance(event, MappingStartEvent)
-        self.builder.open(MapNode(self.at) if is_map else ListNode(self.at))
+        block = not event.flow_style
+        self.builder.open(MapNode(self.at, block=block) if is_map else ListNode(self.at, block=block))
 
     def _scalar(self, event: ScalarEvent) -> None:
         self._refuse_tag(event.tag)
@@ -153,7 +154,3 @@ def _explain(fault: str) -> str:
     if "mapping values are not allowed" in fault:
         return "this is not YAML: a ':' here needs the text around it in quotes, or other indentation"
     return f"this is not YAML: {fault}"
-
-
-def _code(character: object) -> int:
-    return ord(character) if isinstance(character, str) and len(character) == 1 else 0

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-
-from ruamel.yaml import YAML
-from ruamel.yaml.scalarstring import LiteralScalarString
 
 from mosaic_framework.catalog import Catalog
 from mosaic_framework.document import read_bytes, read_tree, validate
@@ -18,6 +14,7 @@ from mosaic_framework.paths import Home
 from mosaic_framework.roster_checks import check_roster, warn_roster
 from mosaic_framework.roster_model import Roster
 from mosaic_framework.runtimes import known_runtimes
+from mosaic_framework.splice import dump_yaml
 
 FILE_NAMES = ("roster.yaml", "roster.yml", "roster.json")
 
@@ -70,37 +67,9 @@ def parse_roster(content: bytes | str, *, source: str, catalog: Catalog) -> Rost
 
 def dump_roster(roster: Roster) -> str:
     """Return the roster as YAML in snake_case. It loads back equal."""
-    text = io.StringIO()
-    yaml = _writer()
-    yaml.dump(_blocks(roster.as_written()), text)
-    return text.getvalue()
+    return dump_yaml(roster.as_written())
 
 
 def dump_roster_json(roster: Roster) -> str:
     """Return the roster as JSON on one line: the normalised document that `apply` sends and the register keeps."""
     return json.dumps(roster.normalised(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
-def _blocks(data: object) -> object:
-    """Return `data` with every text of several lines as a block, where a block can hold it unchanged."""
-    if isinstance(data, dict):
-        return {key: _blocks(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_blocks(value) for value in data]
-    if isinstance(data, str) and "\n" in data and _fits_block(data):
-        return LiteralScalarString(data)
-    return data
-
-
-def _fits_block(text: str) -> bool:
-    lines = text.split("\n")
-    return bool(lines[0]) and not lines[0].startswith((" ", "\t")) and not any(line != line.rstrip() for line in lines)
-
-
-def _writer() -> YAML:
-    yaml = YAML()
-    yaml.default_flow_style = False
-    yaml.allow_unicode = True
-    yaml.width = 2**16
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml

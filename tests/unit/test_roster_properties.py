@@ -9,90 +9,16 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mosaic_framework.catalog import Catalog
-from mosaic_framework.fields import unprintable
 from mosaic_framework.marked import DEPTH_LIMIT
-from mosaic_framework.roster_checks import session_name
+from mosaic_framework.roster_edit import edit_roster, same
 from mosaic_framework.roster_file import RosterInvalid, dump_roster, dump_roster_json, parse_roster
 from mosaic_framework.roster_model import Roster
 
+from tests.support.rosters import rosters
+
 CATALOG = Catalog(Catalog.open().shipped)
-RUNTIMES = ["claude", "codex", "opencode", "pi", "shell"]
 relaxed = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 
-names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,12}", fullmatch=True).filter(lambda name: name != "default")
-printable = st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]).filter(
-    lambda character: not unprintable(character)
-)
-# What YAML would take for something else is as likely here as what it would not.
-tricky = st.sampled_from(
-    ["yes", "null", "~", "1", "1.5", "2001-01-01", "- a", "a: b", "# no", "'", '"', "\\", "{{x}}", "é😀", " a "]
-)
-lines = tricky | st.text(printable, min_size=1, max_size=20)
-texts = lines | st.lists(lines | st.just(""), min_size=1, max_size=4).map(lambda parts: "\n".join(parts) or "x")
-arguments = texts | st.just("")
-words = lines.filter(lambda line: not line.startswith("-"))
-folders = lines.map(lambda line: f"~/{line}")
-
-
-def some(
-    required: dict[str, st.SearchStrategy[Any]], optional: dict[str, st.SearchStrategy[Any]]
-) -> st.SearchStrategy[Any]:
-    return st.fixed_dictionaries(required, optional=optional)
-
-
-agents = some(
-    {"name": names, "runtime": st.sampled_from(RUNTIMES)},
-    {
-        "class": names,
-        "alias": lines,
-        "host": names,
-        "socket": names,
-        "working_directory": folders,
-        "model_hint": words,
-        "account": words,
-        "persistent_persona": st.booleans() | texts,
-        "reset_between_tasks": st.booleans(),
-        "lifecycle": st.sampled_from(["always", "on-demand"]),
-        "reports_to": names,
-        "kickstart_template": texts,
-        "unattended": st.booleans(),
-        "args": st.lists(arguments, max_size=3),
-        "command": st.lists(texts, min_size=1, max_size=3),
-        "channels": st.lists(words, max_size=2),
-        "env": st.dictionaries(
-            st.from_regex(r"[A-Z_]{1,8}", fullmatch=True).map(lambda key: f"X{key}"), arguments, max_size=3
-        ),
-    },
-)
-
-
-def apart(rows: list[dict[str, Any]]) -> bool:
-    sessions = [session_name(row["name"]) for row in rows]
-    return len(set(sessions)) == len(sessions)
-
-
-rosters = some(
-    {
-        "version": st.just(1),
-        "transport": st.just("tmux"),
-        "agents": st.lists(agents, min_size=1, max_size=4).filter(apart),
-    },
-    {
-        "tenant": names,
-        "profile": names,
-        "floor": st.lists(names, max_size=3),
-        "tmux": some({"holder_session": names.map(lambda name: f"{name}-holder")}, {"socket_name": names}),
-        "defaults": some({}, {"working_directory": folders}),
-        "runtimes": st.dictionaries(st.sampled_from(RUNTIMES), some({}, {"reset_command": lines}), max_size=2),
-        "connector": st.sampled_from(
-            [
-                {"kind": "tmux"},
-                {"kind": "discord", "discord": {"channel_id": "12"}},
-                {"kind": "slack", "slack": {"channel_id": "C1"}},
-            ]
-        ),
-    },
-).filter(lambda data: "tmux" in data or all(session_name(row["name"]) != "_holder" for row in data["agents"]))
 rubbish: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -120,6 +46,17 @@ def check_refusal(error: RosterInvalid, content: str | bytes, source: str) -> No
         assert problem.column >= 1
         assert problem.message
         assert str(problem).isprintable()
+
+
+MARK = "# a person wrote this"
+
+
+def commented(text: str) -> str:
+    """Put a comment at the top, before each agent, at the end, and beside the version."""
+    lines = text.replace("version: 1\n", f"version: 1  {MARK}\n", 1).split("\n")
+    start = lines.index("agents:")
+    rows = [f"  {MARK}\n{line}" if line.startswith("  - name: ") else line for line in lines[start:]]
+    return "\n".join([MARK, *lines[:start], *rows, MARK, ""])
 
 
 def nodes(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -157,6 +94,22 @@ def test_any_roster_that_validates_round_trips(data: dict[str, Any]) -> None:
     assert read(dump_roster(roster), "roster.yaml") == roster
     assert read(dump_roster_json(roster), "roster.json") == roster
     assert read(json.dumps(data, ensure_ascii=False), "roster.yaml") == roster
+
+
+@relaxed
+@given(rosters, rosters)
+def test_any_edit_says_what_is_wanted_and_keeps_every_comment_between_agents(
+    old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    before, wanted = read(json.dumps(old), "roster.json"), read(json.dumps(new), "roster.json")
+    assert before is not None
+    assert wanted is not None
+    text = commented(dump_roster(before))
+    changed = edit_roster(text, wanted, source="roster.yaml", catalog=CATALOG)
+    result = read(changed, "roster.yaml")
+    assert result is not None
+    assert same(result, wanted)
+    assert changed.count(MARK) == text.count(MARK)
 
 
 @relaxed
