@@ -69,7 +69,7 @@ def apply_roster(wish: Wish, *, context: str, tenant: str) -> Listing[Change]:
             output.say(f"warning: {sentence}")
         if not tenant:
             connection.tenant = file.roster.tenant
-        memory = home.state / "rosters" / f"{connection.identity.trust_domain}-{connection.tenant}.json"
+        memory = memory_path(home, connection)
         now = connection.call(connection.fleet.GetRoster, pb.GetRosterRequest(tenant=connection.tenant))
         base = _base(wish, memory, now)
         changes = difference(now.document, resolved, default_host)
@@ -118,10 +118,17 @@ def _agents(document: str, default_host: str) -> dict[tuple[str, str], Any]:
     }
 
 
+def memory_path(home: Home, connection: Connection) -> Path:
+    """Return where the roster version last applied or pulled here is kept, by cluster and tenant."""
+    return home.state / "rosters" / f"{connection.identity.trust_domain}-{connection.tenant}.json"
+
+
 def _base(wish: Wish, memory: Path, now: pb.GetRosterReply) -> int:
-    """Return the version this edit started from. With none known here, only a register without a roster fits."""
-    if wish.base is not None:
-        return wish.base
+    return wish.base if wish.base is not None else known_version(memory, now)
+
+
+def known_version(memory: Path, now: pb.GetRosterReply) -> int:
+    """Return the version the file here started from. With none known, only a register without a roster fits."""
     if memory.exists():
         known = int(json.loads(memory.read_text("utf-8"))["version"])
         # A register made anew starts again at 0; an old memory of it must not stand in the way.

@@ -1,4 +1,4 @@
-"""mosaic fleet: apply, ps, start, stop, restart."""
+"""mosaic fleet: apply, ps, start, stop, restart; the verbs on roster files are in fleet_files and fleet_changes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from mosaic_cli import completion, failures, groups, options, output
-from mosaic_cli.commands import fleet_files
+from mosaic_cli.commands import fleet_changes, fleet_files
 from mosaic_cli.output import Format
 
 app = groups.noun("fleet", "The roster of a tenant, and the seats it makes.")
 app.add_typer(fleet_files.app)
+app.add_typer(fleet_changes.app)
 
 Agents = Annotated[
     list[str] | None,

@@ -92,14 +92,17 @@ def provision(
     output.show(provision_fleet(wish), output_form)
 
 
-def pairs(given: list[str] | None, option: str, *, alone: str = "") -> dict[str, str]:
-    """Return NAME=VALUE words as a dict; a word without "=" belongs to `alone`. Raises UsageError."""
+def pairs(given: list[str] | None, option: str, *, alone: str = "", empty: bool = False) -> dict[str, str]:
+    """Return NAME=VALUE words as a dict; a word without "=" belongs to `alone`. Raises UsageError.
+
+    `empty`: a value may be empty.
+    """
     found: dict[str, str] = {}
     for word in given or []:
         name, sign, value = word.partition("=")
         if not sign and alone:
             name, value = alone, word
-        if not name or not value:
+        if not name or not (value or (sign and empty)):
             raise failures.UsageError(f"{option} {word!r} is not understood", why="say NAME=VALUE")
         if name in found:
             raise failures.UsageError(f"{option} says twice what {name} is")
