@@ -122,7 +122,7 @@ _SEEN: Column[AgentRow] = Column("SEEN", lambda row: age(seen(row)))
 _DRIFT: Column[AgentRow] = Column("DRIFT", lambda row: row.drift)
 _EVIDENCE: Column[AgentRow] = Column("EVIDENCE", lambda row: row.agent.state_detail, wide=True)
 
-PS_COLUMNS = [*_PLACE, _AGENT, *_WHAT, *_STATE, _PID, _SEEN, _COMMAND, _DRIFT, _EVIDENCE]
+PS_COLUMNS = [*_PLACE, _AGENT, *_WHAT, *_STATE, _PID, _SEEN, _DRIFT, _COMMAND, _EVIDENCE]
 LS_COLUMNS = [_AGENT, _PLACE[1], *_WHAT, *_STATE, _SEEN, _DRIFT, _EVIDENCE]
 
 

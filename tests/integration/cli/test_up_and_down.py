@@ -1,0 +1,234 @@
+"""`mosaic up`, `status`, `down` on real parts: register, control plane, host-agent, tmux; and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from mosaic_cli.machine.services import MARK
+from mosaic_framework.paths import Home
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("machine")]
+
+SECRET_WORDS = ("PRIVATE KEY", "mosaic1.")
+
+
+class Machine:
+    """One Mosaic home with a runtime folder and a tmux socket of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = Home(folder / "home")
+        self.socket_name = f"mosaic-test-{os.getpid()}-{folder.name[-8:]}"
+        for name in ("runtime", "tmux", "user"):
+            (folder / name).mkdir(mode=0o700)
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("MOSAIC_")}
+        self.environment = clean | {
+            "MOSAIC_HOME": str(self.home.root),
+            "XDG_RUNTIME_DIR": str(folder / "runtime"),
+            "TMUX_TMPDIR": str(folder / "tmux"),
+            "HOME": str(folder / "user"),
+            "SHELL": "/bin/bash",
+        }
+
+    def mosaic(self, *arguments: str, stdin: str = "", home: Path | None = None) -> subprocess.CompletedProcess[str]:
+        environment = self.environment | ({"MOSAIC_HOME": str(home)} if home else {})
+        return subprocess.run(
+            [sys.executable, "-m", "mosaic_cli.main", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            timeout=150,
+        )
+
+    def up(self) -> None:
+        done = self.mosaic("up", "--enrol-port", "0", "--fleet-port", "0")
+        assert done.returncode == 0, done.stderr + self.logs()
+
+    def apply(self, *names: str) -> None:
+        roster = self.home.root / "roster.yaml"
+        agents = [{"name": name, "runtime": "shell", "working_directory": "/tmp"} for name in names]
+        tmux = {"socket_name": self.socket_name}
+        roster.write_text(json.dumps({"version": 1, "transport": "tmux", "tmux": tmux, "agents": agents}))
+        done = self.mosaic("fleet", "apply", "--roster", str(roster), "--yes")
+        assert done.returncode == 0, done.stderr + self.logs()
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.mosaic(*arguments, "-o", "json").stdout)
+
+    def pid(self, name: str) -> int:
+        return int(json.loads((self.home.run / f"{name}.pid").read_text())["pid"])
+
+    def logs(self) -> str:
+        return "".join(f"\n== {path}\n{path.read_text()[-2000:]}" for path in self.home.logs.glob("*.log"))
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that names this home, and this test's tmux server."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                words = process.cmdline()
+                if process.environ().get("MOSAIC_HOME") == str(self.home.root) or self.socket_name in words:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def close(self) -> None:
+        self.mosaic("down", "--yes")
+        for process in self.processes():
+            process.kill()
+        identity = self.home.state / "postgres-id"
+        if os.geteuid() == 0 and identity.exists():
+            shutil.rmtree(f"/var/lib/mosaic/{self.home.digest}-{identity.read_text().strip()}", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine that is up, with two shells as its fleet."""
+    found = Machine(tmp_path_factory.mktemp("machine"))
+    try:
+        found.up()
+        found.apply("counter", "clerk")
+        yield found
+    finally:
+        found.close()
+
+
+def test_up_makes_a_cluster_of_one_operator_and_one_live_host(machine: Machine) -> None:
+    assert machine.mosaic("status").returncode == 0
+    assert [item["state"] for item in machine.json("host", "ls")["items"]] == ["live"]
+    assert machine.json("context", "show")["name"] == "local"
+    states = {item["name"]: item["state"] for item in machine.json("status")["items"]}
+    assert states == dict.fromkeys(("supervisor", "database", "controlplane", "hostagent"), "running")
+
+
+def test_up_again_changes_nothing(machine: Machine) -> None:
+    before = {name: machine.pid(name) for name in ("supervisor", "database", "controlplane", "hostagent")}
+    machine.up()
+    assert {name: machine.pid(name) for name in before} == before
+    assert len(machine.json("host", "ls")["items"]) == 1
+
+
+def test_a_message_runs_in_the_seat_and_tail_shows_the_answer(machine: Machine) -> None:
+    done = machine.mosaic("agent", "send", "counter", "-m", "echo $((6 * 7)) is the answer", "-o", "json")
+    assert done.returncode == 0, done.stderr + machine.logs()
+    assert [step["step"] for step in json.loads(done.stdout)["steps"]][:1] == ["queued"]
+    assert json.loads(done.stdout)["step"] == "submitted"
+    deadline = time.monotonic() + 10
+    while "42 is the answer" not in (text := machine.mosaic("agent", "tail", "counter").stdout):
+        assert time.monotonic() < deadline, text
+        time.sleep(0.1)
+    shown = machine.json("message", "show", json.loads(done.stdout)["id"])
+    assert shown["body"] == "echo $((6 * 7)) is the answer"
+
+
+def test_an_agent_that_is_not_there_ends_with_3_and_the_nearest_name(machine: Machine) -> None:
+    done = machine.mosaic("agent", "send", "countr", "-m", "x")
+    assert done.returncode == 3
+    assert "counter" in done.stderr
+
+
+def test_stop_and_start_bring_about_what_they_say(machine: Machine) -> None:
+    assert machine.mosaic("fleet", "stop", "clerk").returncode == 0
+    assert machine.json("agent", "show", "clerk")["pid"] is None
+    assert machine.mosaic("fleet", "start", "clerk").returncode == 0
+    first = machine.json("agent", "show", "clerk")["pid"]
+    assert machine.mosaic("fleet", "restart", "clerk").returncode == 0
+    assert machine.json("agent", "show", "clerk")["pid"] not in (None, first)
+
+
+@pytest.mark.parametrize("name", ["hostagent", "controlplane", "database"])
+def test_a_killed_service_comes_back_and_the_agents_lived_on(machine: Machine, name: str) -> None:
+    pids = {item["name"]: item["pid"] for item in machine.json("agent", "ls")["items"]}
+    old = machine.pid(name)
+    os.kill(old, signal.SIGKILL)
+    machine.up()
+    deadline = time.monotonic() + 60
+    while machine.mosaic("fleet", "ps").returncode != 0 or machine.mosaic("status").returncode != 0:
+        assert time.monotonic() < deadline, machine.logs()
+    assert machine.pid(name) != old
+    assert {item["name"]: item["pid"] for item in machine.json("agent", "ls")["items"]} == pids
+    done = machine.mosaic("agent", "send", "counter", "-m", "true")
+    assert done.returncode == 0, done.stderr + machine.logs()
+
+
+def test_a_killed_supervisor_is_replaced_by_up(machine: Machine) -> None:
+    pids = {item["name"]: item["pid"] for item in machine.json("agent", "ls")["items"]}
+    os.kill(machine.pid("supervisor"), signal.SIGKILL)
+    done = machine.mosaic("status")
+    assert done.returncode == 5
+    assert "orphaned" in done.stdout
+    machine.up()
+    assert machine.mosaic("status").returncode == 0
+    deadline = time.monotonic() + 60
+    while machine.mosaic("fleet", "ps").returncode != 0:
+        assert time.monotonic() < deadline, machine.logs()
+    assert {item["name"]: item["pid"] for item in machine.json("agent", "ls")["items"]} == pids
+
+
+def test_another_home_on_the_same_port_is_told_whose_it_is(machine: Machine, tmp_path: Path) -> None:
+    address = json.loads((machine.home.run / "controlplane.json").read_text())["fleet_address"]
+    done = machine.mosaic(
+        "up", "--fleet-port", address.rpartition(":")[2], "--enrol-port", "0", home=tmp_path / "other"
+    )
+    assert done.returncode == 6
+    assert str(machine.home.root) in done.stderr
+    assert len(done.stderr.splitlines()) <= 5  # four lines, after the progress
+    assert not (tmp_path / "other" / "run" / "supervisor.pid").exists()
+
+
+def test_down_asks_and_off_a_terminal_refuses(machine: Machine) -> None:
+    done = machine.mosaic("down")
+    assert done.returncode == 2
+    assert "running: " in done.stderr
+    assert machine.mosaic("status").returncode == 0
+
+
+def test_no_secret_is_in_a_log_an_argument_or_a_file_that_others_can_read(machine: Machine) -> None:
+    assert not any(word in machine.logs() for word in SECRET_WORDS)
+    for process in machine.processes():
+        assert not any(word in " ".join(process.cmdline()) for word in SECRET_WORDS)
+    for path in machine.home.root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            mode = stat.S_IMODE(path.stat().st_mode)
+            assert not mode & 0o077 or path.name == "roster.yaml", f"{path} has mode {mode:o}"
+    assert stat.S_IMODE(machine.home.root.stat().st_mode) == 0o700
+
+
+def test_down_leaves_no_process_and_up_brings_the_same_fleet_back(machine: Machine) -> None:
+    done = machine.mosaic("down", "--yes")
+    assert done.returncode == 0, done.stderr + machine.logs()
+    assert machine.processes() == []
+    assert machine.mosaic("fleet", "ps").returncode == 5
+    assert machine.mosaic("down", "--yes").returncode == 0
+    machine.up()
+    assert machine.mosaic("fleet", "start", "--all").returncode == 0
+    assert {item["name"] for item in machine.json("agent", "ls")["items"]} == {"counter", "clerk"}
+    assert machine.mosaic("agent", "send", "counter", "-m", "true").returncode == 0
+
+
+def test_down_works_when_everything_else_was_killed(machine: Machine) -> None:
+    for name in ("supervisor", "hostagent", "controlplane", "database"):
+        os.kill(machine.pid(name), signal.SIGKILL)
+    done = machine.mosaic("down", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert machine.processes() == []
+
+
+def test_marked_processes_are_the_ones_that_up_started(machine: Machine) -> None:
+    machine.up()
+    marks = {process.environ().get(MARK) for process in machine.processes()}
+    assert {"supervisor", "database", "controlplane", "hostagent"} <= marks
