@@ -1,0 +1,69 @@
+"""A command that a document shows is one that works: every `sh` block of the operator's documents is run as written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ELSEWHERE = ("script/demo", "script/test", "source ")  # run by script/test itself, or only set up a shell
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("machine")]
+
+
+def commands(document: str) -> list[str]:
+    text = (CHECKOUT / document).read_text()
+    lines = [line for block in BLOCK.findall(text) for line in block.splitlines()]
+    return [line for line in lines if line.strip() and not line.startswith(("#", *ELSEWHERE))]
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """A new person's machine: an empty home, ports and a tmux server of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="docs-"))
+    for name in ("user", "run", "tmux"):
+        (folder / name).mkdir(mode=0o700)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("MOSAIC_", "TMUX"))}
+    made = clean | {
+        "HOME": str(folder / "user"),
+        "XDG_RUNTIME_DIR": str(folder / "run"),
+        "TMUX_TMPDIR": str(folder / "tmux"),
+        "SHELL": "/bin/bash",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "MOSAIC_ENROL_PORT": "0",
+        "MOSAIC_FLEET_PORT": "0",
+    }
+    yield made
+    subprocess.run(["mosaic", "down", "--yes"], env=made, cwd=CHECKOUT, capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(command: str, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_the_five_minutes_of_the_readme_work_as_written(environment: dict[str, str]) -> None:
+    shown = commands("README.md")
+    assert shown[0].startswith("mosaic up")
+    assert shown[-1].startswith("mosaic down")
+    said = {command.split("#")[0].strip(): run(command, environment) for command in shown}
+    assert "the answer is 42" in said["mosaic agent tail counter"]
+    assert "counter" in said["mosaic fleet ps"]
+
+
+def test_the_operating_guides_commands_work_as_written(environment: dict[str, str]) -> None:
+    for command in commands("docs/operating.md"):
+        run(command, environment)
