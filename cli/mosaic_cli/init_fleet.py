@@ -61,14 +61,14 @@ def init_fleet(wish: InitWish) -> Thing:
     preset = _preset(wish, catalog, asks=asks)
     answers = _answers(wish, preset, catalog, found, asks=asks)
     target = roster_target(home, wish.path)
-    usual = target.parent == home.fleet.resolve() if home.fleet.exists() else target.parent == home.fleet
+    usual = is_usual(home, target)
     made = compose(preset, answers, catalog, source=str(target), with_schema=usual)
     writing = _plan(home, target, made, catalog)
     if usual and not wish.dry_run:
         home.fleet.mkdir(mode=0o700, parents=True, exist_ok=True)
         reseed(home, catalog, only_seed=True)
     steps = next_steps(made.roster, found, catalog, path="" if usual else str(target))
-    return finish(home, writing, made.roster, steps, force=wish.force, dry_run=wish.dry_run, ask=asks)
+    return finish(home, writing, made.roster, steps, force=wish.force, dry_run=wish.dry_run, ask=asks, yes=wish.yes)
 
 
 def find_runtimes(catalog: Catalog) -> dict[str, str | None]:
@@ -80,6 +80,11 @@ def find_runtimes(catalog: Catalog) -> dict[str, str | None]:
         except FleetError as error:
             output.say(f"warning: the runtime {name} is left out: {error.what}")
     return found
+
+
+def is_usual(home: Home, target: Path) -> bool:
+    """Return whether a roster lies where this home keeps its own."""
+    return target.parent.resolve() == home.fleet.resolve()
 
 
 def _plan(home: Home, target: Path, made: RosterFile, catalog: Catalog) -> Writing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,15 @@ from mosaic_framework.document import read_bytes, read_tree, validate
 from mosaic_framework.marked import DocumentInvalid, Problems
 from mosaic_framework.paths import Home
 from mosaic_framework.provision import RuntimeChoice, RuntimePolicy, provision, topology
+from mosaic_framework.reseed import reseed
 from mosaic_framework.roster_file import dump_roster
 from mosaic_framework.roster_model import Roster
 from mosaic_framework.roster_write import RosterExists, plan_writing, roster_target
-from mosaic_framework.wizard import next_steps, says_same
+from mosaic_framework.wizard import SCHEMA_LINE, next_steps, says_same
 
 from mosaic_cli import output
 from mosaic_cli.failures import UsageError
-from mosaic_cli.init_fleet import find_runtimes
+from mosaic_cli.init_fleet import find_runtimes, is_usual
 from mosaic_cli.output import Thing
 from mosaic_cli.roster_writing import finish
 
@@ -53,8 +55,9 @@ def provision_fleet(wish: ProvisionWish) -> Thing:
     catalog = Catalog.open(home)
     policy = choices(read_policy(home), wish.runtimes)
     roster = provision(wish.profile, catalog=catalog, policy=policy, full=wish.full, unattended=wish.unattended)
-    text = _text(roster, full=wish.full)
     target = roster_target(home, wish.path)
+    usual = is_usual(home, target)
+    text = _text(roster, full=wish.full, source=str(target), with_schema=usual)
 
     def same(content: bytes) -> bool:
         return says_same(content, roster, source=str(target), catalog=catalog)
@@ -76,8 +79,11 @@ def provision_fleet(wish: ProvisionWish) -> Thing:
             why=f"the new one would differ in {sum(line[:1] in '+-' for line in writing.diff()[2:])} lines",
             next_step="look at it without --write; --force replaces it and keeps a backup",
         )
-    steps = next_steps(roster, find_runtimes(catalog), catalog, path=str(target) if wish.path else "")
-    thing = finish(home, writing, roster, steps, force=wish.force, dry_run=False, ask=False)
+    steps = next_steps(roster, find_runtimes(catalog), catalog, path="" if usual else str(target))
+    if usual:
+        home.fleet.mkdir(mode=0o700, parents=True, exist_ok=True)
+        reseed(home, catalog, only_seed=True)
+    thing = finish(home, writing, roster, steps, force=wish.force)
     drawn = "\n".join(topology(roster))
     return Thing(thing.kind, thing.name, thing.body, thing.lines, f"{drawn}\n\n{thing.text}")
 
@@ -112,10 +118,13 @@ def choices(policy: RuntimePolicy, given: Mapping[str, str]) -> RuntimePolicy:
     return RuntimePolicy(default=default, classes=classes)
 
 
-def _text(roster: Roster, *, full: bool) -> str:
+def _text(roster: Roster, *, full: bool, source: str, with_schema: bool) -> str:
+    if source.endswith(".json"):
+        return json.dumps(roster.as_written(), ensure_ascii=False, indent=2) + "\n"
     seats = "every seat" if full else "the seats of its floor"
     return (
-        f"# Made by `mosaic fleet provision` from the profile {roster.profile}: {seats}.\n"
+        (SCHEMA_LINE if with_schema else "")
+        + f"# Made by `mosaic fleet provision` from the profile {roster.profile}: {seats}.\n"
         "# It is yours to edit; it is never overwritten without --force. Then: mosaic fleet apply\n"
         + dump_roster(roster)
     )

@@ -10,7 +10,7 @@ from mosaic_framework.roster_model import Roster
 from mosaic_framework.roster_write import Writing, write_roster
 
 from mosaic_cli import diffs, output, questions
-from mosaic_cli.asking import NotAgreed
+from mosaic_cli.asking import NotAgreed, agree
 from mosaic_cli.output import Thing
 
 _DONE = {"created": "written", "changed": "written anew", "unchanged": "as it was; nothing to do"}
@@ -18,16 +18,28 @@ _WOULD = {"created": "would be written", "changed": "would be written anew", "un
 
 
 def finish(
-    home: Home, writing: Writing, roster: Roster, steps: Sequence[str], *, force: bool, dry_run: bool, ask: bool
+    home: Home,
+    writing: Writing,
+    roster: Roster,
+    steps: Sequence[str],
+    *,
+    force: bool = False,
+    dry_run: bool = False,
+    ask: bool = False,
+    yes: bool = False,
 ) -> Thing:
-    """Write unless it is a dry run, and return what was done. Raises RosterHandEdited; a person's no ends with 1."""
+    """Write unless it is a dry run, and return what was done. `ask`: even before a new file is made.
+
+    Raises RosterHandEdited without `force`; a person's no ends with 1.
+    """
     if writing.kind == "changed" or dry_run or ask:
         for line in diffs.render(writing.diff()).splitlines():
             output.say(line)
     backup = None
     if not dry_run:
-        may = force or writing.by_tool or writing.kind != "changed"  # else it is refused below, without a question
-        if ask and may and writing.kind != "unchanged" and not questions.agreed(f"Write {writing.path}?", default=True):
+        if writing.kind == "changed" and writing.by_tool:
+            agree(f"replace {writing.path} (a backup is kept)", yes=yes or force)
+        elif ask and writing.kind == "created" and not questions.agreed(f"Write {writing.path}?", default=True):
             raise NotAgreed(1)
         backup = write_roster(home, writing, force=force)
     told = (_WOULD if dry_run else _DONE)[writing.kind]

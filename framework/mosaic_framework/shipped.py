@@ -57,11 +57,16 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class Reseeding:
-    """What re-seeding does. `first`: nothing was recorded yet, so that no change of shipped data can be told."""
+    """What re-seeding does. `previous`: the version last looked at; empty where none was, so that no change is told."""
 
     findings: list[Finding]
     refreshes: list[Refresh]
-    first: bool
+    previous: str
+
+    @property
+    def first(self) -> bool:
+        """Whether nothing was recorded before."""
+        return not self.previous
 
 
 def digest(content: bytes) -> str:
@@ -97,7 +102,7 @@ def plan_reseeding(now: Mapping[str, str], seen: Seen | None, copies: list[Copy]
         if file.startswith(f"{SEEDED_KIND}/") and file not in there:
             findings.append(Finding(file, "seeded", "for editors that check a roster while you write it"))
             refreshes.append(Refresh(file, file))
-    return Reseeding(findings, refreshes, seen is None)
+    return Reseeding(findings, refreshes, seen.version if seen is not None else "")
 
 
 def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[Finding]:
