@@ -1,0 +1,211 @@
+"""The host's durable memory: what it was given, how far each message came, and what the register has yet to hear.
+
+One thread owns the file. Calls that wait at the same time share one transaction, and so one fsync; each returns when
+its own effect is on disk, or raises and has had none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from mosaic_framework.errors import FleetError
+from mosaic_proto.v1 import host_link_pb2
+
+from mosaic_hostagent.clock import Clock
+from mosaic_hostagent.journal_store import Evidence, Incoming, JournalStore, OpenRun, Stored
+from mosaic_hostagent.ladder import Step
+
+Result = TypeVar("Result")
+Work = Callable[[JournalStore], Any]
+_BATCH = 256
+
+log = structlog.get_logger(__name__)
+
+
+class JournalUnwritable(FleetError):
+    """The host-agent's journal cannot be written."""
+
+    code = "journal-unwritable"
+    hint = "look at the disk: df -h; nothing is typed until the journal can be written"
+
+
+class Journal:
+    """The journal, from the event loop."""
+
+    def __init__(self, store: JournalStore, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._loop = loop
+        self._queue: queue.SimpleQueue[tuple[Work, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
+        self._closed = False
+        self.journal_id = store.journal_id()
+        self.link_epoch = store.link_epoch()
+        self.on_append: Callable[[], None] = _nothing
+        """called on the loop when there is something new for the register"""
+
+    @classmethod
+    async def open(cls, folder: Path, clock: Clock) -> Journal:
+        """Open the journal in `folder`; what a dead process was typing is now unknown. Raises JournalDamaged."""
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[Journal] = loop.create_future()
+
+        def serve() -> None:
+            # SQLite wants the thread that uses the connection to be the one that opened it.
+            try:
+                journal = cls(JournalStore.open(folder, clock), loop)
+            except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the opening
+                loop.call_soon_threadsafe(_settle, opened, None, error)
+                return
+            loop.call_soon_threadsafe(_settle, opened, journal, None)
+            journal._serve()
+
+        thread = threading.Thread(target=serve, name="journal", daemon=True)
+        thread.start()
+        journal = await opened
+        journal._thread = thread
+        unsure = await journal._do(JournalStore.recover)
+        if unsure:
+            log.warning("messages became unknown: the last host-agent died while typing", messages=len(unsure))
+        return journal
+
+    async def close(self) -> None:
+        """Finish what was asked for, and close the file. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    async def set_link_epoch(self, epoch: int) -> None:
+        """Note the newest link epoch: what makes a restored journal recognisable."""
+        await self._do(lambda store: store.set_link_epoch(epoch))
+        self.link_epoch = max(self.link_epoch, epoch)
+
+    async def receive(self, message: Incoming) -> tuple[Step, bool]:
+        """Take a message in: (its step, whether it is new). One that is known tells its steps again, and no more."""
+        step, new = await self._do(lambda store: store.receive(message))
+        if not new and (known := await self._do(lambda store: store.digest(message.message_id))) != message.digest:
+            log.error("a message id came again with another payload", message=message.message_id, kept=known)
+        return step, new
+
+    async def record(
+        self, message_id: str, step: Step, evidence: Evidence, *, reason: str = "", run_id: str | None = None
+    ) -> bool:
+        """Raise a message to `step`; say whether that was a rise."""
+        return await self._do(lambda store: store.record(message_id, step, evidence, reason=reason, run_id=run_id))
+
+    async def record_typed_and_entering(self, message_id: str, evidence: Evidence) -> None:
+        """Note that the text was seen, and that Enter comes next: two facts, one fsync."""
+
+        def both(store: JournalStore) -> None:
+            store.record(message_id, Step.TYPED, evidence)
+            store.record(message_id, Step.ENTERING, evidence)
+
+        await self._do(both)
+
+    async def untype(self, message_id: str) -> bool:
+        """Take `typing` back, when tmux refused the paste."""
+        return await self._do(lambda store: store.untype(message_id))
+
+    async def open_messages(self) -> list[Stored]:
+        """Return what waits to be typed, seat by seat, in the order of typing."""
+        return await self._do(JournalStore.open_messages)
+
+    async def leftovers(self, agent_id: str) -> list[Stored]:
+        """Return messages to a seat whose text may still stand in its composer."""
+        return await self._do(lambda store: store.leftovers(agent_id))
+
+    async def forget_leftovers(self, agent_id: str) -> None:
+        """The seat's composer holds nothing of ours any more."""
+        await self._do(lambda store: store.forget_leftovers(agent_id))
+
+    async def run_started(self, run_id: str, agent_id: str, *, model: str, account: str) -> None:
+        """A run begins."""
+        await self._do(lambda store: store.run_started(run_id, agent_id, model=model, account=account))
+
+    async def run_ended(self, run_id: str, *, reason: str, exit_status: int | None = None) -> bool:
+        """A run ends, once; say whether it was open."""
+        return await self._do(lambda store: store.run_ended(run_id, reason=reason, exit_status=exit_status))
+
+    async def open_runs(self) -> list[OpenRun]:
+        """Return the runs that have begun and not ended."""
+        return await self._do(JournalStore.open_runs)
+
+    async def events_after(self, sequence: int, limit: int = _BATCH) -> list[host_link_pb2.JournalEvent]:
+        """Return unacknowledged facts after `sequence`, oldest first."""
+        return await self._do(lambda store: store.events_after(sequence, limit))
+
+    async def acknowledge(self, sequence: int) -> None:
+        """All facts up to this one are in the register."""
+        await self._do(lambda store: store.acknowledge(sequence))
+
+    async def _do(self, work: Callable[[JournalStore], Result]) -> Result:
+        if self._closed:
+            raise JournalUnwritable(why="it is closed")
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._queue.put((work, future))
+        # Shielded: what was asked for happens, and its caller's cancellation must not look like it did not.
+        return await asyncio.shield(future)
+
+    def _serve(self) -> None:
+        closing = False
+        while not closing:
+            batch = [self._queue.get()]
+            while len(batch) < _BATCH and not self._queue.empty():
+                batch.append(self._queue.get())
+            closing = None in batch
+            self._write([item for item in batch if item is not None])
+        self._store.close()
+
+    def _write(self, batch: list[tuple[Work, asyncio.Future[Any]]]) -> None:
+        outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+        self._store.appended = False
+        try:
+            self._store.begin()
+            for work, future in batch:
+                self._store.savepoint()
+                try:
+                    outcomes.append((future, work(self._store), None))
+                except Exception as error:  # noqa: BLE001 - it belongs to the one who asked; others in the batch go on
+                    self._store.release(undo=True)
+                    outcomes.append((future, None, _explained(error)))
+                else:
+                    self._store.release(undo=False)
+            self._store.commit()
+        except sqlite3.Error as error:
+            log.exception("the journal could not be written")
+            outcomes = [(future, None, JournalUnwritable(why=str(error))) for _, future in batch]
+            self._store.appended = False
+            self._store.rollback()
+        self._loop.call_soon_threadsafe(self._settle_all, outcomes, self._store.appended)
+
+    def _settle_all(
+        self, outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]], appended: bool
+    ) -> None:
+        for future, result, error in outcomes:
+            _settle(future, result, error)
+        if appended:
+            self.on_append()
+
+
+def _explained(error: Exception) -> Exception:
+    return JournalUnwritable(why=str(error)) if isinstance(error, sqlite3.Error) else error
+
+
+def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+def _nothing() -> None:
+    """What is called while nobody listens."""

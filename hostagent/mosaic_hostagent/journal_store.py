@@ -1,0 +1,352 @@
+"""The journal's reads and writes, on one SQLite connection of one thread. Transactions are the caller's."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from mosaic_framework.errors import FleetError
+from mosaic_framework.ids import new_id
+from mosaic_framework.paths import private_folder
+from mosaic_proto.v1 import host_link_pb2, messages_pb2
+
+from mosaic_hostagent import ladder
+from mosaic_hostagent.clock import Clock, Stamp
+from mosaic_hostagent.journal_schema import FORMAT, SCHEMA
+from mosaic_hostagent.ladder import Step
+
+KEPT_MS = 31 * 24 * 3600 * 1000  # longer than the longest deadline: until then the same message may be given again
+CRASHED = "the host-agent died between typing and recording, so nobody can say whether it arrived"
+
+
+class JournalDamaged(FleetError):
+    """The host-agent's journal cannot be read."""
+
+    code = "journal-damaged"
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(
+            f"the journal in {folder} is damaged",
+            why=why,
+            next_step=f"mv {folder} {folder}.damaged, then start again: messages given to this host become unknown",
+        )
+
+
+class JournalTooNew(FleetError):
+    """The journal was written by a newer host-agent."""
+
+    code = "journal-too-new"
+    hint = "update mosaic on this machine"
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message as the control plane gave it, with its deadline on this machine's clocks."""
+
+    message_id: str
+    agent_id: str
+    seat_seq: int
+    body: str
+    digest: str
+    sender: str
+    sender_is_person: bool
+    deadline: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as the journal has it."""
+
+    message: Incoming
+    step: Step
+    reason: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What proves a step: `journal` or `screen`, and one line for a person, never the body."""
+
+    source: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run that has begun and not ended."""
+
+    run_id: str
+    agent_id: str
+
+
+class JournalStore:
+    """The open journal."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        self._db = connection
+        self._clock = clock
+        self.appended = False
+        """set by every write to the outbox; the caller clears it"""
+
+    @classmethod
+    def open(cls, folder: Path, clock: Clock) -> JournalStore:
+        """Open or make the journal in `folder` (0700, files 0600). Raises JournalDamaged or JournalTooNew."""
+        private_folder(folder)
+        path = folder / "journal.db"
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(path, isolation_level=None, timeout=5)
+        try:
+            connection.execute("pragma journal_mode = wal")
+            connection.execute("pragma synchronous = full")
+            connection.execute("pragma foreign_keys = on")
+            problems = connection.execute("pragma quick_check(1)").fetchone()[0]
+            if problems != "ok":
+                raise JournalDamaged(folder, str(problems)[:200])
+            store = cls(connection, clock)
+            store._prepare()
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise JournalDamaged(folder, str(error)) from error
+        except FleetError:
+            connection.close()
+            raise
+        return store
+
+    def _prepare(self) -> None:
+        self._db.execute("begin immediate")
+        if self._db.execute("select count(*) from sqlite_master").fetchone()[0] == 0:
+            self._db.execute("commit")
+            self._db.executescript(f"begin immediate; {SCHEMA} commit")
+            self._db.execute("begin immediate")
+        self._db.execute("insert or ignore into meta values ('format', ?)", (str(FORMAT),))
+        self._db.execute("insert or ignore into meta values ('journal_id', ?)", (str(new_id()),))
+        self._db.execute("insert or ignore into meta values ('link_epoch', '0')")
+        self._db.execute("commit")
+        if int(self._meta("format")) > FORMAT:
+            raise JournalTooNew(why=f"it has format {self._meta('format')}, this host-agent knows {FORMAT}")
+
+    def _meta(self, key: str) -> str:
+        return str(self._db.execute("select value from meta where key = ?", (key,)).fetchone()[0])
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._db.execute("begin immediate")
+
+    def commit(self) -> None:
+        """Commit: on disk when this returns."""
+        self._db.execute("commit")
+
+    def rollback(self) -> None:
+        """Undo the transaction, if one is open."""
+        if self._db.in_transaction:
+            self._db.execute("rollback")
+
+    def savepoint(self) -> None:
+        """Begin a part of the transaction that can be undone alone."""
+        self._db.execute("savepoint part")
+
+    def release(self, *, undo: bool) -> None:
+        """End that part."""
+        if undo:
+            self._db.execute("rollback to part")
+        self._db.execute("release part")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def journal_id(self) -> str:
+        """Return the id that was made with this file."""
+        return self._meta("journal_id")
+
+    def link_epoch(self) -> int:
+        """Return the newest link epoch that this journal has seen."""
+        return int(self._meta("link_epoch"))
+
+    def set_link_epoch(self, epoch: int) -> None:
+        """Note a link epoch; an older one than the newest changes nothing."""
+        self._db.execute(
+            "update meta set value = ? where key = 'link_epoch' and cast(value as integer) < ?", (str(epoch), epoch)
+        )
+
+    def recover(self) -> list[str]:
+        """After a start: what was being typed becomes unknown. Returns those messages; forgets what is long over."""
+        rows = self._db.execute("select message_id, step from inbox where step in ('typing', 'typed', 'entering')")
+        unsure = [message_id for message_id, step in rows.fetchall() if ladder.unsure_after_crash(Step(step))]
+        for message_id in unsure:
+            self.record(message_id, Step.UNKNOWN, Evidence("journal", ""), reason=CRASHED)
+        horizon = self._clock.now().wall_ms - KEPT_MS
+        self._db.execute("delete from inbox where step <> 'dispatched' and step_wall_ms < ?", (horizon,))
+        return unsure
+
+    def receive(self, message: Incoming) -> tuple[Step, bool]:
+        """Take a message in: (its step, whether it is new). One that is known tells all its steps again."""
+        known = self._db.execute("select step from inbox where message_id = ?", (message.message_id,)).fetchone()
+        if known is not None:
+            self._db.execute(
+                "insert into outbox (event, boot, monotonic_ms, wall_ms) "
+                "select event, boot, monotonic_ms, wall_ms from inbox_step where message_id = ? order by rowid",
+                (message.message_id,),
+            )
+            self.appended = True
+            return Step(known[0]), False
+        self._db.execute(
+            "insert into inbox (message_id, agent_id, seat_seq, body, digest, sender, sender_is_person, step, "
+            "deadline_boot, deadline_monotonic_ms, deadline_wall_ms, step_wall_ms) "
+            "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                message.message_id,
+                message.agent_id,
+                message.seat_seq,
+                message.body,
+                message.digest,
+                message.sender,
+                message.sender_is_person,
+                Step.DISPATCHED,
+                message.deadline.boot,
+                message.deadline.monotonic_ms,
+                message.deadline.wall_ms,
+                self._clock.now().wall_ms,
+            ),
+        )
+        self._tell(message.message_id, Step.DISPATCHED, Evidence("journal", "in the host's journal, on disk"), "")
+        return Step.DISPATCHED, True
+
+    def digest(self, message_id: str) -> str:
+        """Return the payload digest under which a known message was first given."""
+        return str(self._db.execute("select digest from inbox where message_id = ?", (message_id,)).fetchone()[0])
+
+    def record(
+        self, message_id: str, step: Step, evidence: Evidence, *, reason: str = "", run_id: str | None = None
+    ) -> bool:
+        """Raise a message to `step`; say whether that was a rise. Only a rise is written and told."""
+        row = self._db.execute("select step from inbox where message_id = ?", (message_id,)).fetchone()
+        if row is None or not ladder.may_follow(Step(row[0]), step):
+            return False
+        keeps_body = step in (Step.TYPING, Step.TYPED, Step.ENTERING, Step.UNKNOWN)
+        self._db.execute(
+            "update inbox set step = ?, reason = ?, step_wall_ms = ?, run_id = coalesce(?, run_id), "
+            "body = case when ? then body else '' end where message_id = ?",
+            (step, reason, self._clock.now().wall_ms, run_id, keeps_body, message_id),
+        )
+        if ladder.is_told(step):
+            self._tell(message_id, step, evidence, reason)
+        return True
+
+    def untype(self, message_id: str) -> bool:
+        """Take `typing` back: tmux refused the paste, so that nothing was typed."""
+        done = self._db.execute(
+            "update inbox set step = 'dispatched', run_id = '' where message_id = ? and step = 'typing'", (message_id,)
+        )
+        return done.rowcount == 1
+
+    def _tell(self, message_id: str, step: Step, evidence: Evidence, reason: str) -> None:
+        told = host_link_pb2.StepEvent(
+            message_id=message_id,
+            step=ladder.to_wire(step),
+            evidence=messages_pb2.Evidence(source=evidence.source, detail=evidence.detail),
+            reason=reason,
+        )
+        event = host_link_pb2.JournalEvent(step=told).SerializeToString()
+        now = self._clock.now()
+        self._db.execute(
+            "insert into inbox_step (message_id, event, boot, monotonic_ms, wall_ms) values (?, ?, ?, ?, ?)",
+            (message_id, event, now.boot, now.monotonic_ms, now.wall_ms),
+        )
+        self._append(event, now)
+
+    def _append(self, event: bytes, at: Stamp) -> None:
+        self._db.execute(
+            "insert into outbox (event, boot, monotonic_ms, wall_ms) values (?, ?, ?, ?)",
+            (event, at.boot, at.monotonic_ms, at.wall_ms),
+        )
+        self.appended = True
+
+    def step_of(self, message_id: str) -> Step | None:
+        """Return a message's step, or None when it is not here."""
+        row = self._db.execute("select step from inbox where message_id = ?", (message_id,)).fetchone()
+        return Step(row[0]) if row is not None else None
+
+    def open_messages(self) -> list[Stored]:
+        """Return what waits to be typed, seat by seat, in the order of typing."""
+        return self._select("step = 'dispatched' order by agent_id, seat_seq, message_id")
+
+    def leftovers(self, agent_id: str) -> list[Stored]:
+        """Return messages to a seat whose text may still stand in its composer, oldest first."""
+        return self._select("agent_id = ? and step = 'unknown' and body <> '' order by seat_seq, message_id", agent_id)
+
+    def forget_leftovers(self, agent_id: str) -> None:
+        """The composer holds nothing of ours any more."""
+        self._db.execute("update inbox set body = '' where agent_id = ? and step = 'unknown'", (agent_id,))
+
+    def _select(self, condition: str, *arguments: str) -> list[Stored]:
+        rows = self._db.execute(
+            "select message_id, agent_id, seat_seq, body, digest, sender, sender_is_person, deadline_boot, "  # noqa: S608
+            f"deadline_monotonic_ms, deadline_wall_ms, step, reason, run_id from inbox where {condition}",
+            arguments,
+        )
+        return [
+            Stored(
+                Incoming(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), Stamp(row[7], row[8], row[9])),
+                Step(row[10]),
+                row[11],
+                row[12],
+            )
+            for row in rows
+        ]
+
+    def run_started(self, run_id: str, agent_id: str, *, model: str, account: str) -> None:
+        """A run begins; one that is known already is not told again."""
+        done = self._db.execute("insert or ignore into run (run_id, agent_id) values (?, ?)", (run_id, agent_id))
+        if done.rowcount == 1:
+            event = host_link_pb2.RunStarted(run_id=run_id, agent_id=agent_id, model=model, account=account)
+            self._append(host_link_pb2.JournalEvent(run_started=event).SerializeToString(), self._clock.now())
+
+    def run_ended(self, run_id: str, *, reason: str, exit_status: int | None) -> bool:
+        """A run ends, once; say whether it was open."""
+        row = self._db.execute("delete from run where run_id = ? returning agent_id", (run_id,)).fetchone()
+        if row is None:
+            return False
+        event = host_link_pb2.RunEnded(
+            run_id=run_id, agent_id=row[0], reason=reason, exit_status=exit_code(exit_status)
+        )
+        self._append(host_link_pb2.JournalEvent(run_ended=event).SerializeToString(), self._clock.now())
+        return True
+
+    def open_runs(self) -> list[OpenRun]:
+        """Return the runs that have begun and not ended."""
+        return [OpenRun(*row) for row in self._db.execute("select run_id, agent_id from run order by run_id")]
+
+    def events_after(self, sequence: int, limit: int) -> list[host_link_pb2.JournalEvent]:
+        """Return unacknowledged facts after `sequence`, oldest first, each with its sequence and its age now."""
+        now = self._clock.now()
+        rows = self._db.execute(
+            "select sequence, event, boot, monotonic_ms, wall_ms from outbox where sequence > ? "
+            "order by sequence limit ?",
+            (sequence, limit),
+        )
+        return [_framed(row[0], row[1], max(0, Stamp(row[2], row[3], row[4]).until(now))) for row in rows]
+
+    def acknowledge(self, sequence: int) -> None:
+        """All facts up to this one are in the register."""
+        self._db.execute("delete from outbox where sequence <= ?", (sequence,))
+
+
+def exit_code(status: int | None) -> int:
+    """Return an exit status as the wire has it: -1 when nobody knows it."""
+    return -1 if status is None else status
+
+
+def _framed(sequence: int, event: bytes, age_ms: int) -> host_link_pb2.JournalEvent:
+    frame = host_link_pb2.JournalEvent.FromString(event)
+    frame.sequence = sequence
+    match frame.WhichOneof("event"):
+        case "step":
+            frame.step.age_ms = age_ms
+        case "run_started":
+            frame.run_started.age_ms = age_ms
+        case "run_ended":
+            frame.run_ended.age_ms = age_ms
+    return frame

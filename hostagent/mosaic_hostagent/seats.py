@@ -1,0 +1,106 @@
+"""What a seat is: what is wanted of it, and what is seen of it in tmux (pure)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from mosaic_framework.names import check_name
+from mosaic_proto.v1 import fleet_pb2, host_link_pb2
+
+DEFAULT_HOLDER = "_holder"
+ON_DEMAND = "on-demand"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerKey:
+    """A tmux server: its socket name, empty for the user's default one, and our holder session on it."""
+
+    socket_name: str
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What the register wants of one seat."""
+
+    agent_id: str
+    generation: int
+    running: bool
+    restart: int
+    spec: fleet_pb2.SeatSpec
+    launch_digest: str
+    """sha256 of everything that decides what runs: a running seat of another digest has drifted"""
+
+    @classmethod
+    def from_wire(cls, desired: host_link_pb2.DesiredSeat) -> Seat:
+        """Return the seat of a DesiredSeat. Raises InvalidInput for a hostile name."""
+        check_name(desired.spec.name, what="agent")
+        return cls(
+            agent_id=desired.agent_id,
+            generation=desired.generation,
+            running=desired.running,
+            restart=desired.restart,
+            spec=desired.spec,
+            launch_digest=_launch_digest(desired.spec),
+        )
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.spec.name
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether the seat waits to be asked for: it is not started by itself, nor again when it ends."""
+        return self.spec.lifecycle == ON_DEMAND
+
+    @property
+    def server(self) -> ServerKey:
+        """The tmux server on which it belongs."""
+        return ServerKey(self.spec.tmux_socket_name, self.spec.tmux_holder_session or DEFAULT_HOLDER)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A tmux session of ours, as seen. `exit_status` is None while the program lives or when nobody knows it.
+
+    A program that a signal ended has 128 + the signal's number, as a shell would say.
+    """
+
+    server: ServerKey
+    session_id: str
+    name: str
+    pane_id: str
+    pid: int
+    alive: bool
+    exit_status: int | None
+    agent_id: str
+    run_id: str
+    generation: int
+    restart: int
+    launch_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a pane's own figures say; `mark` changes whenever its program has written something."""
+
+    title: str
+    command: str
+    in_mode: bool
+    mark: str
+
+
+def session_name(agent: str) -> str:
+    """Return the session's name: tmux would turn "." into "_", and two names into one; "+" is in no agent's name."""
+    return agent.replace(".", "+")
+
+
+def _launch_digest(spec: fleet_pb2.SeatSpec) -> str:
+    relevant = fleet_pb2.SeatSpec()
+    relevant.CopyFrom(spec)
+    # These are words about the seat; they do not change the program that runs in it.
+    for field in ("alias", "host", "lifecycle", "reports_to", "kickstart", "reset_between_tasks", "persistent_persona"):
+        relevant.ClearField(field)
+    return hashlib.sha256(relevant.SerializeToString(deterministic=True)).hexdigest()[:32]

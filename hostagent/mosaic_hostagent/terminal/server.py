@@ -1,0 +1,352 @@
+"""One tmux server: our holder session on it, and the sessions of our seats. Nothing else on it is ever touched."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from mosaic_framework.paths import runtime_root
+
+from mosaic_hostagent.environment import inheritable, is_ours
+from mosaic_hostagent.locks import FileLock, LockTaken
+from mosaic_hostagent.seats import Look, ServerKey, Session, session_name
+from mosaic_hostagent.terminal.control_mode import Command, ControlMode, Reply
+from mosaic_hostagent.terminal.problems import (
+    SessionNameTaken,
+    TerminalLost,
+    TmuxMissing,
+    TmuxRefused,
+    TmuxServerHeld,
+    TmuxTooOld,
+)
+from mosaic_hostagent.terminal.quoting import literal
+
+OLDEST_TMUX = (3, 2)
+WIDTH, HEIGHT = 200, 50
+HISTORY_LINES = 20_000
+_TMUX_FOLDER = "/tmp"  # noqa: S108 - tmux's own choice, whatever TMPDIR says
+_HOLDER_PROGRAM = ("tail", "-f", "/dev/null")
+_FIELDS = (
+    "session_id",
+    "session_name",
+    "pane_id",
+    "pane_pid",
+    "pane_dead",
+    "pane_dead_status",
+    "pane_dead_signal",
+    "@mosaic_home",
+    "@mosaic_holder",
+    "@mosaic_seat",
+    "@mosaic_agent",
+    "@mosaic_run",
+    "@mosaic_generation",
+    "@mosaic_restart",
+    "@mosaic_launch",
+    "pane_in_mode",
+    "window_activity",
+    "history_size",
+    "cursor_x",
+    "cursor_y",
+    "pane_current_command",
+    "pane_title",
+)
+_FORMAT = "\t".join(f"#{{{field}}}" for field in _FIELDS)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What to start in a seat's new session. `argv[0]` is an absolute path or found by the seat's PATH."""
+
+    agent_id: str
+    name: str
+    run_id: str
+    generation: int
+    restart: int
+    launch_digest: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Our sessions on a server, and how the panes of the living ones look, by pane id."""
+
+    sessions: list[Session]
+    looks: dict[str, Look]
+
+
+async def tmux_version(env: Mapping[str, str]) -> tuple[int, int]:
+    """Return the version of the tmux on PATH. Raises TmuxMissing or TmuxTooOld."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "tmux", "-V", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env=dict(env)
+        )
+    except FileNotFoundError:
+        raise TmuxMissing from None
+    output, _ = await process.communicate()
+    text = output.decode(errors="replace").strip()
+    found = re.search(r"(\d+)\.(\d+)", text)
+    if found is None:
+        if "master" in text or "openbsd" in text:
+            return (99, 0)  # built from source, or the base system's own: newer than any release we ask for
+        raise TmuxTooOld(why=f"`tmux -V` says {text[:80]!r}")
+    version = (int(found[1]), int(found[2]))
+    if version < OLDEST_TMUX:
+        raise TmuxTooOld(why=f"it is {text[:80]}; 3.2 or newer is needed")
+    return version
+
+
+class TmuxServer:
+    """A connection to one tmux server. `home` (8 hex digits) marks our sessions among those of others."""
+
+    def __init__(self, key: ServerKey, *, home: str, environment: Mapping[str, str]) -> None:
+        self.key = key
+        self._home = home
+        self._env = inheritable(environment)
+        self._tmux = ["tmux", "-L", key.socket_name] if key.socket_name else ["tmux"]
+        self._control: ControlMode | None = None
+        self._lock: FileLock | None = None
+        self._opening = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return self.key.socket_name or "default"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where tmux keeps the server's socket."""
+        folder = Path(self._env.get("TMUX_TMPDIR") or _TMUX_FOLDER) / f"tmux-{os.getuid()}"
+        return folder.resolve() / (self.key.socket_name or "default")
+
+    def hold(self) -> None:
+        """Take the lock on this server, once. Raises TmuxServerHeld while another host-agent has it."""
+        if self._lock is not None:
+            return
+        digest = hashlib.sha256(os.fsencode(self.socket_path)).hexdigest()[:16]
+        try:
+            self._lock = FileLock.take(runtime_root() / f"tmux-{digest}.lock", home=self._home)
+        except LockTaken as taken:
+            raise TmuxServerHeld(
+                f"the tmux server {self.name!r} is driven by another host-agent",
+                why=f"it has pid {taken.holder.get('pid', 'unknown')}",
+            ) from None
+
+    async def control(self) -> ControlMode:
+        """Return the living connection, made anew if it was lost, with the server and our holder if they are gone.
+
+        Raises TmuxMissing, TmuxTooOld, TmuxServerHeld, SessionNameTaken, TerminalLost or TmuxRefused.
+        """
+        async with self._opening:
+            if self._control is not None and not self._control.ended.is_set():
+                return self._control
+            if self._control is not None:
+                await self._control.close()
+                self._control = None
+            self.hold()
+            await tmux_version(self._env)
+            await self._start_holder()
+            self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
+            return self._control
+
+    async def attach_existing(self) -> bool:
+        """Connect only if the server runs with a holder of ours; say whether it does. Starts nothing."""
+        self.hold()
+        await tmux_version(self._env)
+        if await self._holder_owner() != self._home:
+            return False
+        self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
+        return True
+
+    async def run(self, *commands: Command) -> list[Reply]:
+        """Run commands on the living connection; see ControlMode.run."""
+        return await (await self.control()).run(*commands)
+
+    async def observe(self) -> Observed:
+        """Return our sessions. Of several panes in one, the one that we started counts."""
+        (rows,) = await self.run(["list-panes", "-a", "-F", _FORMAT])
+        sessions: dict[str, Session] = {}
+        looks: dict[str, Look] = {}
+        for row in rows:
+            field = dict(zip(_FIELDS, row.split("\t"), strict=False))
+            if field.get("@mosaic_home") != self._home or field.get("@mosaic_holder") or "pane_title" not in field:
+                continue
+            session = self._session(field)
+            if field["@mosaic_seat"]:
+                sessions[session.session_id] = session
+                looks[session.pane_id] = Look(
+                    title=field["pane_title"],
+                    command=field["pane_current_command"],
+                    in_mode=field["pane_in_mode"] not in ("", "0"),
+                    mark=":".join(field[name] for name in ("window_activity", "history_size", "cursor_x", "cursor_y")),
+                )
+            else:
+                sessions.setdefault(session.session_id, session)
+        return Observed(list(sessions.values()), looks)
+
+    async def start(self, launch: Launch) -> Session:
+        """Start a program in a session of its own and mark it ours, with nothing of anybody's between the two.
+
+        Raises SessionNameTaken when somebody else's session has that name, and what `control` raises.
+        """
+        name = session_name(launch.name)
+        target = f"={name}:"
+        argv = list(launch.argv)
+        if len(argv) == 1:  # tmux would give a single word to a shell, spaces, semicolons and all
+            argv = ["sh", "-c", 'exec "$0"', *argv]
+        leaking = {variable: "" for variable in await self._global_variables() if is_ours(variable)}
+        variables = [word for key, value in {**leaking, **launch.env}.items() for word in ("-e", f"{key}={value}")]
+        format_ = "#{session_id}\t#{pane_id}\t#{pane_pid}"
+        size = ["-x", str(WIDTH), "-y", str(HEIGHT)]
+        folder = ["-c", literal(str(launch.folder))]
+        marks = {
+            "@mosaic_home": self._home,
+            "@mosaic_agent": launch.agent_id,
+            "@mosaic_run": launch.run_id,
+            "@mosaic_generation": str(launch.generation),
+            "@mosaic_restart": str(launch.restart),
+            "@mosaic_launch": launch.launch_digest,
+            "destroy-unattached": "off",
+        }
+        try:
+            replies = await self.run(
+                ["new-session", "-d", "-P", "-F", format_, "-s", name, *size, *folder, *variables, "--", *argv],
+                ["set-option", "-w", "-t", target, "remain-on-exit", "on"],
+                ["set-option", "-p", "-t", target, "@mosaic_seat", "1"],
+                *(["set-option", "-t", target, option, value] for option, value in marks.items()),
+            )
+        except TmuxRefused as refused:
+            if "duplicate session" in refused.why:
+                raise SessionNameTaken(
+                    f"a tmux session named {name!r} is on the server {self.name!r} and is not this fleet's",
+                    next_step="end or rename it, or give the agent another name",
+                ) from None
+            raise
+        session_id, pane_id, pid = replies[0][0].split("\t")
+        return Session(
+            server=self.key,
+            session_id=session_id,
+            name=name,
+            pane_id=pane_id,
+            pid=int(pid),
+            alive=True,
+            exit_status=None,
+            agent_id=launch.agent_id,
+            run_id=launch.run_id,
+            generation=launch.generation,
+            restart=launch.restart,
+            launch_digest=launch.launch_digest,
+        )
+
+    async def kill(self, session: Session) -> None:
+        """End exactly this session. Ids are never used twice in a server's life; one that is gone already is fine."""
+        try:
+            await self.run(["kill-session", "-t", f"{session.session_id}:"])
+        except TmuxRefused as refused:
+            if "can't find session" not in refused.why:
+                raise
+
+    async def kill_holder(self) -> None:
+        """End our holder session, and with it a server that has nothing else. The connection is lost by this."""
+        try:
+            await self.run(["kill-session", "-t", f"={self.key.holder}:"])
+        except TerminalLost:
+            log.debug("the tmux server ended with its holder", server=self.name)
+
+    async def close(self) -> None:
+        """Detach and let go of the lock. Sessions go on. May be called twice."""
+        if self._control is not None:
+            await self._control.close()
+            self._control = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    async def _start_holder(self) -> None:
+        owner = await self._holder_owner()
+        if owner == self._home:
+            return
+        if owner is not None:
+            raise SessionNameTaken(
+                f"a tmux session named {self.key.holder!r} is on the server {self.name!r} and is not this fleet's",
+                why="it was made by a person, or by the host-agent of another MOSAIC_HOME",
+                next_step="end it, or give this fleet a tmux.socket_name of its own in its roster",
+            )
+        target = f"={self.key.holder}:"
+        command = ["new-session", "-d", "-s", self.key.holder, "-x", str(WIDTH), "-y", str(HEIGHT), *_HOLDER_PROGRAM]
+        command += [";", "set-option", "-t", target, "@mosaic_home", self._home]
+        command += [";", "set-option", "-t", target, "@mosaic_holder", "1"]
+        command += [";", "set-option", "-t", target, "destroy-unattached", "off"]
+        if self.key.socket_name:
+            # A server of our own: a person's configuration must not change what agents meet on it.
+            command += [";", "set-option", "-g", "history-limit", str(HISTORY_LINES)]
+            status, text = await self._spawn("-f", os.devnull, *command)
+        else:
+            status, text = await self._spawn(*command)
+        if status != 0 and await self._holder_owner() != self._home:
+            raise TerminalLost(f"the tmux server {self.name!r} could not be started", why=text[:500])
+        log.info("holder session started", server=self.name, holder=self.key.holder)
+
+    async def _holder_owner(self) -> str | None:
+        """Return the home that marked the holder session, "" for nobody's, None where there is no such session."""
+        target = f"={self.key.holder}:"
+        status, text = await self._spawn("display-message", "-p", "-t", target, "#{session_name}\t#{@mosaic_home}")
+        name, _, owner = text.strip("\n").partition("\t")
+        return owner if status == 0 and name == self.key.holder else None
+
+    async def _spawn(self, *arguments: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *self._tmux,
+            "-u",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=self._env,
+            cwd="/",
+            start_new_session=True,
+        )
+        output, _ = await process.communicate()
+        return await process.wait(), output.decode(errors="replace")
+
+    async def _global_variables(self) -> list[str]:
+        (lines,) = await self.run(["show-environment", "-g"])
+        return [line.partition("=")[0] for line in lines if not line.startswith("-")]
+
+    def _session(self, field: dict[str, str]) -> Session:
+        status, killed_by = field["pane_dead_status"], field["pane_dead_signal"]
+        # Reaped is dead, though a child that kept the terminal open makes tmux show the pane as alive.
+        dead = field["pane_dead"] not in ("", "0") or bool(status or killed_by)
+        exit_status = int(status) if status else 128 + _signal_number(killed_by) if killed_by else None
+        return Session(
+            server=self.key,
+            session_id=field["session_id"],
+            name=field["session_name"],
+            pane_id=field["pane_id"],
+            pid=int(field["pane_pid"] or 0),
+            alive=not dead and bool(field["@mosaic_seat"]),
+            exit_status=exit_status if dead else None,
+            agent_id=field["@mosaic_agent"],
+            run_id=field["@mosaic_run"],
+            generation=int(field["@mosaic_generation"] or 0),
+            restart=int(field["@mosaic_restart"] or 0),
+            launch_digest=field["@mosaic_launch"],
+        )
+
+
+def _signal_number(text: str) -> int:
+    """Return the number of a signal that tmux names "9", "KILL" or "SIGKILL", depending on its version."""
+    if text.isdigit():
+        return int(text)
+    name = text if text.startswith("SIG") else f"SIG{text}"
+    return int(signal.Signals[name]) if name in signal.Signals.__members__ else 0
