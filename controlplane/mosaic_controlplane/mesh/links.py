@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -143,11 +144,9 @@ class Links:
         self._wakes.tell(WakeKey.change(key.tenant_id))
 
     async def _push_desired(self, link: HeldLink, sent: int) -> int:
-        async with self._database.transaction() as connection:
-            await host_table.hold_link(connection, link.key)
-            generation = await host_table.generation_of(
-                connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id
-            )
+        # The generation is read before the seats: should they change in between, they are sent again.
+        async with self._database.connection() as connection:
+            generation = await host_table.generation_of(connection, link.key)
             if generation == sent:
                 return sent
             seats = await agent_table.seats_of_host(connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id)
@@ -175,11 +174,16 @@ class Links:
         """Note a beat; it is written with the next flush."""
         self._beats[key] = time.monotonic()
 
-    def take_beats(self) -> dict[LinkKey, timedelta]:
-        """Return the age of the newest beat of each link since the last call."""
+    @contextlib.contextmanager
+    def beats_to_write(self) -> Iterator[dict[LinkKey, timedelta]]:
+        """Lend the age of the newest beat of each link since the last time; what fails is lent again."""
         beats, self._beats = self._beats, {}
         now = time.monotonic()
-        return {key: timedelta(seconds=max(0.0, now - at)) for key, at in beats.items()}
+        try:
+            yield {key: timedelta(seconds=max(0.0, now - at)) for key, at in beats.items()}
+        except BaseException:
+            self._beats = beats | self._beats
+            raise
 
     async def report_seats(self, key: LinkKey, reports: list[SeatReportRow]) -> None:
         """Write what the host says of its seats. Raises LinkSuperseded."""
@@ -205,8 +209,9 @@ class Links:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         link.captures[call_id] = answer
         try:
-            await link.downward.capture(call_id, agent_id, lines)
-            return await asyncio.wait_for(answer, CAPTURE_SECONDS)
+            async with asyncio.timeout(CAPTURE_SECONDS):
+                await link.downward.capture(call_id, agent_id, lines)
+                return await answer
         except TimeoutError:
             raise HostNotHere(f"host {link.host_name} did not answer within {CAPTURE_SECONDS:g} s") from None
         finally:

@@ -6,6 +6,7 @@ import asyncio
 from uuid import UUID
 
 import structlog
+from mosaic_framework import __version__
 
 from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.wakes import Wakes
@@ -42,17 +43,30 @@ class Liveness:
                     await self._keep_house()
             except RegisterUnreachable as error:
                 log.warning("the register is away", why=error.why)
+            except Exception:  # one tick that failed must not end the replica: the next does its work
+                log.exception("a tick failed")
             ticks += 1
 
     async def tick(self) -> None:
         """Flush beats, judge hosts, expire what is past its deadline."""
-        beats = self._links.take_beats()
-        async with self._database.transaction() as connection:
-            revived = await host.flush_beats(connection, beats) if beats else []
-            changed = await host.tick(connection)
+        # Each in a transaction of its own: none waits for a host's row while it holds another one, or the cluster's.
+        async with self._database.connection() as connection:
+            with self._links.beats_to_write() as beats:
+                revived = await host.flush_beats(connection, beats) if beats else []
+            async with connection.transaction():
+                changed = await host.tick(connection)
             expired = await message.expire(connection)
-            await replica.beat(connection, replica_id=self._replica_id)
+            known = await replica.beat(connection, replica_id=self._replica_id)
+            if not known:  # paused for so long that another replica took this one for dead
+                await replica.arrive(
+                    connection, replica_id=self._replica_id, address=self._address, version=__version__
+                )
             addresses = await replica.addresses(connection)
+        if known:
+            await self._wakes.say_watching()
+        else:
+            log.warning("the register had forgotten this replica")
+            await self._wakes.rescan()
         self.replica_addresses = [self._address, *(other for other in addresses if other != self._address)]
         for _tenant_id, _host_id, name, state in changed:
             log.warning("a host's liveness changed", host=name, state=state)

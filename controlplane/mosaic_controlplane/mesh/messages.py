@@ -9,12 +9,14 @@ from datetime import timedelta
 from uuid import UUID
 
 from mosaic_framework.errors import Ambiguous, Conflict, InvalidInput, NotFound, TooLarge
+from mosaic_framework.names import match_address
 from mosaic_framework.steps import reached as reached_place
 
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
 from mosaic_controlplane.register import message as message_table
+from mosaic_controlplane.register.agent import Seat
 from mosaic_controlplane.register.audit import record
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.message import MessageRow, NewMessage
@@ -89,52 +91,69 @@ class Messages:
         """
         check(draft)
         async with self._database.transaction() as connection:
-            seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=draft.to)
-            digest = _digest(seat.agent_id, draft)
-            host_id = await message_table.queue(
-                connection,
-                tenant_id=tenant_id,
-                message=NewMessage(
-                    message_id=draft.message_id,
-                    sender_kind=caller.kind,
-                    sender_id=caller.id,
-                    sender_name=caller.name,
-                    recipient_id=seat.agent_id,
-                    body=draft.body,
-                    payload_digest=digest,
-                    deadline=draft.deadline or DEFAULT_DEADLINE,
-                    reply_to=draft.reply_to,
-                    thread_id=draft.thread_id,
-                ),
-            )
-            if host_id is None:
-                await self._check_same(connection, tenant_id, draft, caller, digest)
+            host_id: UUID | None = None
+            try:
+                seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=draft.to)
+            except (NotFound, Ambiguous):
+                # The address may mean nobody any more; what was sent to it under this id was sent.
+                if not await self._sent_before(connection, tenant_id, draft, caller):
+                    raise
             else:
-                await record(
-                    connection,
-                    tenant_id=tenant_id,
-                    caller_kind=caller.kind,
-                    caller_id=str(caller.id),
-                    caller_name=caller.name,
-                    peer_address=caller.peer_address,
-                    method="MessageService/Send",
-                    target=f"{seat.host}/{seat.name}",
-                    request_id=str(draft.message_id),
-                    detail={"bytes": str(len(draft.body.encode())), "sha256": digest},
-                )
+                host_id = await self._queue(connection, tenant_id, draft, caller, seat)
+                if host_id is None and not await self._sent_before(connection, tenant_id, draft, caller):
+                    raise NotFound(f"agent {draft.to!r} was just removed", next_step="mosaic agent ls")
         reached_place("controlplane.message-queued")
         if host_id is not None:
             self._wakes.tell(WakeKey.host(tenant_id, host_id), WakeKey.change(tenant_id))
         return await self.receipt(tenant_id=tenant_id, message_id=draft.message_id)
 
-    async def _check_same(
-        self, connection: Connection, tenant_id: UUID, draft: Draft, caller: Caller, digest: str
-    ) -> None:
+    async def _queue(
+        self, connection: Connection, tenant_id: UUID, draft: Draft, caller: Caller, seat: Seat
+    ) -> UUID | None:
+        """Queue and audit a draft; returns its host, or None when the id is taken or the seat is gone."""
+        digest = _digest(seat.agent_id, draft)
+        host_id = await message_table.queue(
+            connection,
+            tenant_id=tenant_id,
+            message=NewMessage(
+                message_id=draft.message_id,
+                sender_kind=caller.kind,
+                sender_id=caller.id,
+                sender_name=caller.name,
+                recipient_id=seat.agent_id,
+                body=draft.body,
+                payload_digest=digest,
+                deadline=draft.deadline or DEFAULT_DEADLINE,
+                reply_to=draft.reply_to,
+                thread_id=draft.thread_id,
+            ),
+        )
+        if host_id is not None:
+            await record(
+                connection,
+                tenant_id=tenant_id,
+                caller_kind=caller.kind,
+                caller_id=str(caller.id),
+                caller_name=caller.name,
+                peer_address=caller.peer_address,
+                method="MessageService/Send",
+                target=f"{seat.host}/{seat.name}",
+                request_id=str(draft.message_id),
+                detail={"bytes": str(len(draft.body.encode())), "sha256": digest},
+            )
+        return host_id
+
+    async def _sent_before(self, connection: Connection, tenant_id: UUID, draft: Draft, caller: Caller) -> bool:
+        """Whether this caller has sent this draft already, also to a seat that is gone. Raises MessageReused."""
         kept = await message_table.identity(connection, tenant_id=tenant_id, message_id=draft.message_id)
         if kept is None:
-            raise NotFound(f"agent {draft.to!r} was just removed", next_step="mosaic agent ls")
-        if kept != (caller.kind, caller.id, digest):
+            return False
+        same = (caller.kind, caller.id, _digest(kept.recipient_id, draft))
+        if same != (kept.sender_kind, kept.sender_id, kept.payload_digest) or not match_address(
+            draft.to, [(kept.host, kept.name)]
+        ):
             raise MessageReused(details={"message_id": str(draft.message_id)})
+        return True
 
     async def receipt(self, *, tenant_id: UUID, message_id: UUID) -> MessageRow:
         """Return a message with its receipt. Raises NotFound."""

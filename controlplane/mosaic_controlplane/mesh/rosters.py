@@ -149,6 +149,8 @@ async def apply(
     names = {host_id: name for name, host_id in hosts.items()}
     done = plan(await agent_table.seats_for_apply(connection, tenant_id=tenant_id), rows, names)
 
+    touched = sorted(done.touched_hosts)
+    generations = await host_table.set_generation(connection, tenant_id=tenant_id, host_ids=touched)
     for row in done.added:
         await agent_table.add_seat(connection, tenant_id=tenant_id, agent_id=new_id(), seat=row)
     for agent_id, row in done.changed:
@@ -156,8 +158,6 @@ async def apply(
     gone = [seat.agent_id for seat in done.removed]
     await agent_table.remove_seats(connection, tenant_id=tenant_id, agent_ids=gone)
     failed = await message_table.fail_unoffered(connection, tenant_id=tenant_id, recipients=gone, reason=SEAT_REMOVED)
-    touched = sorted(done.touched_hosts)
-    generations = await host_table.set_generation(connection, tenant_id=tenant_id, host_ids=touched)
     version = (newest.version if newest else 0) + 1
     await roster_table.add(connection, tenant_id=tenant_id, version=version, document=document, applied_by=applied_by)
     return Applied(
@@ -198,8 +198,9 @@ async def act(connection: Connection, *, tenant_id: UUID, action: str, targets: 
     seats = await agent_table.addresses(connection, tenant_id=tenant_id)
     chosen = [choose(seats, target) for target in targets] if targets else seats
     agent_ids = sorted({seat.agent_id for seat in chosen})
-    hosts = await agent_table.act_on_seats(connection, tenant_id=tenant_id, agent_ids=agent_ids, action=action)
+    hosts = sorted({seat.host_id for seat in chosen})
     generations = await host_table.set_generation(connection, tenant_id=tenant_id, host_ids=hosts)
+    await agent_table.act_on_seats(connection, tenant_id=tenant_id, agent_ids=agent_ids, action=action)
     return Acted(
         agent_ids,
         generations,

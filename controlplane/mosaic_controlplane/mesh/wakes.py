@@ -36,6 +36,8 @@ class Wakes:
         self._something_to_tell = asyncio.Event()
         self._watchers = 0
         self._watching_lock = asyncio.Lock()
+        self._said: bool | None = None
+        """what the register was told last of whether anybody watches here; None: it may not know"""
 
     def tell(self, *keys: WakeKey) -> None:
         """Wake whoever waits for `keys`. Call it after the write has committed."""
@@ -57,27 +59,37 @@ class Wakes:
     @contextlib.asynccontextmanager
     async def watching(self, key: WakeKey) -> AsyncIterator[asyncio.Event]:
         """Like `waiting_for`, for keys that are sent only where somebody watches: says first that somebody does."""
-        await self._count_watchers(+1)
+        self._watchers += 1
         try:
+            await self.say_watching()
             with self.waiting_for(key) as event:
                 yield event
         finally:
-            await asyncio.shield(self._count_watchers(-1))
+            self._watchers -= 1
+            await asyncio.shield(self.say_watching())
 
-    async def _count_watchers(self, change: int) -> None:
+    async def say_watching(self) -> None:
+        """Tell the register whether anybody watches here, unless it knows. Called again with every tick."""
         async with self._watching_lock:
-            before = self._watchers
-            self._watchers += change
-            if (before == 0) != (self._watchers == 0):
-                await self._say_watching()
+            watching = self._watchers > 0
+            if self._said is watching:
+                return
+            self._said = None
+            try:
+                async with self._database.connection() as connection:
+                    await replica.set_watching(connection, replica_id=self._replica_id, watching=watching)
+            except RegisterUnreachable as error:
+                log.warning("could not say whether anybody watches here", why=error.why)
+            else:
+                self._said = watching
 
-    async def _say_watching(self) -> None:
-        try:
-            async with self._database.connection() as connection:
-                await replica.set_watching(connection, replica_id=self._replica_id, watching=self._watchers > 0)
-        except RegisterUnreachable as error:
-            # Said again at the next reconnect of the listener.
-            log.warning("could not say whether anybody watches here", why=error.why)
+    async def rescan(self) -> None:
+        """Wakes may have been lost: say anew whether anybody watches here, and let all who wait look again."""
+        self._said = None
+        await self.say_watching()
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
 
     async def run(self) -> None:
         """Listen and tell until cancelled."""
@@ -88,16 +100,10 @@ class Wakes:
     async def _listen(self) -> None:
         while True:
             try:
-                await listen(self._database, channel_of(self._replica_id), ready=self._listening, heard=self._heard)
+                await listen(self._database, channel_of(self._replica_id), ready=self.rescan, heard=self._heard)
             except RegisterUnreachable as error:
                 log.warning("cannot listen for wakes", why=error.why or error.what)
                 await asyncio.sleep(RECONNECT_SECONDS)
-
-    async def _listening(self) -> None:
-        await self._say_watching()
-        for events in self._waiting.values():
-            for event in events:
-                event.set()
 
     def _heard(self, key: str) -> None:
         for event in self._waiting.get(key, ()):

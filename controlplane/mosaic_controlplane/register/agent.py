@@ -131,7 +131,7 @@ async def seats_of_host(connection: Connection, *, tenant_id: UUID, host_id: UUI
 
 
 async def seats_for_apply(connection: Connection, *, tenant_id: UUID) -> list[AppliedSeat]:
-    """Return, locked, the seats of the newest roster."""
+    """Return the seats of the newest roster, which only the holder of the roster's lock changes."""
     rows = await connection.fetch(SQL.seats_for_apply, tenant_id)
     return [AppliedSeat(row["agent_id"], row["host_id"], row["name"], row["spec_digest"]) for row in rows]
 
@@ -172,13 +172,10 @@ async def remove_seats(connection: Connection, *, tenant_id: UUID, agent_ids: Se
     await connection.execute(SQL.remove_seats, tenant_id, list(agent_ids))
 
 
-async def act_on_seats(
-    connection: Connection, *, tenant_id: UUID, agent_ids: Sequence[UUID], action: str
-) -> list[UUID]:
-    """Raise what is wanted of seats. `action` is start, stop or restart. Returns the hosts concerned."""
+async def act_on_seats(connection: Connection, *, tenant_id: UUID, agent_ids: Sequence[UUID], action: str) -> None:
+    """Raise what is wanted of seats. `action` is start, stop or restart."""
     query = {"start": SQL.start_seats, "stop": SQL.stop_seats, "restart": SQL.restart_seats}[action]
-    rows = await connection.fetch(query, tenant_id, list(agent_ids))
-    return sorted({row["host_id"] for row in rows})
+    await connection.execute(query, tenant_id, list(agent_ids))
 
 
 async def report_seats(

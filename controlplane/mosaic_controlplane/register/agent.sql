@@ -23,7 +23,7 @@ order by name
 -- name: seats_for_apply
 select agent_id, host_id, name, spec_digest from fleet.agent
 where tenant_id = $1 and removed_at is null
-order by agent_id for update
+order by agent_id
 
 -- name: add_seat
 insert into fleet.agent
@@ -41,17 +41,14 @@ where tenant_id = $1 and agent_id = any($2::uuid[])
 -- name: start_seats
 update fleet.agent set desired_running = true, generation = generation + 1
 where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
-returning host_id
 
 -- name: stop_seats
 update fleet.agent set desired_running = false, generation = generation + 1
 where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
-returning host_id
 
 -- name: restart_seats
 update fleet.agent set desired_running = true, restart = restart + 1, generation = generation + 1
 where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
-returning host_id
 
 -- name: report_seats
 -- What a host says of its own seats. Ages are counted back from the database's clock.

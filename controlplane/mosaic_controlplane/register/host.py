@@ -147,7 +147,10 @@ async def flush_beats(connection: Connection, beats: dict[LinkKey, timedelta]) -
 
 
 async def tick(connection: Connection) -> list[tuple[UUID, UUID, str, str]]:
-    """Judge every host's liveness by the database's clock. Returns what changed: (tenant, host, name, state)."""
+    """Judge every host's liveness by the database's clock. Returns what changed: (tenant, host, name, state).
+
+    In a transaction of its own, so that the rows of all hosts are locked in one pass.
+    """
     gap = await connection.fetchval(SQL.tick)
     if gap is not None:
         await connection.execute(SQL.extend_leases, gap)
@@ -166,6 +169,9 @@ async def set_observed(connection: Connection, link: LinkKey, generation: int) -
     await connection.execute(SQL.set_observed, link.tenant_id, link.host_id, link.link_epoch, generation)
 
 
-async def generation_of(connection: Connection, *, tenant_id: UUID, host_id: UUID) -> int:
-    """Return the generation that is wanted of a host."""
-    return int(await connection.fetchval(SQL.generation_of, tenant_id, host_id) or 0)
+async def generation_of(connection: Connection, link: LinkKey) -> int:
+    """Return the generation that is wanted of a host. Raises LinkSuperseded."""
+    generation = await connection.fetchval(SQL.generation_of, link.tenant_id, link.host_id, link.link_epoch)
+    if generation is None:
+        raise LinkSuperseded
+    return int(generation)

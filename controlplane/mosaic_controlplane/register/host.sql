@@ -49,7 +49,7 @@ with beat as (
   from beat b join fleet.host h using (tenant_id, host_id, link_epoch)
   where h.state in ('joined', 'live', 'stale', 'lost') and (h.last_beat_at is null or h.last_beat_at < now() - b.age)
   order by h.tenant_id, h.host_id
-  for update of h
+  for no key update of h
 ), flushed as (
   update fleet.host h set last_beat_at = due.beat_at, stale_at = due.beat_at + 3 * h.beat_interval,
     lease_until = due.beat_at + h.lost_after, state = 'live'
@@ -60,28 +60,48 @@ select distinct tenant_id from due where state <> 'live'
 -- name: tick
 -- When no replica has ticked for 3 s the control plane itself was away: no host is to blame for that, so every lease is
 -- extended by the gap before any is judged.
-with tick as (
-  update fleet.cluster set liveness_tick_at = now()
-  returning (select c.liveness_tick_at from fleet.cluster c) as before
+-- Replicas take turns here, and each reads the tick before its own.
+with before as (
+  select only_one, liveness_tick_at from fleet.cluster for no key update
+), ticked as (
+  update fleet.cluster c set liveness_tick_at = now() from before where c.only_one = before.only_one
 )
-select case when now() - before > interval '3 seconds' then now() - before end as gap from tick
+select case when now() - liveness_tick_at > interval '3 seconds' then now() - liveness_tick_at end as gap from before
 
 -- name: extend_leases
-update fleet.host set lease_until = lease_until + $1, stale_at = stale_at + $1 where state in ('live', 'stale')
+-- Never past what a beat of this moment would give: a host that has been heard of since keeps no more than its due.
+with known as (
+  select tenant_id, host_id from fleet.host where state in ('live', 'stale') order by tenant_id, host_id for no key update
+)
+update fleet.host h set
+  stale_at = greatest(h.stale_at, least(h.stale_at + $1, now() + 3 * h.beat_interval)),
+  lease_until = greatest(h.lease_until, least(h.lease_until + $1, now() + h.lost_after))
+from known k where h.tenant_id = k.tenant_id and h.host_id = k.host_id
 
 -- name: judge
-update fleet.host set state = case when lease_until < now() then 'lost' else 'stale' end
-where (state = 'live' and stale_at < now()) or (state = 'stale' and lease_until < now())
-returning tenant_id, host_id, name, state
+with silent as (
+  select tenant_id, host_id from fleet.host
+  where (state = 'live' and stale_at < now()) or (state = 'stale' and lease_until < now())
+  order by tenant_id, host_id
+  for no key update
+)
+update fleet.host h set state = case when h.lease_until < now() then 'lost' else 'stale' end
+from silent s where h.tenant_id = s.tenant_id and h.host_id = s.host_id
+returning h.tenant_id, h.host_id, h.name, h.state
 
 -- name: set_generation
--- The desired state of these hosts has changed.
-update fleet.host set generation = generation + 1 where tenant_id = $1 and host_id = any($2::uuid[])
-returning host_id, name, generation
+-- The desired state of these hosts changes. Runs before the change of their seats: whoever writes for a host locks the host,
+-- then its seats, then its messages; several hosts in the order of their ids.
+with touched as (
+  select host_id from fleet.host where tenant_id = $1 and host_id = any($2::uuid[]) order by host_id for no key update
+)
+update fleet.host h set generation = h.generation + 1
+from touched where h.tenant_id = $1 and h.host_id = touched.host_id
+returning h.host_id, h.name, h.generation
 
 -- name: set_observed
-update fleet.host set observed_generation = $4
-where tenant_id = $1 and host_id = $2 and link_epoch = $3 and observed_generation < $4
+update fleet.host set observed_generation = least($4, generation)
+where tenant_id = $1 and host_id = $2 and link_epoch = $3 and observed_generation < least($4, generation)
 
 -- name: generation_of
-select generation from fleet.host where tenant_id = $1 and host_id = $2
+select generation from fleet.host where tenant_id = $1 and host_id = $2 and link_epoch = $3

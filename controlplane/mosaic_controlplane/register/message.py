@@ -32,6 +32,18 @@ class NewMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes a message the one it is: who sent what to which seat; and the seat's address, even when it is gone."""
+
+    sender_kind: str
+    sender_id: UUID
+    payload_digest: str
+    recipient_id: UUID
+    host: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepRow:
     """One step of a receipt, with its evidence."""
 
@@ -100,10 +112,10 @@ async def queue(connection: Connection, *, tenant_id: UUID, message: NewMessage)
     return found if isinstance(found, UUID) else None
 
 
-async def identity(connection: Connection, *, tenant_id: UUID, message_id: UUID) -> tuple[str, UUID, str] | None:
-    """Return (sender kind, sender id, payload digest) of a message, or None."""
+async def identity(connection: Connection, *, tenant_id: UUID, message_id: UUID) -> Identity | None:
+    """Return who sent what to whom under this id, or None."""
     row = await connection.fetchrow(SQL.identity, tenant_id, message_id)
-    return None if row is None else (row["sender_kind"], row["sender_id"], row["payload_digest"])
+    return None if row is None else Identity(**dict(row))
 
 
 async def receipts(
@@ -115,7 +127,7 @@ async def receipts(
     open_only: bool = False,
     limit: int = 50,
 ) -> list[MessageRow]:
-    """Return messages with their receipts, newest first."""
+    """Return messages with their receipts, newest first; the body only of the one named by `message_id`."""
     rows = await connection.fetch(
         SQL.receipts, tenant_id, message_id, None if recipients is None else list(recipients), open_only, limit
     )

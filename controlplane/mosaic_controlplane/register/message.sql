@@ -19,15 +19,19 @@ with taken as (
 select host_id from added
 
 -- name: identity
-select sender_kind, sender_id, payload_digest from fleet.message where tenant_id = $1 and message_id = $2
+select m.sender_kind, m.sender_id, m.payload_digest, m.recipient_id, h.name as host, a.name
+from fleet.message m
+join fleet.agent a on a.tenant_id = m.tenant_id and a.agent_id = m.recipient_id
+join fleet.host h on h.tenant_id = m.tenant_id and h.host_id = m.host_id
+where m.tenant_id = $1 and m.message_id = $2
 
 -- name: receipts
 select m.message_id, m.sender_kind, m.sender_id, m.sender_name, m.recipient_kind, m.recipient_id, m.seat_seq, m.step,
-  m.reason, m.created_at, m.deadline_at, m.body, m.reply_to, m.thread_id, t.name as tenant,
+  m.reason, m.created_at, m.deadline_at, case when $2::uuid is null then '' else m.body end as body, m.reply_to, m.thread_id, t.name as tenant,
   a.name as recipient_name, h.name as recipient_host, a.spec as recipient_spec,
   (select json_agg(json_build_object('step', s.step, 'at', s.at, 'source', s.source, 'detail', s.detail,
-     'reason', s.reason) order by s.at, array_position(array['queued', 'dispatched', 'typed', 'submitted'], s.step)
-     nulls last)::text
+     'reason', s.reason) order by s.at, array_position(array['queued', 'dispatched', 'typed', 'submitted', 'accepted',
+     'turn_started', 'turn_ended'], s.step) nulls last)::text
    from fleet.message_step s where s.tenant_id = m.tenant_id and s.message_id = m.message_id) as steps
 from fleet.message m
 join fleet.tenant t using (tenant_id)
@@ -46,20 +50,26 @@ where tenant_id = $1 and message_id between $2 and $3
 order by message_id limit 6
 
 -- name: offer
--- What the host has not yet been given under this link, in the order of typing. From here on only the host ends it.
-with due as (
+-- What the host has not yet been given under this link, in the order of typing. From here on only the host ends it. The
+-- host's row is held, so that no other journal takes over between the look and the mark; but only when there is something
+-- to give. A message that is locked is being ended or acknowledged: nothing to wait for.
+with held as (
+  select h.journal_id from fleet.host h
+  where h.tenant_id = $1 and h.host_id = $2 and h.link_epoch = $3 and h.confirmed_epoch = $3
+    and exists (select from fleet.message m where m.tenant_id = $1 and m.host_id = $2 and m.step = 'queued'
+                and (m.offered_link_epoch is null or m.offered_link_epoch < $3))
+  for share of h
+), due as (
   select message_id from fleet.message
   where tenant_id = $1 and host_id = $2 and step = 'queued'
     and (offered_link_epoch is null or offered_link_epoch < $3)
     and (offered_link_epoch is not null or deadline_at > now())
-    and exists (select from fleet.host h where h.tenant_id = $1 and h.host_id = $2 and h.link_epoch = $3
-                and h.confirmed_epoch = $3)
+    and exists (select from held)
   order by recipient_id, seat_seq
   limit $4
-  for update
+  for update skip locked
 )
-update fleet.message m set offered_link_epoch = $3,
-  offered_journal_id = (select h.journal_id from fleet.host h where h.tenant_id = $1 and h.host_id = $2)
+update fleet.message m set offered_link_epoch = $3, offered_journal_id = (select journal_id from held)
 from due
 where m.tenant_id = $1 and m.message_id = due.message_id
 returning m.message_id, m.recipient_id, m.seat_seq, m.body, m.payload_digest, m.sender_kind, m.sender_name,
