@@ -13,6 +13,7 @@ from mosaic_controlplane.register import agent, change, host, request
 from mosaic_controlplane.register.agent import AgentRow, SeatReportRow
 from mosaic_controlplane.register.change import Cursor
 from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.replica import WakeKey
 from mosaic_controlplane.register.request import RequestReused
 from mosaic_framework.errors import InvalidInput, NotFound
 from mosaic_framework.ids import new_id
@@ -160,11 +161,11 @@ class Watcher:
     def __init__(self, site: Site, resume: Cursor | None = None) -> None:
         self.seen: list[watch.Watched] = []
         self._more = asyncio.Event()
-        self._wakes = Wakes(site.database, site.replica_id)
+        self.wakes = Wakes(site.database, site.replica_id)
         self._site, self._resume = site, resume
 
     async def __aenter__(self) -> Watcher:
-        self._listening = asyncio.create_task(self._wakes.run())
+        self._listening = asyncio.create_task(self.wakes.run())
         self._task = asyncio.create_task(self._collect())
         return self
 
@@ -176,7 +177,7 @@ class Watcher:
     async def _collect(self) -> None:
         stream = watch.watch(
             self._site.database,
-            self._wakes,
+            self.wakes,
             tenant_id=self._site.tenant_id,
             register_epoch=self._site.register_epoch,
             resume=self._resume,
@@ -241,6 +242,36 @@ async def test_a_change_that_commits_late_is_not_skipped_by_the_cursor(site: Sit
     finally:
         await slow.close()
     assert {(await site.agent_id("a")), (await site.agent_id("b"))} <= {found.id for found in late}
+
+
+async def test_a_change_held_back_by_an_older_transaction_is_told_as_soon_as_that_one_ends(site: Site) -> None:
+    await apply(site, "a", base=0)
+    slow = await site.database.dedicated()
+    try:
+        async with Watcher(site) as watcher:
+            await watcher.until(1)
+            transaction = slow.transaction()
+            await transaction.start()
+            await slow.execute("select pg_current_xact_id()")
+            await report(site, "a", "working")
+            watcher.wakes.tell(WakeKey.change(site.tenant_id))
+            await asyncio.sleep(0.5)
+            assert watcher.completes() == 1
+            await transaction.rollback()
+            async with asyncio.timeout(2):
+                await watcher.until(2)
+    finally:
+        await slow.close()
+    assert watcher.states()[-1] == ("a", "working")
+
+
+async def test_a_snapshot_broken_off_is_not_resumed_half_way(site: Site) -> None:
+    await apply(site, "a", "b", base=0)
+    async with Watcher(site) as watcher:
+        await watcher.until(1)
+    *rows, complete = watcher.seen
+    assert {row.cursor for row in rows} == {None}
+    assert complete.cursor is not None
 
 
 @pytest.mark.parametrize("why", ["another register", "forgotten"])

@@ -203,7 +203,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             resume=Cursor.parse(request_.cursor) if request_.cursor else None,
         )
         async for watched in stream:
-            event = pb.WatchEvent(cursor=str(watched.cursor))
+            event = pb.WatchEvent(cursor=str(watched.cursor or ""))
             match watched.what:
                 case AgentRow():
                     event.agent.CopyFrom(encode.agent(watched.what))

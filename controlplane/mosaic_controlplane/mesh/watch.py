@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
+from mosaic_controlplane.mesh.wakes import RESCAN_SECONDS, Wakes, wait_for_wake
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import change as change_table
 from mosaic_controlplane.register import host as host_table
@@ -15,6 +15,8 @@ from mosaic_controlplane.register.change import Change, Cursor
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.host import HostRow
 from mosaic_controlplane.register.replica import WakeKey
+
+HELD_BACK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,10 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One thing to tell a watcher, and the cursor after it."""
+    """One thing to tell a watcher, and the cursor after it; None within a snapshot, which cannot be resumed half-way."""
 
     what: AgentRow | HostRow | Complete | Restart
-    cursor: Cursor
+    cursor: Cursor | None
 
 
 async def watch(
@@ -44,35 +46,47 @@ async def watch(
 ) -> AsyncIterator[Watched]:
     """Yield a tenant's agents and hosts as they are, then as they change; never ends by itself."""
     async with wakes.watching(WakeKey.change(tenant_id)) as wake:
-        cursor = resume
-        if cursor is not None:
-            reason = await _cannot_resume(database, cursor, register_epoch)
-            if reason:
-                yield Watched(Restart(reason), cursor)
-                cursor = None
-        if cursor is None:
-            async with database.connection() as connection:
-                cursor = await change_table.position(connection, register_epoch=register_epoch)
-                hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
-                agents = await agent_table.list_agents(connection, tenant_id=tenant_id)
-            for host in hosts:
-                yield Watched(host, cursor)
-            for agent in agents:
-                yield Watched(agent, cursor)
-            yield Watched(Complete(snapshot=True), cursor)
+        cursor, resumed = resume, resume is not None
+        pause = HELD_BACK_SECONDS
+        if cursor is not None and cursor.register_epoch != register_epoch:
+            yield Watched(Restart("the register was restored from a backup, or is another one"), None)
+            cursor = None
         while True:
+            if cursor is None:
+                async with database.connection() as connection:
+                    cursor, _ = await change_table.position(
+                        connection, tenant_id=tenant_id, register_epoch=register_epoch
+                    )
+                    hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
+                    agents = await agent_table.list_agents(connection, tenant_id=tenant_id)
+                for row in (*hosts, *agents):
+                    yield Watched(row, None)
+                yield Watched(Complete(snapshot=True), cursor)
+                resumed = False
             async with database.connection() as connection:
+                position, held_back = await change_table.position(
+                    connection, tenant_id=tenant_id, register_epoch=register_epoch
+                )
                 changes = await change_table.after(connection, tenant_id=tenant_id, cursor=cursor)
+                # Asked after the reading: what was forgotten before it is then known to be.
+                gap = resumed and cursor.xid <= await change_table.forgotten_up_to(connection)
                 found = [(change, await _row(connection, tenant_id, change)) for change in newest_of_each(changes)]
-            for change, row in found:
-                cursor = Cursor(register_epoch, change.xid, change.seq)
-                if row is not None:
-                    yield Watched(row, cursor)
+            resumed = False
+            if gap:
+                yield Watched(Restart("the cursor is older than what the register keeps"), None)
+                cursor = None
+                continue
+            for change, changed in found:
+                if changed is not None:
+                    yield Watched(changed, Cursor(register_epoch, change.xid, change.seq))
             if changes:
                 cursor = Cursor(register_epoch, changes[-1].xid, changes[-1].seq)
                 yield Watched(Complete(snapshot=False), cursor)
-            else:
-                await wait_for_wake(wake)
+                continue
+            if (position.xid, position.seq) > (cursor.xid, cursor.seq):
+                cursor = position
+            pause = min(2 * pause, RESCAN_SECONDS) if held_back else HELD_BACK_SECONDS
+            await wait_for_wake(wake, pause if held_back else RESCAN_SECONDS)
 
 
 def newest_of_each(changes: list[Change]) -> list[Change]:
@@ -89,13 +103,3 @@ async def _row(connection: Connection, tenant_id: UUID, change: Change) -> Agent
         hosts = await host_table.list_hosts(connection, tenant_id=tenant_id, host_id=change.id)
         return hosts[0] if hosts else None
     return None
-
-
-async def _cannot_resume(database: Database, cursor: Cursor, register_epoch: UUID) -> str:
-    if cursor.register_epoch != register_epoch:
-        return "the register was restored from a backup, or is another one"
-    async with database.connection() as connection:
-        forgotten = await change_table.forgotten_up_to(connection)
-    if cursor.xid <= forgotten:
-        return "the cursor is older than what the register keeps"
-    return ""

@@ -14,6 +14,7 @@ from mosaic_controlplane.register.sql import load
 SQL = load("change")
 KEPT = timedelta(hours=24)
 PAGE = 500
+_FORGOTTEN_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,14 @@ class Change:
     seq: int
 
 
-async def position(connection: Connection, *, register_epoch: UUID) -> Cursor:
-    """Return the cursor to take BEFORE reading a snapshot: every change the snapshot may lack comes after it."""
-    xid = int(await connection.fetchval(SQL.position))
-    return Cursor(register_epoch, xid, -1)
+async def position(connection: Connection, *, tenant_id: UUID, register_epoch: UUID) -> tuple[Cursor, bool]:
+    """Return the cursor to take BEFORE reading a snapshot: every change the snapshot may lack comes after it.
+
+    With it: whether changes have committed that `after` does not serve yet, since an older transaction is still open.
+    """
+    row = await connection.fetchrow(SQL.position, tenant_id)
+    assert row is not None
+    return Cursor(register_epoch, int(row["xid"]), -1), row["held_back"]
 
 
 async def after(connection: Connection, *, tenant_id: UUID, cursor: Cursor, limit: int = PAGE) -> list[Change]:
@@ -69,4 +74,5 @@ async def forgotten_up_to(connection: Connection) -> int:
 
 async def forget_old(connection: Connection) -> None:
     """Delete changes older than KEPT."""
-    await connection.execute(SQL.forget_old, KEPT)
+    while (await connection.fetchval(SQL.forget_old, KEPT, _FORGOTTEN_AT_ONCE) or 0) == _FORGOTTEN_AT_ONCE:
+        pass

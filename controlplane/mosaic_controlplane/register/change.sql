@@ -1,6 +1,9 @@
 -- name: position
 -- The cursor from which nothing that is not yet visible can be missed: every change at or after it is served later.
-select pg_snapshot_xmin(pg_current_snapshot())::text as xid
+-- held_back: changes have committed that are not served yet, since an older transaction is still open; nobody tells when that
+-- one ends without a change of its own.
+select pg_snapshot_xmin(pg_current_snapshot())::text as xid,
+  exists (select from fleet.change where tenant_id = $1 and xid >= pg_snapshot_xmin(pg_current_snapshot())) as held_back
 
 -- name: after
 -- Changes after the cursor that are certain to be complete: all transactions below the snapshot's xmin have ended.
@@ -14,9 +17,16 @@ limit $4
 select changes_forgotten_up_to::text from fleet.cluster
 
 -- name: forget_old
-with forgotten as (
-  delete from fleet.change where at < now() - $1::interval returning xid
+-- So many at once as take well under the time a statement has: what is left goes the next time.
+with old as (
+  select tenant_id, xid, seq from fleet.change where at < now() - $1::interval order by at limit $2 for update skip locked
+), forgotten as (
+  delete from fleet.change c using old
+  where c.tenant_id = old.tenant_id and c.xid = old.xid and c.seq = old.seq returning c.xid
+), counted as (
+  select max(xid) as xid from forgotten
 )
 update fleet.cluster set changes_forgotten_up_to = greatest(changes_forgotten_up_to, newest.xid)
-from (select max(xid) as xid from forgotten) newest
+from counted newest
 where newest.xid is not null
+returning (select count(*) from forgotten)

@@ -208,6 +208,7 @@ create index message_queued_by_host on fleet.message (tenant_id, host_id, recipi
   where step = 'queued';
 create index message_open_by_host on fleet.message (tenant_id, host_id)
   where step in ('queued', 'dispatched', 'typed');
+create index message_due on fleet.message (deadline_at) where step = 'queued';
 create index message_newest on fleet.message (tenant_id, created_at desc);
 
 -- The receipt: each step once, with its evidence.
@@ -264,7 +265,7 @@ create table fleet.change (
   kind text not null check (kind in ('agent', 'host', 'message', 'roster', 'tenant')),
   id uuid not null,
   at timestamptz not null default now(),
-  primary key (xid, seq)
+  primary key (tenant_id, xid, seq)
 );
 
 create index change_by_time on fleet.change (at);
