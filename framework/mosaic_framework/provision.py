@@ -1,4 +1,4 @@
-"""From a profile to a roster. Pure but for `provision`, which reads the profile and its contracts from the catalog."""
+"""From a profile to a roster. Pure but for `provision` and `load_policy`, which read files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from mosaic_framework.catalog import Catalog
+from mosaic_framework.document import read_bytes, read_tree, validate
 from mosaic_framework.errors import InvalidInput
 from mosaic_framework.fields import Name, StrictModel, Word
+from mosaic_framework.marked import DocumentInvalid, Problems
+from mosaic_framework.paths import Home
 from mosaic_framework.profile_model import Profile
 from mosaic_framework.profiles import read_profile
 from mosaic_framework.roles import get_contract
 from mosaic_framework.roster_file import dump_roster, parse_roster
 from mosaic_framework.roster_model import Agent, Defaults, Roster, RuntimeOverride, Tmux
 
+POLICY_FILE = "provision.yaml"
 SOCKET_NAME = "mosaic-fleet"
 HOLDER_SESSION = "_holder"
 WORKING_DIRECTORY = "~"
@@ -39,10 +43,32 @@ class RuntimePolicy(StrictModel):
         return self.classes.get(class_name, self.default)
 
 
+class PolicyInvalid(DocumentInvalid):
+    """The policy of runtimes is not valid."""
+
+    code = "policy-invalid"
+
+
 class ProvisionImpossible(InvalidInput):
     """This profile does not make a valid roster."""
 
     code = "provision-impossible"
+
+
+def load_policy(home: Home) -> RuntimePolicy:
+    """Return what `$MOSAIC_HOME/fleet/provision.yaml` says; without that file, claude for every class.
+
+    Shape: `default: {runtime: claude}` and `classes: {code: {runtime: pi, model_hint: …}}`. Raises PolicyInvalid.
+    """
+    path = home.fleet / POLICY_FILE
+    if not path.exists():
+        return RuntimePolicy()
+    problems = Problems(str(path))
+    tree = read_tree(read_bytes(path, noun="policy"), problems)
+    policy = validate(tree, RuntimePolicy, problems) if tree is not None else None
+    if policy is None:
+        raise PolicyInvalid(str(path), problems.sorted(), noun="policy of runtimes")
+    return policy
 
 
 def provision(

@@ -144,7 +144,7 @@ def _splice_map(
                 splicer.remove_entry(node, entry, end)
         elif entry is None:
             splicer.insert_entry(node, _place(node, key, list(after)), end, key, value)
-        elif _is_block(entry) and isinstance(value, dict) and isinstance(old, dict):
+        elif _is_block(entry) and isinstance(value, dict) and value and isinstance(old, dict):
             inner = splicer.entry_end(node, entry, end)
             _splice_map(splicer, _map(entry), inner, old, after[key], value, free=key in _FREE)
         else:

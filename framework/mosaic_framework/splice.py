@@ -52,7 +52,7 @@ class Splicer:
         """Return the text with every edit made. Raises NotSpliceable where two of them overlap."""
         out: list[str] = []
         at = 0
-        for edit in sorted(self.edits, key=lambda edit: edit.start):
+        for edit in sorted(self.edits, key=lambda edit: (edit.start, edit.end)):
             if edit.start < at:
                 raise NotSpliceable
             out += self.lines[at : edit.start]
@@ -192,5 +192,7 @@ def blocks(data: object) -> object:
 
 
 def _fits_block(text: str) -> bool:
+    """Return whether a literal block holds it. One that ends in blank lines would take in those that follow it."""
     lines = text.split("\n")
-    return bool(lines[0]) and not lines[0].startswith((" ", "\t")) and not any(line != line.rstrip() for line in lines)
+    plain = bool(lines[0]) and not lines[0].startswith((" ", "\t")) and not text.endswith("\n\n")
+    return plain and not any(line != line.rstrip() for line in lines)

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from mosaic_framework.catalog import Catalog
 from mosaic_framework.errors import FleetError, NotFound
+from mosaic_framework.paths import Home
 from mosaic_framework.profile_model import Profile
 from mosaic_framework.provision import (
+    PolicyInvalid,
     ProvisionImpossible,
     RuntimeChoice,
     RuntimePolicy,
+    load_policy,
     make_roster,
     provision,
     topology,
@@ -81,6 +84,20 @@ def test_a_class_runs_on_what_the_policy_says_and_else_on_claude(catalog: Catalo
     assert found["code0"] == found["code1"] == ("pi", "x/y")
     assert found["review"] == ("claude", None)
     assert all(agent.unattended for agent in roster.agents)
+
+
+def test_the_policy_is_read_from_the_home_and_told_where_it_is_wrong(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert load_policy(home) == RuntimePolicy()
+    home.fleet.mkdir()
+    file = home.fleet / "provision.yaml"
+    file.write_text("classes:\n  code: {runtime: pi, modelHint: x/y}\n")
+    assert load_policy(home).choose("code") == RuntimeChoice(runtime="pi", model_hint="x/y")
+    assert load_policy(home).choose("review").runtime == "claude"
+    file.write_text("classes:\n  code: {runtme: pi}\n")
+    with pytest.raises(PolicyInvalid) as caught:
+        load_policy(home)
+    assert {(problem.line, problem.nearest) for problem in caught.value.problems} == {(2, ""), (2, "runtime")}
 
 
 def test_a_seat_whose_superior_is_not_seated_reports_to_the_next_one_up() -> None:

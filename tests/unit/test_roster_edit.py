@@ -100,6 +100,14 @@ def test_one_variable_of_an_environment_changes_alone() -> None:
     )
 
 
+def test_a_key_is_put_where_another_one_goes_away() -> None:
+    text = ROSTER.replace("floor: [orch", "runtimes:\n  pi: {}\n  codex: {}\n# why\nfloor: [orch")
+    roster = parsed(text)
+    wanted = roster.model_copy(update={"runtimes": {"pi": roster.runtimes["pi"], "claude": roster.runtimes["pi"]}})
+    changed = edit_roster(text, wanted, source="roster.yaml", catalog=CATALOG)
+    assert changed == text.replace("codex: {}", "claude: {}")
+
+
 def test_a_value_that_stands_beside_the_dash_changes_in_its_place() -> None:
     assert edited(ROSTER, "coder0", runtime="codex") == ROSTER.replace("- runtime: pi", "- runtime: codex")
 
