@@ -52,7 +52,7 @@ def test_the_five_shipped_manifests_are_valid(catalog: Catalog) -> None:
 
 def test_reset_commands_are_those_that_each_program_understands(catalog: Catalog) -> None:
     found = {name: read_manifest(catalog, name).reset_command for name in SHIPPED}
-    assert found == {"claude": "/clear", "codex": "/clear", "opencode": "/new", "pi": "/new", "shell": None}
+    assert found == {"claude": "/clear", "codex": "/clear", "opencode": "/clear", "pi": "/new", "shell": None}
 
 
 def test_only_a_shell_gets_no_preamble_and_none_claims_more_than_it_can_show(catalog: Catalog) -> None:
