@@ -14,7 +14,7 @@ from mosaic_cli import context, output
 from mosaic_cli.context import Context
 from mosaic_cli.machine.local import host_folder, host_identity
 from mosaic_cli.machine.services import HOSTAGENT, Plan
-from mosaic_cli.machine.start import ensure_supervisor, wait_until_running
+from mosaic_cli.machine.start import alone, ensure_supervisor, wait_until_running
 from mosaic_cli.machine.tmux import check_tmux
 from mosaic_cli.tokens import read_token
 
@@ -37,6 +37,12 @@ def login_operator(token_file: Path | None, *, name: str = "") -> Context:
 def join_host(token_file: Path | None, *, name: str, start: bool, replace: bool, timeout: float) -> None:
     """Make this machine the host the token names, and start its host-agent."""
     home = Home.from_environment()
+    private_folder(home.root)
+    with alone(home):
+        _join(home, token_file, name=name, start=start, replace=replace, timeout=timeout)
+
+
+def _join(home: Home, token_file: Path | None, *, name: str, start: bool, replace: bool, timeout: float) -> None:
     plan = Plan.load(home)
     if start:
         check_tmux()

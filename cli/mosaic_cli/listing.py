@@ -88,13 +88,14 @@ def _watch(connection: Connection, form: Format, listing: Callable[[Fleet], List
     on_loss = lambda error: output.say(f"the connection is lost ({error.why}); trying again")  # noqa: E731
     first, drawn = True, 0.0
     for fleet, event in follow(connection, on_loss=on_loss):
+        kind = event.WhichOneof("event")
+        whole = kind == "bookmark" and event.bookmark.snapshot_complete
         if form is Format.JSON:
-            if first:
-                for item in _snapshot_events(fleet):
-                    _line(event_of(fleet, item))
-            else:
-                _line(event_of(fleet, event))
-        elif event.WhichOneof("event") != "bookmark" or first:
+            if whole and not first:
+                output.show_line("Reset", {"reason": "the changes since then cannot be told: here is all anew"})
+            for item in _snapshot_events(fleet) if whole else [event]:
+                _line(event_of(fleet, item))
+        elif whole or kind != "bookmark":
             # Pause before the redraw, so that the newest state is what stays on the screen.
             if not first:
                 time.sleep(max(0.0, drawn + _REDRAW - time.monotonic()) if sys.stdout.isatty() else 0.0)

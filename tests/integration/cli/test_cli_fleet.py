@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import threading
 import time
@@ -200,8 +201,6 @@ def test_watch_shows_each_change_once_though_the_connection_breaks(plane: FakeCo
 
     def interrupt(_context: grpc.ServicerContext) -> None:
         if len(plane.watches) == 3:
-            import _thread
-
             _thread.interrupt_main()
 
     plane.before["Watch"] = interrupt
@@ -295,3 +294,25 @@ def test_waiting_survives_a_control_plane_that_comes_back(
     thread.join()
     assert done.code == 0, done.err
     assert "the connection is lost" in done.err
+
+
+def test_a_cursor_that_is_too_old_starts_anew_and_forgets_what_is_gone(plane: FakeControlPlane, mosaic: Mosaic) -> None:
+    plane.add_host("build1")
+    gone = plane.add_agent("gone")
+    complete = fleet_pb2.Bookmark(snapshot_complete=True)
+    plane.events = [
+        [fleet_pb2.WatchEvent(agent=gone, cursor="1"), fleet_pb2.WatchEvent(bookmark=complete, cursor="2")],
+        [fleet_pb2.WatchEvent(reset=fleet_pb2.Reset(reason="the register was restored"))],
+    ]
+    plane.agents.clear()
+    plane.add_agent("kept")
+
+    def interrupt(_context: grpc.ServicerContext) -> None:
+        if len(plane.watches) == 3:
+            threading.Timer(0.5, _thread.interrupt_main).start()
+
+    plane.before["Watch"] = interrupt
+    done = mosaic("agent", "ls", "-w", "-o", "name")
+    assert done.code == 130
+    assert done.out == "build1/gone\nbuild1/kept\n"
+    assert [request.cursor for request in plane.watches] == ["", "2", ""]
