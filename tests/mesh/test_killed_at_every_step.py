@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from mosaic_framework.ids import new_id
+from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2, messages_pb2
 
-from tests.support.mesh import CHECKOUT, Host, Mesh
+from tests.support.mesh import CHECKOUT, Host, Mesh, Program
 
 CONTROLPLANE_PLACES = [
     "controlplane.message-queued",
@@ -27,7 +28,9 @@ HOSTAGENT_PLACES = sorted(
     }
 )
 # Between these two the host-agent cannot know what the terminal got.
-MAY_BE_UNKNOWN = {"typing", "pasted", "typed", "entering", "entered"}
+MAY_BE_UNKNOWN = {
+    f"hostagent.{place}" for place in ("before-typing", "pasted", "typed-recorded", "before-enter", "entered")
+}
 
 
 def executed(host: Host, folder: Path) -> int:
@@ -91,7 +94,25 @@ async def test_a_host_agent_killed_on_the_way_of_a_message_types_it_once_or_says
     await mesh.settled(host, "worker", tmp_path / "done")
     check(host, tmp_path, await mesh.receipt(message_id))
     if receipt.step == messages_pb2.MESSAGE_STEP_UNKNOWN:
-        assert place.removeprefix("hostagent.message-") in MAY_BE_UNKNOWN, place
+        assert place in MAY_BE_UNKNOWN, place
     now = (await mesh.agents())["worker"]
     assert (now.run_id, now.pid) == (before.run_id, before.pid), "the seat itself was not touched"
     assert now.state != fleet_pb2.AGENT_STATE_EXITED
+
+
+@pytest.mark.parametrize("place", ["cli.before-send", "cli.sent", "cli.following"])
+async def test_a_command_killed_during_a_send_leaves_the_message_on_its_way_or_never_sent(
+    mesh: Mesh, tmp_path: Path, place: str
+) -> None:
+    host = await seat(mesh)
+    home = tmp_path / "home"
+    mesh.write_context(Home(home))
+    command = Program(["mosaic", "agent", "send", "worker", "-m", f"echo x >> {tmp_path}/ran"], home, {})
+    command.start(killed_at=place)
+    await command.killed()
+    sent = (await mesh.messages.List(messages_pb2.ListMessagesRequest())).receipts
+    assert len(sent) == (0 if place == "cli.before-send" else 1)
+    for receipt in sent:
+        check_after = await mesh.until_step(receipt.message_id)
+        await mesh.settled(host, "worker", tmp_path / "ran")
+        check(host, tmp_path, check_after)
