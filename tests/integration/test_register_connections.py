@@ -7,10 +7,12 @@ import socket
 import time
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import asyncpg
 import pytest
 from mosaic_controlplane.register import database as register_database
+from mosaic_controlplane.register import notifications
 from mosaic_controlplane.register.database import Database, RegisterTooOld, RegisterUnreachable, check_server, shown
 from mosaic_framework.errors import EXIT_UNREACHABLE, InvalidInput
 
@@ -73,6 +75,78 @@ async def test_a_connection_cut_under_a_query_is_unreachable_and_the_next_one_wo
             assert await connection.fetchval("select 1") == 1
     finally:
         await admin.close()
+
+
+async def test_a_deadlock_is_told_as_a_busy_register(database: Database) -> None:
+    async def lock(first: int, second: int) -> None:
+        async with database.transaction() as connection:
+            await connection.execute("select pg_advisory_xact_lock($1)", first)
+            await asyncio.sleep(0.2)
+            await connection.execute("select pg_advisory_xact_lock($1)", second)
+
+    outcomes = await asyncio.gather(lock(1, 2), lock(2, 1), return_exceptions=True)
+    assert [outcome.code for outcome in outcomes if isinstance(outcome, RegisterUnreachable)] == ["register-busy"]
+
+
+class Proxy:
+    """Stands before the register, and can fall silent without closing anything, as a machine that vanished does."""
+
+    def __init__(self, url: str) -> None:
+        self._host = parse_qs(urlsplit(url).query)["host"][0] if "host=" in url else str(urlsplit(url).hostname)
+        self._port = int(parse_qs(urlsplit(url).query).get("port", [str(urlsplit(url).port or 5432)])[0])
+        self.silent = False
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._host.startswith("/"):
+            opened = asyncio.open_unix_connection(f"{self._host}/.s.PGSQL.{self._port}")
+        else:
+            opened = asyncio.open_connection(self._host, self._port)
+        up_reader, up_writer = await opened
+        try:
+            await asyncio.gather(self._pipe(reader, up_writer), self._pipe(up_reader, writer))
+        finally:
+            up_writer.close()
+            writer.close()
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if not self.silent:
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+async def test_who_listens_finds_out_that_the_register_has_vanished(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifications, "PROBE_SECONDS", 0.2, raising=False)
+    listening = asyncio.Event()
+
+    async def ready() -> None:
+        listening.set()
+
+    parts = urlsplit(database.url)
+    async with Proxy(database.url) as proxy:
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        query |= {"sslmode": "disable"} | ({} if parts.hostname else {"host": "127.0.0.1", "port": str(proxy.port)})
+        netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}" if parts.hostname else parts.netloc
+        through = parts._replace(netloc=netloc, query=urlencode(query)).geturl()
+        other = Database(through, database.pool)
+        task = asyncio.create_task(notifications.listen(other, "anything", ready=ready, heard=lambda _: None))
+        await asyncio.wait_for(listening.wait(), 5)
+        await asyncio.sleep(0.5)
+        assert not task.done()
+        proxy.silent = True
+        with pytest.raises(RegisterUnreachable):
+            await asyncio.wait_for(task, 5)
 
 
 async def test_an_error_in_a_statement_is_not_taken_for_a_lost_register(database: Database) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mosaic_controlplane.mesh import rosters, watch
 from mosaic_controlplane.mesh.rosters import RosterChanged
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import agent, change, host, request
+from mosaic_controlplane.register import agent, change, host, request, roster
 from mosaic_controlplane.register.agent import AgentRow, SeatReportRow
 from mosaic_controlplane.register.change import Cursor
 from mosaic_controlplane.register.database import Database
@@ -75,6 +75,13 @@ async def test_a_seat_without_a_host_is_refused_when_there_are_several(site: Sit
         )
     with pytest.raises(InvalidInput, match="names no host"):
         await apply(site, "a", base=0)
+
+
+@pytest.mark.parametrize("document", ['{"a": "\\u0000"}', '{"a": NaN}', "[" * 50_000 + "]" * 50_000])
+async def test_a_document_that_the_register_cannot_keep_is_refused_in_words(site: Site, document: str) -> None:
+    async with site.database.connection() as connection:
+        with pytest.raises(InvalidInput, match="cannot be kept"):
+            await roster.add(connection, tenant_id=site.tenant_id, version=1, document=document, applied_by="anna")
 
 
 async def test_a_restart_raises_the_seat_and_its_host_by_one_generation(site: Site) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from mosaic_framework import __version__
-from mosaic_framework.errors import InvalidInput
+from mosaic_framework.errors import InvalidInput, TooLarge
 from mosaic_framework.names import check_name
 from mosaic_proto.v1 import fleet_pb2 as pb
 from mosaic_proto.v1 import fleet_pb2_grpc
@@ -43,6 +43,7 @@ _ACTIONS = {
     pb.SEAT_ACTION_RESTART: "restart",
 }
 _SEAT_LIMIT = 1000
+_SPECS_LIMIT = 3 * 1024 * 1024  # they go to a host in one frame of 4 MiB
 _TAIL_LIMIT = 10_000
 
 Reply = TypeVar("Reply", bound=Message)
@@ -115,6 +116,8 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         action = _ACTIONS.get(request_.action)
         if action is None:
             raise InvalidInput("the action is not known", why="it is start, stop or restart")
+        if len(request_.agents) > _SEAT_LIMIT:
+            raise InvalidInput(f"{len(request_.agents)} agents are named", why=f"at most {_SEAT_LIMIT} may be")
         wakes: list[replica.WakeKey] = []
 
         async def write(connection: Connection) -> pb.ChangeSeatsReply:
@@ -251,10 +254,15 @@ def decode_seats(request_: pb.ApplyRosterRequest) -> list[WantedSeat]:
     """Return the seats that a request wants, checked again: a client's checks are a courtesy. Raises InvalidInput."""
     try:
         json.loads(request_.document)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidInput("the roster is not JSON", why="the document of an apply is the normalised roster") from None
     if len(request_.seats) > _SEAT_LIMIT:
         raise InvalidInput(f"the roster has {len(request_.seats)} agents", why=f"at most {_SEAT_LIMIT} are allowed")
+    size = sum(spec.ByteSize() for spec in request_.seats)
+    if size > _SPECS_LIMIT:
+        raise TooLarge(
+            f"what the roster says of its agents has {size:,} bytes", why=f"a host can be told {_SPECS_LIMIT:,} at once"
+        )
     wanted: list[WantedSeat] = []
     for spec in request_.seats:
         check_name(spec.name, what="agent")
@@ -262,6 +270,8 @@ def decode_seats(request_: pb.ApplyRosterRequest) -> list[WantedSeat]:
             check_name(spec.host, what="host")
         if not spec.runtime or not spec.manifest_json:
             raise InvalidInput(f"agent {spec.name!r} has no runtime")
+        if any("\x00" in text for text in (getattr(spec, "class"), spec.runtime, spec.alias)):
+            raise InvalidInput(f"agent {spec.name!r}: a text holds a NUL character")
         placed = pb.SeatSpec()
         placed.CopyFrom(spec)
         placed.host = ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -33,7 +32,9 @@ HELLO_SECONDS = 10.0
 _SILENT_BEATS = 4
 _DOWN_LIMIT = 256
 _UP_LIMIT = 1024
-_TEXT_LIMIT = 2_000
+_FRAME_LIMIT = 64 * 1024  # of what waits to be written; a hello and a terminal's text are larger, and do not wait
+_TEXT_LIMIT = 500  # characters; a fleet of 1,000 agents is listed in one reply of 4 MiB
+_REPORT_LIMIT = 2_000
 
 log = structlog.get_logger(__name__)
 
@@ -66,8 +67,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             HelloFacts(
                 journal_id=encode.identifier(hello.journal_id, what="journal id"),
                 journal_epoch=hello.journal_epoch,
-                version=hello.version[:64],
-                machine=hello.machine[:255],
+                version=_text(hello.version, 64),
+                machine=_text(hello.machine, 255),
                 observed_generation=hello.observed_generation,
             ),
         )
@@ -92,8 +93,7 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             await work
         finally:
             work.cancel()
-            with contextlib.suppress(asyncio.CancelledError, FleetError):
-                await work
+            await asyncio.gather(work, return_exceptions=True)
             log.info("a host's link ended", host=caller.name, link_epoch=key.link_epoch)
             await asyncio.shield(self._close(link))
 
@@ -150,10 +150,17 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
                 return
             if frame.WhichOneof("frame") == "beat":
                 self._links.beat(link.key)
-                await down.put(pb.ControlFrame(beat_acknowledged=pb.BeatAcknowledged(sequence=frame.beat.sequence)))
+                answer = pb.ControlFrame(beat_acknowledged=pb.BeatAcknowledged(sequence=frame.beat.sequence))
+                try:
+                    await asyncio.wait_for(down.put(answer), silence)
+                except TimeoutError:
+                    log.warning("a host does not read its link", host=link.host_name, seconds=silence)
+                    return
             elif frame.WhichOneof("frame") == "terminal":
-                answer = frame.terminal
-                Links.captured(link, answer.call_id, answer.text, answer.problem)
+                shown = frame.terminal
+                Links.captured(link, shown.call_id, shown.text, shown.problem)
+            elif frame.ByteSize() > _FRAME_LIMIT:
+                raise InvalidInput("a frame of the link is too large", why=f"it has {frame.ByteSize():,} bytes")
             else:
                 await up.put(frame)
 
@@ -234,24 +241,33 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
     return Downward(desired, dispatch, capture)
 
 
+def _text(text: str, limit: int = _TEXT_LIMIT) -> str:
+    """Return what the register can keep of a host's text: NUL, which it cannot, would come again with every retry."""
+    return text[:limit].replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
 def _age(milliseconds: int) -> timedelta:
     return timedelta(milliseconds=min(max(0, milliseconds), 30 * 24 * 3600 * 1000))
 
 
 def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
-    """Return the newest report of each seat, as rows."""
+    """Return the newest report of each seat, as rows. Raises InvalidInput."""
+    if len(reports) > _REPORT_LIMIT:
+        raise InvalidInput(
+            "a host reports too many seats at once", why=f"{len(reports):,} of at most {_REPORT_LIMIT:,}"
+        )
     newest = {encode.identifier(report.agent_id, what="agent id"): report for report in reports}
     return [
         SeatReportRow(
             agent_id=agent_id,
             state=encode.agent_state_name(report.state),
-            source=report.source[:32],
-            detail=report.detail[:_TEXT_LIMIT],
+            source=_text(report.source, 32),
+            detail=_text(report.detail),
             age=_age(report.state_age_ms),
             run_id=encode.optional_identifier(report.run_id, what="run id"),
             pid=report.pid,
-            command=report.command[:_TEXT_LIMIT],
-            problem=report.problem[:_TEXT_LIMIT],
+            command=_text(report.command),
+            problem=_text(report.problem),
             exit_status=report.exit_status,
             generation=report.generation,
         )
@@ -270,9 +286,9 @@ def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
             return host_events.Step(
                 message_id=encode.identifier(step.message_id, what="message id"),
                 step=name,
-                source=step.evidence.source[:32],
-                detail=step.evidence.detail[:_TEXT_LIMIT],
-                reason=step.reason[:_TEXT_LIMIT],
+                source=_text(step.evidence.source, 32),
+                detail=_text(step.evidence.detail),
+                reason=_text(step.reason),
                 age=_age(step.age_ms),
             )
         case "run_started":
@@ -280,8 +296,8 @@ def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
             return host_events.RunBegan(
                 run_id=encode.identifier(began.run_id, what="run id"),
                 agent_id=encode.identifier(began.agent_id, what="agent id"),
-                model=began.model[:256],
-                account=began.account[:256],
+                model=_text(began.model, 256),
+                account=_text(began.account, 256),
                 age=_age(began.age_ms),
             )
         case "run_ended":
@@ -289,7 +305,7 @@ def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
             return host_events.RunOver(
                 run_id=encode.identifier(over.run_id, what="run id"),
                 agent_id=encode.identifier(over.agent_id, what="agent id"),
-                reason=over.reason[:64],
+                reason=_text(over.reason, 64),
                 exit_status=over.exit_status,
                 age=_age(over.age_ms),
             )

@@ -45,9 +45,10 @@ class HostService(fleet_pb2_grpc.HostServiceServicer):
         caller = caller_of(context)
         tenant_id = tenant_of(caller, request.tenant)
         check_name(request.name, what="host")
-        ttl = timedelta(seconds=request.ttl_seconds) if request.ttl_seconds else DEFAULT_TTL
-        if not timedelta(seconds=1) <= ttl <= LONGEST_TTL:
+        seconds = request.ttl_seconds or DEFAULT_TTL.total_seconds()
+        if not 1 <= seconds <= LONGEST_TTL.total_seconds():
             raise InvalidInput("the token's life is out of range", why="it lies between 1 s and 24 h")
+        ttl = timedelta(seconds=seconds)
         # Not kept under the request id: the reply holds a secret, which the register must not. A repeated call makes
         # another token, and the one whose reply was lost expires unused.
         async with self._database.transaction() as connection:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from mosaic_framework.errors import InvalidInput
 from mosaic_proto.v1 import messages_pb2 as pb
 from mosaic_proto.v1 import messages_pb2_grpc
 
@@ -34,7 +36,7 @@ class MessageService(messages_pb2_grpc.MessageServiceServicer):
             message_id=identifier(request.request_id, what="request id"),
             to=request.to,
             body=request.body,
-            deadline=request.deadline.ToTimedelta() if request.HasField("deadline") else None,
+            deadline=deadline_of(request),
             reply_to=optional_identifier(request.reply_to, what="reply_to"),
             thread_id=optional_identifier(request.thread_id, what="thread_id"),
         )
@@ -74,3 +76,11 @@ class MessageService(messages_pb2_grpc.MessageServiceServicer):
             limit=min(request.limit, _LIST_LIMIT) if request.limit > 0 else _LIST_DEFAULT,
         )
         return pb.ListMessagesReply(receipts=[receipt(row) for row in rows])
+
+
+def deadline_of(request: pb.SendRequest) -> timedelta | None:
+    """Return how long the message may wait; None: not said. Raises InvalidInput beyond what a clock holds."""
+    try:
+        return request.deadline.ToTimedelta() if request.HasField("deadline") else None
+    except (OverflowError, ValueError):
+        raise InvalidInput("the deadline is out of range") from None

@@ -35,7 +35,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One thing to tell a watcher, and the cursor after it; None within a snapshot, which cannot be resumed half-way."""
+    """One thing to tell a watcher, and the cursor after it; None inside a snapshot, which is resumed whole."""
 
     what: AgentRow | HostRow | Complete | Restart
     cursor: Cursor | None
@@ -59,8 +59,10 @@ async def watch(
                     )
                     hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
                     agents = await agent_table.list_agents(connection, tenant_id=tenant_id)
-                for row in (*hosts, *agents):
-                    yield Watched(row, None)
+                for host in hosts:
+                    yield Watched(host, None)
+                for agent in agents:
+                    yield Watched(agent, None)
                 yield Watched(Complete(snapshot=True), cursor)
                 resumed = False
             async with database.connection() as connection:

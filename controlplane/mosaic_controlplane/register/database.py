@@ -48,6 +48,13 @@ _LOST = (
     asyncpg.TooManyConnectionsError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
+# The statement is right, and may be repeated.
+_BUSY = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+)
 _REFUSED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
@@ -60,6 +67,13 @@ class RegisterUnreachable(Unreachable):
 
     code = "register-unreachable"
     hint = "mosaic doctor"
+
+
+class RegisterBusy(RegisterUnreachable):
+    """The register did not take this now."""
+
+    code = "register-busy"
+    hint = "try again"
 
 
 class RegisterTooOld(FleetError):
@@ -177,11 +191,15 @@ def _opening(url: str) -> Iterator[None]:
 
 @contextmanager
 def _using(url: str, connection: Connection) -> Iterator[None]:
-    """Turn the loss of a connection while it is in use into RegisterUnreachable. Other errors pass."""
+    """Turn the loss of a connection while it is in use, and a statement that came to nothing though it was right, into
+    RegisterUnreachable. Other errors pass.
+    """
     try:
         yield
     except _LOST as error:
         raise _unreachable(url, error) from error
+    except _BUSY as error:
+        raise RegisterBusy(f"the register at {shown(url)} did not take this", why=str(error).splitlines()[0]) from error
     except TimeoutError as error:  # asyncpg's word for a statement that went past command_timeout
         raise RegisterUnreachable(
             f"the register at {shown(url)} does not answer", why=f"a statement took over {COMMAND_SECONDS:g} s"

@@ -11,6 +11,8 @@ from mosaic_controlplane.register import replica
 from mosaic_controlplane.register.database import Database, RegisterUnreachable
 from mosaic_controlplane.register.replica import WakeKey
 
+PROBE_SECONDS = 5.0
+
 
 async def listen(
     database: Database, channel: str, *, ready: Callable[[], Awaitable[None]], heard: Callable[[str], None]
@@ -25,7 +27,12 @@ async def listen(
     try:
         await connection.add_listener(channel, lambda _c, _pid, _channel, payload: heard(str(payload)))
         await ready()
-        await ended.wait()
+        while not ended.is_set():
+            try:
+                await asyncio.wait_for(ended.wait(), PROBE_SECONDS)
+            except TimeoutError:
+                # A server that vanished says nothing; who only listens would never find out.
+                await connection.execute("select 1", timeout=PROBE_SECONDS)
         raise RegisterUnreachable("the connection that listens for wakes ended")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise RegisterUnreachable("the connection that listens for wakes ended", why=str(error)) from error

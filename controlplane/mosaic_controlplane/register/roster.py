@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
+from mosaic_framework.errors import InvalidInput
+
 from mosaic_controlplane.register.database import Connection
 from mosaic_controlplane.register.sql import load
 
@@ -34,5 +37,8 @@ async def newest(connection: Connection, *, tenant_id: UUID, version: int = 0) -
 
 
 async def add(connection: Connection, *, tenant_id: UUID, version: int, document: str, applied_by: str) -> None:
-    """Add a version."""
-    await connection.execute(SQL.add, tenant_id, version, document, applied_by)
+    """Add a version. Raises InvalidInput when the document holds what JSON may and PostgreSQL may not, such as NUL."""
+    try:
+        await connection.execute(SQL.add, tenant_id, version, document, applied_by)
+    except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
+        raise InvalidInput("the roster cannot be kept", why=str(error).splitlines()[0]) from error
