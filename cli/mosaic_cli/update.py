@@ -33,6 +33,13 @@ from mosaic_cli.output import Column, Format, Listing, Style
 _STYLES = {"kept": Style.ATTENTION, "gone": Style.WRONG}
 
 
+class UpdateBroken(FleetError):
+    """The new version is installed, and seeing to its data was broken off."""
+
+    code = "update-broken"
+    hint = "complete it: mosaic update"
+
+
 class UpgradeFailed(FleetError):
     """The program could not be upgraded."""
 
@@ -127,6 +134,8 @@ def _reseed_by_the_new_program(home: Home, form: Format) -> int:
     command = [sys.executable, "-m", "mosaic_cli.main", "update", "--no-upgrade", "--output", form.value]
     environment = {**os.environ, "MOSAIC_HOME": str(home.root), _INSIDE: "1"}
     done = subprocess.run(command, env=environment, check=False)
+    if done.returncode < 0:
+        raise UpdateBroken(why=f"its process was ended by signal {-done.returncode}")
     if done.returncode == 0:
         _forget(home)
         _tell_of_running(home)

@@ -39,7 +39,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is told: a shipped file ("roles/code.md") or a copy ("roles.local/code.md"), and why."""
+    """One thing to tell: of a shipped file ("roles/code.md") or a person's ("fleet/roles.local/code.md"), and why."""
 
     file: str
     change: Change
@@ -88,19 +88,23 @@ def plan_reseeding(now: Mapping[str, str], seen: Seen | None, copies: list[Copy]
         untouched = copy.digest in (before.get(copy.shipped), copy.base or None)
         if wanted is None:
             if copy.base or copy.shipped in before:
-                findings.append(Finding(copy.place, "kept", "nothing of that name is shipped any more; yours counts"))
+                findings.append(
+                    Finding(_place(copy.place), "kept", "nothing of that name is shipped any more; yours counts")
+                )
         elif copy.digest == wanted:
             if copy.base not in ("", wanted):
                 refreshes.append(Refresh(copy.place, copy.shipped, base_only=True))
         elif untouched:
-            findings.append(Finding(copy.place, "refreshed", "it was a copy of the shipped file, never changed"))
+            findings.append(
+                Finding(_place(copy.place), "refreshed", "it was a copy of the shipped file, never changed")
+            )
             refreshes.append(Refresh(copy.place, copy.shipped))
         elif (copy.base or before.get(copy.shipped, wanted)) != wanted:
-            findings.append(Finding(copy.place, "kept", _look(copy)))
+            findings.append(Finding(_place(copy.place), "kept", _look(copy)))
     there = {copy.place for copy in copies}
     for file in now if seed else ():
         if file.startswith(f"{SEEDED_KIND}/") and file not in there:
-            findings.append(Finding(file, "seeded", "for editors that check a roster while you write it"))
+            findings.append(Finding(_place(file), "seeded", "for editors that check a roster while you write it"))
             refreshes.append(Refresh(file, file))
     return Reseeding(findings, refreshes, seen.version if seen is not None else "")
 
@@ -110,6 +114,10 @@ def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[Finding]
     found += [Finding(file, "changed") for file in now if file in before and before[file] != now[file]]
     found += [Finding(file, "gone") for file in before if file not in now]
     return sorted(found, key=lambda one: one.file)
+
+
+def _place(place: str) -> str:
+    return f"fleet/{place}"
 
 
 def _look(copy: Copy) -> str:

@@ -32,13 +32,13 @@ def told(plan_findings: list[Finding]) -> list[tuple[str, str]]:
         (
             {"roles/code.md": NEW},
             [Copy("roles.local/code.md", "roles/code.md", OLD)],
-            [("roles/code.md", "changed"), ("roles.local/code.md", "refreshed")],
+            [("roles/code.md", "changed"), ("fleet/roles.local/code.md", "refreshed")],
             [Refresh("roles.local/code.md", "roles/code.md")],
         ),
         (
             {"roles/code.md": NEW},
             [Copy("roles.local/code.md", "roles/code.md", MINE, base=OLD)],
-            [("roles/code.md", "changed"), ("roles.local/code.md", "kept")],
+            [("roles/code.md", "changed"), ("fleet/roles.local/code.md", "kept")],
             [],
         ),
         ({"roles/code.md": OLD}, [Copy("roles.local/code.md", "roles/code.md", MINE, base=OLD)], [], []),
@@ -53,7 +53,7 @@ def told(plan_findings: list[Finding]) -> list[tuple[str, str]]:
         (
             {},
             [Copy("roles.local/code.md", "roles/code.md", MINE, base=OLD)],
-            [("roles/code.md", "gone"), ("roles.local/code.md", "kept")],
+            [("roles/code.md", "gone"), ("fleet/roles.local/code.md", "kept")],
             [],
         ),
     ],
@@ -129,12 +129,12 @@ def test_a_copied_preset_is_refreshed_until_it_is_touched(release: Release) -> N
     copy.write_bytes((release.data / "presets/coding.yaml").read_bytes())
     release.change("presets/coding.yaml")
     done = reseed(release.home, release.catalog)
-    assert ("presets.local/coding.yaml", "refreshed") in told(done.findings)
+    assert ("fleet/presets.local/coding.yaml", "refreshed") in told(done.findings)
     assert copy.read_bytes() == (release.data / "presets/coding.yaml").read_bytes()
     copy.write_text("mine\n")
     release.change("presets/coding.yaml")
     done = reseed(release.home, release.catalog)
-    assert ("presets.local/coding.yaml", "kept") in told(done.findings)
+    assert ("fleet/presets.local/coding.yaml", "kept") in told(done.findings)
     assert copy.read_text() == "mine\n"
 
 
@@ -154,7 +154,7 @@ def test_an_override_of_ones_own_stays_and_is_told_when_its_base_moved(release: 
     before = path.read_bytes()
     release.change("roles/code.md")
     done = reseed(release.home, release.catalog)
-    kept = next(one for one in done.findings if one.file == "roles.local/code.md")
+    kept = next(one for one in done.findings if one.file == "fleet/roles.local/code.md")
     assert (kept.change, "mosaic persona diff code" in kept.note) == ("kept", True)
     assert path.read_bytes() == before
 
