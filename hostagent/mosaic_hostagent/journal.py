@@ -100,6 +100,10 @@ class Journal:
         """Raise a message to `step`; say whether that was a rise."""
         return await self._do(lambda store: store.record(message_id, step, evidence, reason=reason, run_id=run_id))
 
+    async def begin_typing(self, message_id: str, *, run_id: str) -> bool:
+        """Note that the next act is the paste. False: the message is past that, and must not be typed."""
+        return await self._do(lambda store: store.begin_typing(message_id, run_id=run_id))
+
     async def record_typed_and_entering(self, message_id: str, evidence: Evidence) -> None:
         """Note that the text was seen, and that Enter comes next: two facts, one fsync."""
 

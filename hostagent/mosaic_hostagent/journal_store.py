@@ -235,6 +235,15 @@ class JournalStore:
             self._tell(message_id, step, evidence, reason)
         return True
 
+    def begin_typing(self, message_id: str, *, run_id: str) -> bool:
+        """Go from `dispatched` to `typing`; again after an `untype` that could not be written."""
+        done = self._db.execute(
+            "update inbox set step = 'typing', step_wall_ms = ?, run_id = ? "
+            "where message_id = ? and step in ('dispatched', 'typing')",
+            (self._clock.now().wall_ms, run_id, message_id),
+        )
+        return done.rowcount == 1
+
     def untype(self, message_id: str) -> bool:
         """Take `typing` back: tmux refused the paste, so that nothing was typed."""
         done = self._db.execute(

@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import structlog
@@ -130,3 +131,23 @@ async def end_terminal_session(members: list[psutil.Process], *, grace: float) -
     if killed:
         log.warning("processes of a seat did not end with their terminal and were killed", processes=killed)
     return killed
+
+
+async def has_terminal(pid: int) -> bool:
+    """Say whether the session leader `pid` is in its terminal's foreground, and not a program that it started."""
+    if sys.platform == "linux":
+        return _foreground_group(pid) == pid
+    process = await asyncio.create_subprocess_exec(
+        "ps", "-o", "tpgid=", "-p", str(pid), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    output, _ = await process.communicate()
+    return output.strip() == str(pid).encode()
+
+
+def _foreground_group(pid: int) -> int:
+    """Return the process group in the foreground of a process's terminal, by Linux's /proc; -1 when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return -1
+    return int(text.rpartition(")")[2].split()[5])  # the name in parentheses may hold anything

@@ -159,14 +159,24 @@ class TmuxServer:
             self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
             return self._control
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a living connection."""
+        return self._control is not None and not self._control.ended.is_set()
+
     async def attach_existing(self) -> bool:
         """Connect only if the server runs with a holder of ours; say whether it does. Starts nothing."""
-        self.hold()
-        await tmux_version(self._env)
-        if await self._holder_owner() != self._home:
-            return False
-        self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
-        return True
+        async with self._opening:
+            if self.connected:
+                return True
+            await tmux_version(self._env)
+            if await self._holder_owner() != self._home:
+                return False
+            self.hold()
+            if self._control is not None:
+                await self._control.close()
+            self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
+            return True
 
     async def run(self, *commands: Command) -> list[Reply]:
         """Run commands on the living connection; see ControlMode.run."""

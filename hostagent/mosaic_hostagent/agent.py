@@ -1,0 +1,199 @@
+"""The host-agent as a whole: every part made, joined, run and ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Awaitable, Mapping
+
+import structlog
+from mosaic_framework import __version__
+from mosaic_framework.errors import Conflict, FleetError
+from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.paths import Home, write_private
+from mosaic_proto.v1 import host_link_pb2 as pb
+
+from mosaic_hostagent.clock import Clock
+from mosaic_hostagent.config import Config
+from mosaic_hostagent.desired import Desired, DesiredFile
+from mosaic_hostagent.journal import Journal
+from mosaic_hostagent.keeper import SeatKeeper
+from mosaic_hostagent.link import CAPABILITIES, PROTOCOL_VERSION, Handlers, Link
+from mosaic_hostagent.locks import FileLock, LockTaken
+from mosaic_hostagent.mailroom import Mailroom
+from mosaic_hostagent.outgoing import Outgoing
+from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.supervise import Supervisor
+from mosaic_hostagent.terminal.pool import ServerPool
+from mosaic_hostagent.terminal.screen import read_text
+from mosaic_hostagent.watching import Watching
+
+HINT = "mosaic host join"
+CLOSE_SECONDS = 3.0
+MOST_LINES = 50_000
+
+log = structlog.get_logger(__name__)
+
+
+class AlreadyRunning(Conflict):
+    """Another host-agent runs for this home."""
+
+    code = "hostagent-running"
+
+
+def take_home(home: Home) -> FileLock:
+    """Take the lock of this home, which one host-agent at a time may hold. Raises AlreadyRunning with its pid."""
+    try:
+        return FileLock.take(home.run / "hostagent.lock")
+    except LockTaken as taken:
+        pid = taken.holder.get("pid", "unknown")
+        raise AlreadyRunning(
+            f"a host-agent with pid {pid} runs for {home.root} already",
+            next_step=f"use that one, or end it: kill {pid}",
+            details={"pid": pid},
+        ) from None
+
+
+def load_identity(home: Home) -> StoredIdentity:
+    """Return this host's identity. Raises NotLoggedIn when it has not joined a cluster."""
+    return StoredIdentity.load(home.pki / "host", hint=HINT)
+
+
+class HostAgent:
+    """One running host-agent. Make it with `open`, run it with `run`, and close it; seats outlive it."""
+
+    def __init__(
+        self, *, home: Home, config: Config, identity: StoredIdentity, journal: Journal, environment: Mapping[str, str]
+    ) -> None:
+        self._home = home
+        self._config = config
+        self._journal = journal
+        self._clock = Clock()
+        self._identity = identity
+        self._desired_file = DesiredFile(home.state, host_id=identity.identity_id)
+        self._pool = ServerPool(home.state, home=home.digest, environment=environment)
+        self._outgoing = Outgoing(journal)
+        self._keeper = SeatKeeper(
+            journal=journal,
+            pool=self._pool,
+            state_folder=home.state,
+            environment=environment,
+            on_change=self._report,
+            stop_grace=config.stop_grace_seconds,
+        )
+        self._supervisor = Supervisor(
+            keeper=self._keeper, journal=journal, pool=self._pool, on_applied=self._outgoing.applied
+        )
+        self._watching = Watching(self._supervisor.residents, self._pool, self._report)
+        self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
+        self._link = Link(
+            identity=self._identity_now,
+            addresses=lambda stored: config.addresses or stored.fleet_addresses,
+            outgoing=self._outgoing,
+            handlers=Handlers(
+                hello=self._hello,
+                welcome=self._welcome,
+                desired=self._desired,
+                dispatch=self._mailroom.take,
+                acknowledged=journal.acknowledge,
+                capture=self._capture,
+            ),
+            on_up=self._link_is_up,
+        )
+
+    @classmethod
+    async def open(cls, *, home: Home, config: Config, environment: Mapping[str, str]) -> HostAgent:
+        """Open the journal and take up the last desired state. The caller holds the home's lock."""
+        identity = load_identity(home)
+        journal = await Journal.open(home.state / "journal", Clock())
+        try:
+            agent = cls(home=home, config=config, identity=identity, journal=journal, environment=environment)
+            if (last := agent._desired_file.load()) is not None:
+                agent._supervisor.want(Desired.from_wire(last))
+            await agent._mailroom.resume()
+        except BaseException:
+            await journal.close()
+            raise
+        return agent
+
+    async def run(self) -> None:
+        """Serve until cancelled. A part that fails ends the whole: whoever supervises us starts it anew."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._supervisor.run(), name="supervisor")
+            group.create_task(self._watching.run(), name="watching")
+            group.create_task(self._link.run(), name="link")
+
+    async def close(self) -> None:
+        """Let deliveries that have begun finish, and detach. Seats go on."""
+        steps: list[Awaitable[None]] = [
+            self._mailroom.close(grace=CLOSE_SECONDS),
+            self._keeper.close(list(self._supervisor.residents.values())),
+            self._pool.close(),
+            self._journal.close(),
+        ]
+        for step in steps:
+            await step
+
+    def _report(self, resident: Resident) -> None:
+        if self._supervisor.residents.get(resident.seat.agent_id) is resident:
+            self._outgoing.report(resident.report())
+
+    def _identity_now(self) -> StoredIdentity:
+        identity = load_identity(self._home)
+        if identity.identity_id != self._identity.identity_id:
+            # Its journal and desired state are another host's: begin anew with all of it.
+            raise HostReplaced(f"this home now belongs to host {identity.name}, another one than when this began")
+        return identity
+
+    def _hello(self) -> pb.Hello:
+        return pb.Hello(
+            protocol_version=PROTOCOL_VERSION,
+            capabilities=CAPABILITIES,
+            host_id=self._identity.identity_id,
+            journal_id=self._journal.journal_id,
+            journal_epoch=self._journal.link_epoch,
+            seats=[resident.report() for resident in self._supervisor.residents.values()],
+            observed_generation=self._supervisor.applied,
+            version=__version__,
+            machine=socket.gethostname(),
+        )
+
+    async def _welcome(self, welcome: pb.Welcome) -> None:
+        await self._journal.set_link_epoch(welcome.link_epoch)
+
+    async def _desired(self, state: pb.DesiredState) -> None:
+        if state.generation < self._supervisor.generation:
+            log.warning("an older desired state was ignored", generation=state.generation)
+            return
+        self._desired_file.save(state)
+        self._supervisor.want(Desired.from_wire(state))
+        await self._mailroom.seats_changed()
+
+    async def _capture(self, asked: pb.CaptureTerminal) -> pb.TerminalText:
+        resident = self._supervisor.residents.get(asked.agent_id)
+        if resident is None or resident.session is None:
+            return pb.TerminalText(call_id=asked.call_id, problem="the seat does not run on this host")
+        session = resident.session
+        try:
+            lines = min(max(0, asked.lines), MOST_LINES)
+            text = await read_text(self._pool.get(session.server), session.pane_id, scrollback=lines)
+        except FleetError as error:
+            return pb.TerminalText(call_id=asked.call_id, problem=error.why or error.what)
+        return pb.TerminalText(call_id=asked.call_id, text=text)
+
+    def _link_is_up(self) -> None:
+        path = self._home.run / "hostagent.json"
+        with contextlib.suppress(FileNotFoundError):
+            if json.loads(path.read_bytes()).get("pid") == os.getpid():
+                return
+        write_private(path, json.dumps({"pid": os.getpid()}).encode())
+
+
+class HostReplaced(FleetError):
+    """The identity in this home is of another host now."""
+
+    code = "host-replaced"
+    hint = "start the host-agent again"

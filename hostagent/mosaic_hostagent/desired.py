@@ -1,0 +1,64 @@
+"""The last desired state that the control plane sent, kept on disk so that a restart without it still supervises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from google.protobuf.message import DecodeError
+from mosaic_framework.errors import FleetError
+from mosaic_framework.paths import write_private
+from mosaic_proto.v1 import host_link_pb2
+
+from mosaic_hostagent.seats import Seat
+
+FILE = "desired.binpb"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """Everything that should be on this host, at one generation of it."""
+
+    generation: int
+    seats: dict[str, Seat]
+
+    @classmethod
+    def from_wire(cls, state: host_link_pb2.DesiredState) -> Desired:
+        """Return what the control plane sent. A seat that this host can make no sense of is left out, and told."""
+        seats = {}
+        for wanted in state.seats:
+            try:
+                seats[wanted.agent_id] = Seat.from_wire(wanted)
+            except FleetError as error:
+                log.error("a seat was refused", agent=wanted.agent_id, why=error.why)
+        return cls(state.generation, seats)
+
+
+class DesiredFile:
+    """`state/desired.binpb`: one line that names the host identity it is of, then the message."""
+
+    def __init__(self, folder: Path, *, host_id: str) -> None:
+        self._path = folder / FILE
+        self._head = f"mosaic-desired 1 {host_id}\n".encode()
+
+    def save(self, state: host_link_pb2.DesiredState) -> None:
+        """Replace the file; on disk when this returns."""
+        write_private(self._path, self._head + state.SerializeToString())
+
+    def load(self) -> host_link_pb2.DesiredState | None:
+        """Return the last state, or None when there is none of this identity. Damage is told, and counts as none."""
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if not content.startswith(self._head):
+            log.warning("the desired state on disk is of another host identity and is not used", file=str(self._path))
+            return None
+        try:
+            return host_link_pb2.DesiredState.FromString(content[len(self._head) :])
+        except DecodeError:
+            log.error("the desired state on disk is damaged and is not used", file=str(self._path))
+            return None

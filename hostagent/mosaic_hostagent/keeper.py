@@ -1,0 +1,249 @@
+"""Starts, stops and adopts what sits in the seats, and sees at once when a program ends by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+from mosaic_framework.errors import FleetError
+
+from mosaic_hostagent import reconcile
+from mosaic_hostagent.journal import Journal
+from mosaic_hostagent.launching import prepare, read_manifest
+from mosaic_hostagent.processes import ExitWatch, end_terminal_session, terminal_session
+from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, exited
+from mosaic_hostagent.reconcile import Keep, Rest, SeatPlan, Start, Stop
+from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.seats import Seat, Session
+from mosaic_hostagent.terminal.deliver import Pane
+from mosaic_hostagent.terminal.pool import ServerPool
+
+_DELIVERY_GRACE = 2.0
+_STATUS_SECONDS = 1.0
+_LAUNCHED = State(AgentState.STARTING, "process", "launched, and not ready yet")
+_ADOPTED = State(AgentState.UNKNOWN, "process", "alive, and not looked at yet")
+
+log = structlog.get_logger(__name__)
+
+
+class SeatKeeper:
+    """Acts on one seat at a time. `on_change`: its report is new; `on_ended`: a program ended by itself."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        pool: ServerPool,
+        state_folder: Path,
+        environment: Mapping[str, str],
+        on_change: Callable[[Resident], None],
+        stop_grace: float,
+    ) -> None:
+        self.on_change = on_change
+        self.on_ended: Callable[[], None] = lambda: None
+        self._journal = journal
+        self._pool = pool
+        self._state_folder = state_folder
+        self._environment = environment
+        self._stop_grace = stop_grace
+        self._burials: set[asyncio.Task[None]] = set()
+
+    async def carry_out(self, plan: SeatPlan, resident: Resident | None) -> None:
+        """Do what one seat needs; `resident` is None for a seat that is wanted no more. Raises FleetError."""
+        for stop in plan.stops:
+            await self._stop(stop, resident)
+        if resident is None:
+            return
+        match plan.then:
+            case Start(seat):
+                await self._start(resident, seat)
+            case Keep(seat, session):
+                await self._keep(resident, seat, session)
+            case Rest(seat):
+                self._rest(resident, seat)
+
+    def dismiss(self, resident: Resident) -> None:
+        """Its seat was removed: nobody waits for it any more. Its session is stopped by the next plan."""
+        resident.ending = reconcile.REMOVED
+        self._unwatch(resident)
+        resident.stir()
+
+    async def close(self, residents: list[Resident]) -> None:
+        """Stop watching. Sessions go on."""
+        for resident in residents:
+            self._unwatch(resident)
+        for burial in self._burials:
+            burial.cancel()
+        await asyncio.gather(*self._burials, return_exceptions=True)
+
+    async def _stop(self, stop: Stop, resident: Resident | None) -> None:
+        session = stop.session
+        if resident is not None and resident.run_id != session.run_id:
+            resident = None
+        if resident is not None:
+            resident.ending = stop.reason
+            await _let_delivery_finish(resident)
+            self._unwatch(resident)
+        log.info("seat stops", agent=session.agent_id, session=session.name, run=session.run_id, reason=stop.reason)
+        members = terminal_session(session.pid) if session.alive else []
+        await self._pool.get(session.server).kill(session)
+        await end_terminal_session(members, grace=self._stop_grace)
+        await self._journal.run_ended(session.run_id, reason=stop.reason, exit_status=session.exit_status)
+        await self._journal.forget_leftovers(session.agent_id)
+        if resident is not None:
+            resident.session = resident.pane = None
+            resident.ending = resident.note = resident.command = ""
+
+    async def _start(self, resident: Resident, seat: Seat) -> None:
+        if resident.alive and resident.session is not None:
+            await self._end_sessionless(resident, resident.session)
+            return
+        resident.acted = seat.generation
+        manifest = read_manifest(seat)
+        launch = prepare(seat, manifest, state_folder=self._state_folder, environment=self._environment)
+        # First the journal: a run that is in tmux and that the register never hears of cannot be.
+        await self._journal.run_started(launch.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account)
+        try:
+            session = await self._pool.get(seat.server).start(launch)
+        except FleetError:
+            await self._journal.run_ended(launch.run_id, reason=reconcile.EXITED)
+            raise
+        log.info("seat started", agent=seat.agent_id, session=session.name, run=session.run_id, pid=session.pid)
+        resident.manifest = manifest
+        resident.was_ready = False
+        self._occupy(resident, session, _LAUNCHED)
+
+    async def _end_sessionless(self, resident: Resident, session: Session) -> None:
+        """Somebody ended the seat's session, and its program lives on without a terminal: it must not run twice."""
+        log.warning("a seat's session is gone and its program is not", agent=session.agent_id, pid=session.pid)
+        await end_terminal_session(terminal_session(session.pid), grace=self._stop_grace)
+        self._ended(resident, session)
+
+    async def _keep(self, resident: Resident, seat: Seat, session: Session) -> None:
+        known = resident.run_id == session.run_id
+        if session.alive and not known:
+            resident.manifest = read_manifest(seat)
+            await self._journal.run_started(
+                session.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account
+            )
+            log.info("seat adopted", agent=seat.agent_id, session=session.name, run=session.run_id, pid=session.pid)
+            resident.was_ready = True  # it was running before this process was: it is past its start
+            self._occupy(resident, session, _ADOPTED)
+        elif not session.alive and not known:
+            resident.session, resident.exit_status = session, session.exit_status
+            await self._journal.run_ended(session.run_id, reason=reconcile.EXITED, exit_status=session.exit_status)
+            resident.enter(exited(session.exit_status))
+        elif not session.alive and resident.alive:
+            self._ended(resident, session)
+            return
+        note = _note_of_living(resident, session) if session.alive else resident.note
+        if not known or (resident.note, resident.problem, resident.acted) != (note, "", seat.generation):
+            resident.note, resident.problem, resident.acted = note, "", seat.generation
+            self.on_change(resident)
+
+    def _rest(self, resident: Resident, seat: Seat) -> None:
+        if resident.alive and resident.session is not None:
+            self._ended(resident, resident.session)  # its session is gone
+            return
+        changed = resident.acted != seat.generation
+        resident.acted = seat.generation
+        if not seat.running:
+            changed |= bool(resident.problem or resident.note)
+            resident.problem = resident.note = ""
+            changed |= resident.enter(NOT_RUNNING)
+        if changed:
+            self.on_change(resident)
+
+    def _occupy(self, resident: Resident, session: Session, state: State) -> None:
+        self._unwatch(resident)
+        resident.session, resident.exit_status = session, None
+        resident.pane = Pane(self._pool.get(session.server), session.pane_id)
+        resident.launched = resident.wrote = resident.since = time.monotonic()
+        resident.mark = resident.ending = resident.note = resident.problem = ""
+        resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))
+        resident.enter(state)
+        resident.stir()
+        self.on_change(resident)
+
+    def _unwatch(self, resident: Resident) -> None:
+        if resident.watch is not None:
+            resident.watch.close()
+            resident.watch = None
+
+    def _ended(self, resident: Resident, session: Session) -> None:
+        """A seat's program is no more, and we did not end it."""
+        if resident.ending or not resident.alive or resident.run_id != session.run_id:
+            return
+        resident.pane = None
+        resident.stir()
+        self._unwatch(resident)
+        burial = asyncio.create_task(self._bury(resident, session), name=f"burial-{session.name}")
+        self._burials.add(burial)
+        burial.add_done_callback(self._burials.discard)
+
+    async def _bury(self, resident: Resident, session: Session) -> None:
+        lasted = time.monotonic() - resident.launched
+        status, there = await self._exit_status(session)
+        log.info("seat ended", agent=session.agent_id, run=session.run_id, exit_status=status, lasted=round(lasted, 1))
+        if resident.run_id == session.run_id and not resident.alive:
+            resident.crashes = resident.crashes.after_run(lasted)
+            resident.exit_status, resident.command = status, ""
+            if not resident.seat.on_demand:
+                resident.not_before = time.monotonic() + resident.crashes.delay
+                resident.note = _note_of_ended(resident)
+            resident.enter(exited(status))
+            self.on_change(resident)
+        reason = reconcile.EXITED if there else reconcile.VANISHED
+        try:
+            await self._journal.run_ended(session.run_id, reason=reason, exit_status=status)
+            await self._journal.forget_leftovers(session.agent_id)
+        except FleetError as error:
+            # The run stays open in the journal, and ends there with the next launch or start of this host-agent.
+            log.error("the end of a run could not be written down", run=session.run_id, why=error.why)
+        self.on_ended()
+
+    async def _exit_status(self, session: Session) -> tuple[int | None, bool]:
+        """Ask tmux, which reaps the program, how it ended: (status, whether the session is still there)."""
+        deadline, delay = time.monotonic() + _STATUS_SECONDS, 0.005
+        while True:
+            try:
+                sessions = (await self._pool.observe(session.server, start=False)).sessions
+            except FleetError:
+                return None, False
+            found = next((one for one in sessions if one.run_id == session.run_id), None)
+            if found is None:
+                return None, False
+            if not found.alive or time.monotonic() > deadline:
+                return found.exit_status, True
+            await asyncio.sleep(delay)  # the kernel told us before tmux has reaped it
+            delay *= 2
+
+
+async def _let_delivery_finish(resident: Resident) -> None:
+    if resident.pane is None:
+        return
+    try:
+        async with asyncio.timeout(_DELIVERY_GRACE), resident.pane.lock:
+            return
+    except TimeoutError:
+        log.warning("a seat is stopped in the middle of a delivery", agent=resident.seat.agent_id)
+
+
+def _note_of_living(resident: Resident, session: Session) -> str:
+    if session.launch_digest != resident.seat.launch_digest:
+        return f"it runs as an earlier roster had it; mosaic fleet restart {resident.seat.name} takes up the change"
+    young = time.monotonic() - resident.launched < resident.crashes.long_enough
+    if resident.crashes.looping and young:
+        return f"crash loop: it has ended {resident.crashes.count} times in a row, soon after its start"
+    return ""
+
+
+def _note_of_ended(resident: Resident) -> str:
+    crashes, status = resident.crashes, resident.exit_status
+    ended = f"it ended with exit status {status}" if status is not None else "it ended"
+    if crashes.looping:
+        return f"crash loop: {ended}, {crashes.count} times in a row; the next try is in {crashes.delay:.0f} s"
+    return f"{ended}; it is started again in {crashes.delay:.0f} s"

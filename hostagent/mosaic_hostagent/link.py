@@ -1,0 +1,194 @@
+"""The one stream to the control plane: dialled by us, dialled again when it ends, and never needed for seats to run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+import structlog
+from mosaic_framework.errors import Denied, FleetError, Unreachable
+from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.steps import reached
+from mosaic_framework.wire import aio_channel, error_from_rpc
+from mosaic_proto.v1 import host_link_pb2 as pb
+from mosaic_proto.v1 import host_link_pb2_grpc
+
+from mosaic_hostagent.backoff import full_jitter
+from mosaic_hostagent.outgoing import Outgoing
+
+if TYPE_CHECKING:
+    from grpc.aio import StreamStreamCall
+
+    Call = StreamStreamCall[pb.HostFrame, pb.ControlFrame]
+
+PROTOCOL_VERSION = 1
+CAPABILITIES = ("capture",)
+DEFAULT_BEAT_SECONDS = 5.0
+STABLE_SECONDS = 10.0
+_WELCOME_SECONDS = 10.0
+_SHORTEST_SILENCE = 4.0
+_SHORTEST_BEAT = 0.1
+
+log = structlog.get_logger(__name__)
+
+
+class LinkSilent(Unreachable):
+    """The control plane fell silent."""
+
+    code = "link-silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What the rest of the host-agent does with what comes down. All are awaited in the order of the stream."""
+
+    hello: Callable[[], pb.Hello]
+    welcome: Callable[[pb.Welcome], Awaitable[None]]
+    """returns when the link epoch is on disk; only then is the host ready for messages"""
+    desired: Callable[[pb.DesiredState], Awaitable[None]]
+    dispatch: Callable[[pb.Dispatch], Awaitable[None]]
+    acknowledged: Callable[[int], Awaitable[None]]
+    capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
+
+
+class Link:
+    """Keeps a link up. `addresses` and `identity` are asked at each dial, so that a new enrolment is taken up."""
+
+    def __init__(
+        self,
+        *,
+        identity: Callable[[], StoredIdentity],
+        addresses: Callable[[StoredIdentity], list[str]],
+        outgoing: Outgoing,
+        handlers: Handlers,
+        on_up: Callable[[], None],
+    ) -> None:
+        self._identity = identity
+        self._addresses = addresses
+        self._outgoing = outgoing
+        self._handlers = handlers
+        self._on_up = on_up
+        self._dials = 0
+        self.up = False
+
+    async def run(self) -> None:
+        """Dial until cancelled: one address after another, with full jitter from 0.2 s up to 10 s between."""
+        attempt = 0
+        while True:
+            began = time.monotonic()
+            try:
+                await self._dial()
+            except FleetError as error:
+                refused = isinstance(error, Denied)
+                log.log(40 if refused else 30, "link down", code=error.code, what=error.what, why=error.why)
+            else:
+                log.info("link ended by the control plane")
+            attempt = 0 if time.monotonic() - began >= STABLE_SECONDS else attempt + 1
+            await asyncio.sleep(full_jitter(attempt))
+
+    async def _dial(self) -> None:
+        identity = self._identity()
+        addresses = self._addresses(identity)
+        address = addresses[self._dials % len(addresses)]
+        self._dials += 1
+        async with aio_channel(identity, address) as channel:
+            stub = host_link_pb2_grpc.HostLinkServiceStub(channel)
+            call: Call = stub.Link()
+            try:
+                await self._hold(call, address)
+            except grpc.RpcError as error:
+                raise error_from_rpc(error) from error
+            finally:
+                self.up = False
+                call.cancel()
+
+    async def _hold(self, call: Call, address: str) -> None:
+        # The hello tells of all seats as they are at this moment; what is reported from here on goes after it.
+        self._outgoing.rewind()
+        hello = self._handlers.hello()
+        try:
+            async with asyncio.timeout(_WELCOME_SECONDS):
+                await call.write(pb.HostFrame(hello=hello))
+                first = await call.read()
+        except TimeoutError:
+            raise LinkSilent(f"the control plane at {address} said no welcome", why="none came within 10 s") from None
+        if not isinstance(first, pb.ControlFrame):
+            return
+        if first.WhichOneof("frame") != "welcome":
+            raise LinkSilent(f"what answers at {address} speaks another protocol")
+        welcome = first.welcome
+        await self._handlers.welcome(welcome)
+        self._outgoing.answer(pb.HostFrame(ready=pb.Ready(link_epoch=welcome.link_epoch)))
+        self.up = True
+        log.info("link up", address=address, link_epoch=welcome.link_epoch, replica=welcome.replica_id)
+        self._on_up()
+        heard = _Heard()
+        tasks = [
+            asyncio.create_task(self._read(call, heard), name="link-read"),
+            asyncio.create_task(self._write(call), name="link-write"),
+            asyncio.create_task(self._beat(_beat_seconds(welcome), heard, address), name="link-beat"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, call: Call, heard: _Heard) -> None:
+        captures: set[asyncio.Task[None]] = set()
+        try:
+            while isinstance(frame := await call.read(), pb.ControlFrame):
+                heard.at = time.monotonic()
+                match frame.WhichOneof("frame"):
+                    case "desired":
+                        await self._handlers.desired(frame.desired)
+                    case "dispatch":
+                        await self._handlers.dispatch(frame.dispatch)
+                    case "acknowledged":
+                        await self._handlers.acknowledged(frame.acknowledged.sequence)
+                    case "capture":
+                        task = asyncio.create_task(self._capture(frame.capture), name="link-capture")
+                        captures.add(task)
+                        task.add_done_callback(captures.discard)
+        finally:
+            for task in captures:
+                task.cancel()
+
+    async def _capture(self, asked: pb.CaptureTerminal) -> None:
+        self._outgoing.answer(pb.HostFrame(terminal=await self._handlers.capture(asked)))
+
+    async def _write(self, call: Call) -> None:
+        while True:
+            for frame in await self._outgoing.next_frames():
+                await call.write(frame)
+                if frame.WhichOneof("frame") == "event":
+                    reached("hostagent.event-sent")
+
+    async def _beat(self, interval: float, heard: _Heard, address: str) -> None:
+        """Beat, and end the link when the other side has been silent for two beats, or 4 s if that is longer."""
+        silence = max(_SHORTEST_SILENCE, 2 * interval)
+        sequence = 0
+        while True:
+            sequence += 1
+            self._outgoing.answer(pb.HostFrame(beat=pb.Beat(sequence=sequence)))
+            await asyncio.sleep(min(interval, max(0.0, heard.at + silence - time.monotonic())))
+            if time.monotonic() - heard.at >= silence:
+                raise LinkSilent(f"the control plane at {address} fell silent", why=f"no word for {silence:.0f} s")
+
+
+def _beat_seconds(welcome: pb.Welcome) -> float:
+    return max(_SHORTEST_BEAT, welcome.beat_interval_ms / 1000) if welcome.beat_interval_ms else DEFAULT_BEAT_SECONDS
+
+
+class _Heard:
+    """When the other side last said anything (monotonic)."""
+
+    def __init__(self) -> None:
+        self.at = time.monotonic()

@@ -1,0 +1,72 @@
+"""What waits to go up the link: the newest report of each seat, answers, and facts from the journal, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from mosaic_framework.steps import reached
+from mosaic_proto.v1 import host_link_pb2 as pb
+
+from mosaic_hostagent.journal import Journal
+
+_BATCH = 128
+
+
+class Outgoing:
+    """Filled by the whole host-agent, emptied by one link at a time. A new link begins with `rewind`."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._seats: dict[str, pb.SeatReport] = {}
+        self._answers: deque[pb.HostFrame] = deque()
+        self._applied = 0
+        self._sent = 0
+        self._more = asyncio.Event()
+        journal.on_append = self._more.set
+
+    def report(self, report: pb.SeatReport) -> None:
+        """Tell how a seat is; an older report of it that has not gone yet is dropped."""
+        self._seats[report.agent_id] = report
+        self._more.set()
+
+    def applied(self, generation: int) -> None:
+        """Tell that a generation was reconciled."""
+        self._applied = generation
+        self._more.set()
+
+    def answer(self, frame: pb.HostFrame) -> None:
+        """Send a frame of this link only: a beat, or the answer to a capture."""
+        self._answers.append(frame)
+        self._more.set()
+
+    def rewind(self) -> None:
+        """A new link: what was sent and not acknowledged goes again. The hello has told of all seats."""
+        self._seats.clear()
+        self._answers.clear()
+        self._applied = 0
+        self._sent = 0
+        self._more.set()
+
+    async def next_frames(self) -> list[pb.HostFrame]:
+        """Wait until there is something to send, and return it, in the order in which it goes."""
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            frames = list(self._answers)
+            self._answers.clear()
+            seats, self._seats = self._seats, {}
+            frames += [pb.HostFrame(seat=report) for report in seats.values()]
+            events = await self._journal.events_after(self._sent, _BATCH)
+            if events:
+                self._sent = events[-1].sequence
+                if len(events) == _BATCH:
+                    self._more.set()
+                frames += [pb.HostFrame(event=event) for event in events]
+                reached("hostagent.before-event-sent")
+            applied, self._applied = self._applied, 0
+            if applied:
+                # After the reports: who waits for a generation finds its seats told.
+                frames.append(pb.HostFrame(applied=pb.Applied(generation=applied)))
+            if frames:
+                return frames

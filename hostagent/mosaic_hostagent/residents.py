@@ -1,0 +1,96 @@
+"""Who sits in a seat right now: the host-agent's memory of one seat, and what it tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from mosaic_framework.manifest import Manifest
+from mosaic_proto.v1 import host_link_pb2
+
+from mosaic_hostagent.backoff import Crashes
+from mosaic_hostagent.journal_store import exit_code
+from mosaic_hostagent.processes import ExitWatch
+from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, to_wire
+from mosaic_hostagent.seats import Seat, Session
+from mosaic_hostagent.terminal.deliver import Pane
+
+
+@dataclass(slots=True)
+class Resident:
+    """One seat. Times are monotonic seconds."""
+
+    seat: Seat
+    manifest: Manifest | None = None
+    session: Session | None = None
+    """the newest one, living or ended"""
+    pane: Pane | None = None
+    """set while its program lives"""
+    watch: ExitWatch | None = None
+    state: State = NOT_RUNNING
+    since: float = field(default_factory=time.monotonic)
+    problem: str = ""
+    note: str = ""
+    """a problem of what runs, not of what could not be done: it has drifted, or crashes"""
+    acted: int = 0
+    """the seat's generation as last brought about, or tried"""
+    exit_status: int | None = None
+    launched: float = 0.0
+    was_ready: bool = False
+    mark: str = ""
+    wrote: float = 0.0
+    """when `mark` last changed"""
+    command: str = ""
+    crashes: Crashes = field(default_factory=Crashes)
+    not_before: float = 0.0
+    ending: str = ""
+    """why we end its session just now"""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its program runs."""
+        return self.pane is not None
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run that lives, or lived last."""
+        return self.session.run_id if self.session is not None else ""
+
+    def enter(self, state: State) -> bool:
+        """Take a new state; say whether anything but its age is new. Whoever waits on the seat looks again."""
+        if state == self.state:
+            return False
+        if state.state != self.state.state:
+            self.since = time.monotonic()
+        self.state = state
+        self.stir()
+        return True
+
+    def stir(self) -> None:
+        """Wake whoever waits for this seat to change."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def may_be_tried(self) -> bool:
+        """Whether a delivery may look if the pane takes text now: it is the pane itself that decides then."""
+        return self.alive and not self.ending and self.state.state not in (AgentState.STARTING, AgentState.EXITED)
+
+    def report(self) -> host_link_pb2.SeatReport:
+        """Return what the control plane is told."""
+        session = self.session
+        return host_link_pb2.SeatReport(
+            agent_id=self.seat.agent_id,
+            name=self.seat.name,
+            state=to_wire(self.state.state),
+            source=self.state.source,
+            detail=self.state.detail,
+            state_age_ms=int((time.monotonic() - self.since) * 1000),
+            run_id=self.run_id,
+            pid=session.pid if session is not None and self.alive else 0,
+            command=self.command if self.alive else "",
+            generation=self.acted,
+            problem=self.problem or self.note,
+            exit_status=0 if self.alive or session is None else exit_code(self.exit_status),
+        )

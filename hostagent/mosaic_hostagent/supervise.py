@@ -1,0 +1,156 @@
+"""The built-in supervisor: makes what runs on this host what is wanted, round by round."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from mosaic_framework.errors import FleetError
+
+from mosaic_hostagent import reconcile
+from mosaic_hostagent.backoff import Crashes
+from mosaic_hostagent.desired import Desired
+from mosaic_hostagent.journal import Journal
+from mosaic_hostagent.keeper import SeatKeeper
+from mosaic_hostagent.readiness import NOT_RUNNING
+from mosaic_hostagent.reconcile import SeatPlan
+from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.seats import ServerKey, Session
+from mosaic_hostagent.terminal.pool import ServerPool
+
+NET_SECONDS = 5.0
+RETRY_SECONDS = 15.0
+
+log = structlog.get_logger(__name__)
+
+
+class Supervisor:
+    """The seats of this host. `on_applied` is told each generation when every seat of it was brought about or tried."""
+
+    def __init__(
+        self, *, keeper: SeatKeeper, journal: Journal, pool: ServerPool, on_applied: Callable[[int], None]
+    ) -> None:
+        self.residents: dict[str, Resident] = {}
+        self.applied = 0
+        self._keeper = keeper
+        self._journal = journal
+        self._pool = pool
+        self._on_applied = on_applied
+        self._wanted: Desired | None = None
+        self._wake = asyncio.Event()
+        self._runs_checked = False
+        keeper.on_ended = self._wake.set
+
+    @property
+    def generation(self) -> int:
+        """The newest generation that was wanted; -1 before the first."""
+        return self._wanted.generation if self._wanted is not None else -1
+
+    def want(self, desired: Desired) -> None:
+        """Take a new desired state. Seats that changed are tried at once, whatever they had to wait for."""
+        for agent_id, seat in desired.seats.items():
+            resident = self.residents.get(agent_id)
+            if resident is None:
+                self.residents[agent_id] = Resident(seat)
+                continue
+            if seat.generation != resident.seat.generation:
+                resident.not_before, resident.crashes = 0.0, Crashes()
+            resident.seat = seat
+        for agent_id in self.residents.keys() - desired.seats.keys():
+            self._keeper.dismiss(self.residents.pop(agent_id))
+        self._wanted = desired
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Reconcile until cancelled: when something changed, when a back-off is over, and every 5 s as a net."""
+        while True:
+            self._wake.clear()
+            if self._wanted is not None:
+                await self._round(self._wanted)
+            try:
+                async with asyncio.timeout(self._seconds_to_next_round()):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _seconds_to_next_round(self) -> float:
+        now = time.monotonic()
+        due = [one.not_before - now for one in self.residents.values() if one.seat.running and not one.alive]
+        return min([wait for wait in due if wait > 0] + [NET_SECONDS])
+
+    async def _round(self, wanted: Desired) -> None:
+        observed, failed = await self._observe()
+        for resident in self.residents.values():
+            if resident.seat.running and (error := failed.get(resident.seat.server)) is not None:
+                self._refuse(resident, error)
+        seats = {key: one.seat for key, one in self.residents.items() if one.seat.server not in failed}
+        plans = reconcile.plan(
+            seats,
+            # What sits on a server that cannot be seen whole is left alone until it can.
+            [one for one in observed if one.agent_id in seats or one.agent_id not in self.residents],
+            not_before={key: one.not_before for key, one in self.residents.items()},
+            now=time.monotonic(),
+        )
+        await asyncio.gather(*(self._carry_out(one) for one in plans))
+        if not failed and not self._runs_checked:
+            await self._end_vanished_runs(observed)
+            self._runs_checked = True
+        if wanted.generation > self.applied:
+            self.applied = wanted.generation
+            self._on_applied(wanted.generation)
+
+    async def _observe(self) -> tuple[list[Session], dict[ServerKey, FleetError]]:
+        needed = {one.seat.server for one in self.residents.values() if one.seat.running}
+        keys = list(needed | set(self._pool.recorded))
+        results = await asyncio.gather(*(self._observe_one(key, start=key in needed) for key in keys))
+        observed: list[Session] = []
+        failed: dict[ServerKey, FleetError] = {}
+        for key, result in zip(keys, results, strict=True):
+            if isinstance(result, FleetError):
+                failed[key] = result
+            else:
+                observed += result
+        return observed, failed
+
+    async def _observe_one(self, key: ServerKey, *, start: bool) -> list[Session] | FleetError:
+        try:
+            return (await self._pool.observe(key, start=start)).sessions
+        except FleetError as error:
+            return error
+
+    async def _carry_out(self, one: SeatPlan) -> None:
+        try:
+            await self._keeper.carry_out(one, self.residents.get(one.agent_id))
+        except FleetError as error:
+            # It is the seat's problem, told to whoever looks at it, and not the end of the others.
+            if (resident := self.residents.get(one.agent_id)) is not None:
+                self._refuse(resident, error)
+            else:
+                log.warning("a removed seat could not be ended", agent=one.agent_id, what=error.what, why=error.why)
+
+    async def _end_vanished_runs(self, observed: list[Session]) -> None:
+        """End the runs that the journal has open and tmux has not: they went while no host-agent looked."""
+        here = {one.run_id for one in observed} | {one.run_id for one in self.residents.values()}
+        for run in await self._journal.open_runs():
+            if run.run_id not in here:
+                log.info("a run vanished while no host-agent looked", agent=run.agent_id, run=run.run_id)
+                await self._journal.run_ended(run.run_id, reason=reconcile.VANISHED)
+                await self._journal.forget_leftovers(run.agent_id)
+
+    def _refuse(self, resident: Resident, error: FleetError) -> None:
+        """Tell why the seat is not as wanted, and hold it back for a while."""
+        problem = _in_one_line(error)
+        resident.not_before = time.monotonic() + RETRY_SECONDS
+        if (resident.problem, resident.acted) != (problem, resident.seat.generation):
+            log.warning("a seat is not as wanted", agent=resident.seat.agent_id, name=resident.seat.name, why=problem)
+            resident.problem, resident.acted = problem, resident.seat.generation
+            if not resident.alive:
+                resident.enter(NOT_RUNNING)
+            self._keeper.on_change(resident)
+
+
+def _in_one_line(error: FleetError) -> str:
+    text = f"{error.what}: {error.why}" if error.why else error.what
+    return f"{text}; {error.next_step}" if error.next_step else text
