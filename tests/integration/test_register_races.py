@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from datetime import timedelta
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from mosaic_controlplane.api.host_link import HostLinkService
+from mosaic_controlplane.identity.caller import Caller, calling
 from mosaic_controlplane.mesh import rosters
 from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.liveness import Liveness
@@ -19,6 +23,7 @@ from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.host import LinkKey
 from mosaic_framework.errors import NotFound
 from mosaic_framework.ids import new_id
+from mosaic_proto.v1 import host_link_pb2 as pb
 
 from tests.support.register_rows import Site, make_site, wanted_seat
 
@@ -281,3 +286,32 @@ async def test_a_message_sent_again_gives_its_receipt_though_the_agent_was_remov
     if since == "removed":
         with pytest.raises(NotFound):
             await send(site, messages, to="coder1")
+
+
+async def test_the_call_of_a_host_that_never_reads_ends_with_its_link(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mosaic_controlplane.api.host_link.UNREAD_SECONDS", 0.2, raising=False)
+    async with site.database.connection() as connection:
+        await connection.execute("update fleet.host set beat_interval = interval '50 milliseconds'")
+    wakes = Wakes(site.database, site.replica_id)
+    service = HostLinkService(site.database, wakes, Links(site.database, wakes, site.replica_id), site.replica_id)
+
+    async def frames() -> AsyncIterator[pb.HostFrame]:
+        yield pb.HostFrame(hello=pb.Hello(protocol_version=1, journal_id=str(site.journal_id)))
+        await asyncio.Event().wait()
+
+    async def call() -> None:
+        host_caller = Caller("host", site.tenant_id, "default", site.host_id, "alpha", "", 1, "")
+        with calling(host_caller):
+            async with aclosing(cast("Any", service.Link(frames(), cast("Any", None)))) as replies:
+                async for _ in replies:
+                    await asyncio.Event().wait()  # as a write does while nobody reads
+
+    running = asyncio.create_task(call())
+    done, _ = await asyncio.wait([running], timeout=5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert done
+    async with site.database.connection() as connection:
+        assert await connection.fetchval("select linked_replica is null from fleet.host")

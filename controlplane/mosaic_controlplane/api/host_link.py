@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL = 1
 HELLO_SECONDS = 10.0
+UNREAD_SECONDS = 5.0
 _SILENT_BEATS = 4
 _DOWN_LIMIT = 256
 _UP_LIMIT = 1024
@@ -44,6 +45,22 @@ class ProtocolMismatch(FleetError):
 
     code = "protocol-mismatch"
     hint = "mosaic update"
+
+
+class _GiveUp:
+    """Ends a call whose link has ended while a write of it waits for a host that does not read."""
+
+    def __init__(self, call: asyncio.Task[object] | None) -> None:
+        self._call = call
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, _work: asyncio.Task[None]) -> None:
+        if self._call is not None:
+            self._timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._call.cancel)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
@@ -87,11 +104,15 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
         )
         silence = _SILENT_BEATS * opened.beat_interval.total_seconds()
         work = asyncio.create_task(self._work(request_iterator, link, down, hello, silence))
+        give_up = _GiveUp(asyncio.current_task())
+        work.add_done_callback(give_up.start)
         try:
             while (frame := await down.get()) is not None:
                 yield frame
             await work
         finally:
+            work.remove_done_callback(give_up.start)
+            give_up.stop()
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             log.info("a host's link ended", host=caller.name, link_epoch=key.link_epoch)
