@@ -10,7 +10,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
-from mosaic_controlplane.api.host_link import HostLinkService
+from mosaic_controlplane.api.host_link import HostLinkService, LinkUnread
 from mosaic_controlplane.identity.caller import Caller, calling
 from mosaic_controlplane.mesh import rosters
 from mosaic_controlplane.mesh.links import Links
@@ -309,9 +309,7 @@ async def test_the_call_of_a_host_that_never_reads_ends_with_its_link(
                     await asyncio.Event().wait()  # as a write does while nobody reads
 
     running = asyncio.create_task(call())
-    done, _ = await asyncio.wait([running], timeout=5)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert done
+    with pytest.raises(LinkUnread):
+        await asyncio.wait_for(running, 5)
     async with site.database.connection() as connection:
         assert await connection.fetchval("select linked_replica is null from fleet.host")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
-from mosaic_framework.errors import FleetError, InvalidInput
+from mosaic_framework.errors import FleetError, InvalidInput, Unreachable
 from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc
 from mosaic_proto.v1 import host_link_pb2 as pb
 
@@ -47,20 +47,31 @@ class ProtocolMismatch(FleetError):
     hint = "mosaic update"
 
 
+class LinkUnread(Unreachable):
+    """The host did not read what its link brought."""
+
+    code = "link-unread"
+
+
 class _GiveUp:
     """Ends a call whose link has ended while a write of it waits for a host that does not read."""
 
     def __init__(self, call: asyncio.Task[object] | None) -> None:
         self._call = call
         self._timer: asyncio.TimerHandle | None = None
+        self.given_up = False
 
     def start(self, _work: asyncio.Task[None]) -> None:
-        if self._call is not None:
-            self._timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._call.cancel)
+        self._timer = asyncio.get_running_loop().call_later(UNREAD_SECONDS, self._cancel)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _cancel(self) -> None:
+        if self._call is not None:
+            self.given_up = True
+            self._call.cancel()
 
 
 class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
@@ -117,6 +128,10 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             await asyncio.gather(work, return_exceptions=True)
             log.info("a host's link ended", host=caller.name, link_epoch=key.link_epoch)
             await asyncio.shield(self._close(link))
+            if (
+                give_up.given_up
+            ):  # a call that is only cancelled sends no status: a host that wakes up would wait for ever
+                raise LinkUnread
 
     async def _close(self, link: HeldLink) -> None:
         try:
