@@ -22,9 +22,13 @@ from pydantic import ValidationError
 
 from mosaic_cli import context as contexts
 from mosaic_cli import diffs, output
+from mosaic_cli.alone import alone
 from mosaic_cli.apply import Change, RosterChanged, Wish, apply_roster
 from mosaic_cli.client import ConnectionLost, NoAnswer
 from mosaic_cli.output import Listing, Thing
+
+CHANGE = "roster change"
+"""What is done alone: of two changes at once, the second would undo the first without knowing of it."""
 
 Edit = Callable[[str, str, Catalog], str]
 """(text, source, catalog) → the text changed."""
@@ -86,6 +90,13 @@ def _change(
     edit: Edit, wish: ChangeWish, *, context: str, tenant: str, first: Edit | None = None
 ) -> Listing[Change] | Thing:
     home = Home.from_environment()
+    with alone(home, CHANGE):
+        return _changed(home, edit, wish, context=context, tenant=tenant, first=first)
+
+
+def _changed(
+    home: Home, edit: Edit, wish: ChangeWish, *, context: str, tenant: str, first: Edit | None
+) -> Listing[Change] | Thing:
     catalog = Catalog.open(home)
     path = (wish.path or roster_path(home)).resolve()
     before = load_roster(path, catalog=catalog).text

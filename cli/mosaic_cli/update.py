@@ -7,13 +7,11 @@ far an update came is in `$MOSAIC_HOME/state/update.json` while one is under way
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,13 @@ from typing import Any
 from mosaic_framework import __version__
 from mosaic_framework.catalog import Catalog
 from mosaic_framework.errors import FleetError
-from mosaic_framework.paths import Home, private_folder, write_private
+from mosaic_framework.paths import Home, write_private
 from mosaic_framework.reseed import reseed
 from mosaic_framework.shipped import Finding, Reseeding
 from mosaic_framework.steps import reached
 
 from mosaic_cli import installation, output
+from mosaic_cli.alone import alone
 from mosaic_cli.installation import Installation
 from mosaic_cli.output import Column, Format, Listing, Style
 
@@ -75,7 +74,7 @@ def update(wish: UpdateWish, form: Format) -> int:
     here = installation.find()
     if wish.dry_run:
         return _dry_run(home, here, wish, form)
-    with _alone(home):
+    with contextlib.nullcontext() if os.environ.get(_INSIDE) else alone(home, "update"):
         if wish.upgrade:
             upgraded = _upgrade(home, here, wish)
             if upgraded and wish.reseed:
@@ -151,21 +150,6 @@ def _tell_of_running(home: Home) -> None:
 
 _INSIDE = "MOSAIC_UPDATE_INSIDE"
 """Set for the new program by the old one, which holds the lock for both."""
-
-
-@contextlib.contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """Let one update of a home happen at a time; a second one waits its turn."""
-    if os.environ.get(_INSIDE):
-        yield
-        return
-    private_folder(home.state)
-    lock = os.open(home.state / "update.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _dry_run(home: Home, here: Installation, wish: UpdateWish, form: Format) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -288,3 +292,23 @@ def test_pulling_from_a_register_without_a_roster_says_so(
     done = mosaic("fleet", "diff", "--pull", "--yes")
     assert done.code == 3
     assert roster.read_text() == ROSTER
+
+
+def test_of_two_changes_at_once_the_second_waits_and_undoes_nothing(
+    home: Home, plane: FakeControlPlane, mosaic: Mosaic, applied: Path
+) -> None:
+    lock = os.open(home.state / "roster-change.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    command = ["fleet", "add", "second", "--runtime", "shell", "--detach"]
+    second = subprocess.Popen([sys.executable, "-m", "mosaic_cli.main", *command], stderr=subprocess.PIPE, text=True)
+    assert second.stderr is not None
+    assert "another roster change is under way" in second.stderr.readline()
+    assert applied.read_text() == ROSTER
+    # What the first one does meanwhile:
+    text = ROSTER + "  - {name: first, runtime: shell}\n"
+    applied.write_text(text)
+    assert mosaic("fleet", "apply", "--detach").code == 0
+    os.close(lock)
+    assert second.wait(30) == 0, second.stderr.read()
+    assert names(plane.roster.document) == ["lead", "coder0", "first", "second"]
+    second.stderr.close()
