@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import typer
 from google.protobuf.duration_pb2 import Duration
@@ -87,7 +87,9 @@ def run(wish: Wish, *, form: Format, context: str, tenant: str) -> None:
         except KeyboardInterrupt:
             output.say(f"interrupted; what was sent goes on: mosaic message show {wish.message_id}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
-    output.show(receipt_thing(receipt), form)
+    thing = receipt_thing(receipt)
+    # The steps were told as they happened; a person need not read them twice.
+    output.show(replace(thing, text="") if form is Format.TABLE else thing, form)
     _raise_bad_end(receipt)
 
 

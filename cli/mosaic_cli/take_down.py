@@ -18,7 +18,7 @@ from mosaic_cli.context import LOCAL
 from mosaic_cli.machine import homes, start
 from mosaic_cli.machine.control import supervisor
 from mosaic_cli.machine.leftovers import Leftover, end_services, marked_processes, recorded_services
-from mosaic_cli.machine.local import host_identity, local_controlplane
+from mosaic_cli.machine.local import host_identity, local_controlplane, sessions_may_live
 from mosaic_cli.machine.processes import end, wait_gone
 from mosaic_cli.machine.services import ALL, pid_file, program
 from mosaic_cli.waiting import wait_for_seats
@@ -54,7 +54,8 @@ class TakeDown:
             self._list(seats)
             if dry_run:
                 return
-            agree(f"stop {_count(len(seats or []), 'agent')} and everything that mosaic runs here", yes=yes)
+            agents = "every agent" if seats is None else _count(len(seats), "agent")
+            agree(f"stop {agents} and everything that mosaic runs here", yes=yes)
             if seats:
                 self._stop_seats(seats)
             self._stop_services()
@@ -63,7 +64,13 @@ class TakeDown:
         output.say("nothing of it is left running")
 
     def _anything(self, seats: list[pb.Agent] | None) -> bool:
-        return bool(seats or supervisor(self._home) or recorded_services(self._home) or marked_processes(self._home))
+        return bool(
+            seats
+            or supervisor(self._home)
+            or recorded_services(self._home)
+            or sessions_may_live(self._home)
+            or marked_processes(self._home)
+        )
 
     def _running_seats(self) -> list[pb.Agent] | None:
         """Return the seats that run on this machine; None when the control plane cannot tell."""
@@ -132,6 +139,8 @@ class TakeDown:
         except (FleetError, OSError, subprocess.TimeoutExpired) as error:
             output.say(f"sessions could not be released: {error}")
             return False
+        for line in done.stdout.splitlines():
+            output.say(f"  {line}")
         if done.returncode:
             output.say(f"sessions could not be released: {start.last_words(done.stderr)}")
         return done.returncode == 0

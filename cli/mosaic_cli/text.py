@@ -46,12 +46,12 @@ def cut(text: str, size: int) -> str:
 
 
 def age(seconds: float | None) -> str:
-    """Return a length of time in one or two units: `0.4s`, `12s`, `3m`, `2h05m`, `5d`. None is unknown: empty."""
+    """Return a length of time in one or two units: `40ms`, `12s`, `3m`, `2h05m`, `5d`. None is unknown: empty."""
     if seconds is None:
         return ""
     seconds = max(seconds, 0.0)
     if seconds < 1:
-        return f"{seconds:.1f}s"
+        return f"{seconds * 1000:.0f}ms"
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"

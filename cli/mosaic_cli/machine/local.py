@@ -49,6 +49,16 @@ def host_identity(home: Home) -> StoredIdentity | None:
     return StoredIdentity.load(folder) if (folder / "identity.json").exists() else None
 
 
+def sessions_may_live(home: Home) -> bool:
+    """Whether the host-agent has sessions on record that were never released: agents outlive it, however it ends."""
+    try:
+        return bool(json.loads((home.state / "tmux-servers.json").read_text("utf-8")))
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True  # damaged: `mosaic-hostagent release` says so
+
+
 def refresh_host_addresses(home: Home) -> None:
     """Let this machine's host dial its own control plane where that serves now, should its port have changed."""
     identity, here = host_identity(home), local_controlplane(home)

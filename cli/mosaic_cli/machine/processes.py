@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,18 +61,36 @@ def recorded(path: Path) -> Process | None:
 
 
 def wait_gone(processes: Iterable[Process], timeout: float) -> list[Process]:
-    """Wait until all are gone. Returns those that still run after `timeout` seconds."""
-    import psutil
+    """Wait until all have ended. Returns those that still run after `timeout` seconds. A zombie has ended."""
+    waiting = [process for process in processes if process.alive]
+    if sys.platform == "linux":
+        _wait_by_pidfd(waiting, timeout)
+    else:
+        import psutil
 
-    waiting = []
-    for process in processes:
-        if process.alive:
+        handles = [psutil.Process(process.pid) for process in waiting if psutil.pid_exists(process.pid)]
+        psutil.wait_procs(handles, timeout=timeout)
+    return [process for process in waiting if process.alive]
+
+
+def _wait_by_pidfd(processes: Iterable[Process], timeout: float) -> None:
+    """A pidfd becomes readable when its process ends, however long nobody takes note of the zombie."""
+    deadline = time.monotonic() + timeout
+    with contextlib.ExitStack() as stack:
+        poll, left = select.poll(), set[int]()
+        for process in processes:
             try:
-                waiting.append((process, psutil.Process(process.pid)))
-            except psutil.NoSuchProcess:
+                handle = os.pidfd_open(process.pid)
+            except ProcessLookupError:
                 continue
-    psutil.wait_procs([handle for _, handle in waiting], timeout=timeout)
-    return [process for process, _ in waiting if process.alive]
+            stack.callback(os.close, handle)
+            if process.alive:  # else the pid has been given to another between the two looks
+                poll.register(handle, select.POLLIN)
+                left.add(handle)
+        while left and (remaining := deadline - time.monotonic()) > 0:
+            for handle, _event in poll.poll(remaining * 1000):
+                poll.unregister(handle)
+                left.discard(handle)
 
 
 def end(processes: Iterable[Process], *, grace: float) -> list[Process]:

@@ -19,7 +19,7 @@ import pytest
 from mosaic_cli.machine.services import MARK
 from mosaic_framework.paths import Home
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("machine")]
+pytestmark = pytest.mark.timeout(180)
 
 SECRET_WORDS = ("PRIVATE KEY", "mosaic1.")
 
