@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from mosaic_framework.ids import new_id
@@ -29,8 +29,8 @@ from mosaic_framework.paths import Home
 from mosaic_hostagent.terminal.control_mode import ControlMode
 from mosaic_proto.v1 import messages_pb2
 
+from tests.support import fast_postgres
 from tests.support.mesh import CHECKOUT, Host, Mesh, running_mesh
-from tests.support.postgres import shared_databases
 
 PADDING = "x" * 180
 
@@ -104,14 +104,27 @@ async def measure(way: Callable[[], Awaitable[None]], rounds: int) -> list[float
     return taken
 
 
+@contextlib.contextmanager
+def durable_register() -> Iterator[tuple[Path, str]]:
+    """Lend a folder and a PostgreSQL in it that waits for the disk at every commit, as in production."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # as root the server's own account passes through
+        cluster = fast_postgres.make(folder, {"max_connections": "100"})
+        fast_postgres.start(cluster)
+        try:
+            yield folder, cluster.url()
+        finally:
+            fast_postgres.stop(folder)
+
+
 async def run(rounds: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, shared_databases(Path(folder)) as databases:
-        url = databases.create()
+    with durable_register() as (folder, url):
         async with running_mesh(url) as mesh:
             host = await mesh.join("alpha")
             await mesh.apply({"worker": "alpha", "floor": "alpha"})
             await mesh.until_available("worker", "floor")
-            home = Path(folder) / "home"
+            home = folder / "home"
             mesh.write_context(Home(home))
             control = await ControlMode.attach(
                 ["tmux", "-L", host.socket_name], "_holder", env={**os.environ, **host.environment}
@@ -126,7 +139,6 @@ async def run(rounds: int) -> None:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     await control.close()
-        databases.drop(url)
     least = statistics.median(table["floor: raw control mode"])
     print(f"{'way':<30}{'rounds':>7}{'p50 ms':>10}{'p95 ms':>10}{'p50 - floor':>13}{'p50 / floor':>13}")
     for name, taken in table.items():
