@@ -29,7 +29,7 @@ COMMANDS: dict[str, Command] = {
     "login": Command("login", "Log in to a cluster with a one-time token."),
     "context": Command("context", "Clusters this user can reach: ls, use, show."),
     "host": Command("host", "Machines: token, join, ls, show."),
-    "fleet": Command("fleet", "The roster and its seats: init, provision, add, remove, apply, diff, ps, start, stop, restart."),
+    "fleet": Command("fleet", "The roster and its seats: init, provision, add, remove, diff, apply, ps, start, stop."),
     "agent": Command("agent", "One agent: ls, show, send, tail."),
     "message": Command("message", "Messages and their receipts: ls, show."),
     "persona": Command("persona", "Role contracts, and yours over them: ls, show, edit, diff, reset, validate."),
