@@ -58,8 +58,13 @@ class Program:
                 stdout=log,
                 stderr=log,
                 cwd=CHECKOUT,
-                env={**os.environ, **self.environment, "MOSAIC_HOME": str(self.home)},
+                env=self.full_environment,
             )
+
+    @property
+    def full_environment(self) -> dict[str, str]:
+        """What the process gets as its environment."""
+        return {**os.environ, **self.environment, "MOSAIC_HOME": str(self.home)}
 
     @property
     def runs(self) -> bool:
