@@ -16,7 +16,7 @@ from mosaic_framework.catalog import FILE_LIMIT, Catalog
 from mosaic_framework.contracts import ContractInvalid, contract_problems, parse_contract, plain_lines
 from mosaic_framework.errors import FleetError, NotFound, TooLarge
 from mosaic_framework.overrides import begin_override, override_path
-from mosaic_framework.paths import write_private
+from mosaic_framework.paths import Home, private_folder, write_private
 from mosaic_framework.roles import KIND, SUFFIX, class_names, get_contract, resolve_class
 
 from mosaic_cli import output
@@ -73,7 +73,8 @@ def _in_editor(text: str, class_name: str) -> Path:
             why="neither VISUAL nor EDITOR is set, and this is no terminal",
             next_step=f"mosaic persona edit {class_name} --file FILE (or - for standard input)",
         )
-    folder = Path(tempfile.mkdtemp(prefix="mosaic-persona-"))
+    # In the home: a draft that is kept must survive what clears /tmp.
+    folder = Path(tempfile.mkdtemp(dir=private_folder(Home.from_environment().state / "drafts")))
     draft = folder / f"{class_name}{SUFFIX}"
     draft.write_text(text, encoding="utf-8", newline="\n")
     words = [*(command or ["vi"]), str(draft)]
