@@ -54,14 +54,19 @@ class Fleet:
 
 
 def follow(
-    connection: Connection, *, deadline: float | None = None, on_loss: Callable[[Unreachable], None] | None = None
+    connection: Connection,
+    *,
+    cursor: str = "",
+    deadline: float | None = None,
+    on_loss: Callable[[Unreachable], None] | None = None,
 ) -> Iterator[tuple[Fleet, pb.WatchEvent]]:
     """Yield the fleet and the event after the snapshot and after each change, until `deadline` (time.monotonic()).
 
+    With a `cursor` of an earlier stream there is no snapshot, only what changed after it.
     A lost connection is made again, and the stream goes on at its cursor; `on_loss` is told once for each loss.
     A control plane that cannot be reached at the first try raises Unreachable.
     """
-    fleet = Fleet(clock_ahead=_clock_difference(connection))
+    fleet = Fleet(cursor=cursor, complete=bool(cursor), clock_ahead=_clock_difference(connection))
     pause = _PAUSE_FIRST
     lost = False
     while deadline is None or time.monotonic() < deadline:

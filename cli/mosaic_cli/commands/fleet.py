@@ -47,6 +47,19 @@ def apply(
     output.show(apply_roster(wish, context=context, tenant=tenant), output_form)
 
 
+@app.command("watch")
+def watch_changes(
+    cursor: Annotated[str, typer.Option("--cursor", help="Go on after this one, of an earlier watch (-o json).")] = "",
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Show every change of agents and hosts, a line each, until interrupted."""
+    from mosaic_cli.fleet_watch import watch_fleet
+
+    watch_fleet(cursor=cursor, form=output_form, context=context, tenant=tenant)
+
+
 @app.command("ps")
 def ps(
     output_form: options.Output = Format.TABLE,

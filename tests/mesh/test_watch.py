@@ -1,0 +1,92 @@
+"""`mosaic fleet watch`: through a control plane that goes away, and on from a cursor, without gap or repeat."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mosaic_framework.ids import new_id
+from mosaic_framework.paths import Home
+from mosaic_proto.v1 import fleet_pb2
+
+from tests.support.mesh import CHECKOUT, Mesh, Program, eventually
+
+
+class Watch:
+    """The command as a process; what it printed, as objects."""
+
+    def __init__(self, mesh: Mesh, folder: Path, *arguments: str) -> None:
+        home = folder / "home"
+        mesh.write_context(Home(home))
+        self.program = Program(["mosaic", "fleet", "watch", "-o", "json", *arguments], home, {})
+        self.out = folder / f"watch-{new_id().hex}"
+        with self.out.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mosaic_cli.main", *self.program.arguments[1:]],
+                stdout=out,
+                stderr=subprocess.DEVNULL,
+                cwd=CHECKOUT,
+                env=self.program.full_environment,
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.read_text().splitlines()]
+
+    def wanted(self) -> list[int]:
+        """The generations of the seat, in the order they were told."""
+        return [line["generation"] for line in self.lines() if line["kind"] == "Agent" and line["name"] == "worker"]
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+@pytest.fixture
+async def site(mesh: Mesh) -> Mesh:
+    await mesh.join("alpha", started=False)  # no host-agent: what changes is what the test changes
+    await mesh.apply({"worker": "alpha"})
+    return mesh
+
+
+async def change(mesh: Mesh) -> None:
+    request = fleet_pb2.ChangeSeatsRequest(request_id=str(new_id()), action=fleet_pb2.SEAT_ACTION_RESTART)
+    await mesh.fleet.ChangeSeats(request, wait_for_ready=True)
+
+
+async def test_a_watch_goes_on_after_the_control_plane_was_away(site: Mesh, tmp_path: Path) -> None:
+    watch = Watch(site, tmp_path)
+    try:
+        await eventually(lambda: watch.wanted() == [1], "the snapshot is shown")
+        await change(site)
+        await eventually(lambda: watch.wanted() == [1, 2], "a change is shown")
+        site.controlplane.kill()
+        await site.register_value("update fleet.agent set generation = generation + 1 returning 1")
+        site.controlplane.start()
+        await site.serving()
+        await change(site)
+        await eventually(lambda: watch.wanted()[-1:] == [4], "the newest is shown")
+    finally:
+        watch.stop()
+    told = watch.wanted()
+    assert told in ([1, 2, 3, 4], [1, 2, 4]), "each state once, in order; what was overtaken meanwhile may be left out"
+
+
+async def test_a_watch_from_a_cursor_shows_what_came_after_it_and_nothing_twice(site: Mesh, tmp_path: Path) -> None:
+    first = Watch(site, tmp_path)
+    await eventually(lambda: first.wanted() == [1], "the snapshot is shown")
+    await change(site)
+    await eventually(lambda: first.wanted() == [1, 2], "a change is shown")
+    cursor = first.lines()[-1]["cursor"]
+    first.stop()
+    await change(site)
+    second = Watch(site, tmp_path, "--cursor", cursor)
+    try:
+        await eventually(lambda: second.wanted() == [3], "only what came after is shown")
+        await change(site)
+        await eventually(lambda: second.wanted() == [3, 4], "and what comes then")
+    finally:
+        second.stop()
