@@ -20,6 +20,7 @@ from mosaic_hostagent.terminal.quoting import command_line
 
 REPLY_SECONDS = 10.0
 _CHUNK = 256 * 1024
+_DETACH_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -137,17 +138,15 @@ class ControlMode:
     async def close(self) -> None:
         """Detach. The server and its sessions go on."""
         self._lose("it was closed")
-        self._reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._reader
-        self._stdin.close()
-        if self._process.returncode is None:
-            try:
-                async with asyncio.timeout(1):
-                    await self._process.wait()
-            except TimeoutError:
+        self._stdin.close()  # a control client without input ends
+        try:
+            async with asyncio.timeout(_DETACH_SECONDS):
+                await asyncio.shield(self._reader)
+        except TimeoutError:
+            if self._process.returncode is None:
                 self._process.kill()
-                await self._process.wait()
+            await self._reader
+        await self._process.wait()
         with contextlib.suppress(OSError):
             await self._stdin.wait_closed()
 

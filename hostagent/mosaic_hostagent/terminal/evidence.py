@@ -15,6 +15,9 @@ from mosaic_framework.manifest import Composer, Manifest, Sign
 
 _TAIL = 160
 _ROWS_COMPARED = 10
+_RULE = re.compile(r"[─━═]{5,}")
+_SIDE = re.compile(r"[│┃║▏▕]")
+_SIDE_ROWS = re.compile(r"(?:[^\S\n]*[│┃║▏▕][^\S\n]*\n)*")
 _FRAMES = re.compile(r"[\s\u2500-\u259f]+")
 
 
@@ -80,9 +83,15 @@ def composer_region(composer: Composer, screen: str) -> str | None:
     found = list(re.finditer(composer.glyph, screen, re.MULTILINE))
     if not found:
         return None
-    first = found[-1]
-    if not squeeze(first.group()) and len(found) > 1:
-        return screen[found[-2].end() : first.start()]  # between two rules: the last one is its end
+    last = found[-1]
+    if _RULE.fullmatch(last.group()) and len(found) > 1:
+        return screen[found[-2].end() : last.start()]  # between two rules: the last one is its end
+    first = last
+    if _SIDE.search(last.group()):  # a box whose every row begins with the glyph
+        for earlier in reversed(found[:-1]):
+            if not _SIDE_ROWS.fullmatch(screen[earlier.end() : first.start()].partition("\n")[2]):
+                break
+            first = earlier
     return screen[first.end() :]
 
 
@@ -109,10 +118,10 @@ def typed(before: Snapshot, now: Snapshot, composer: Composer, text: str) -> boo
     if composer.kind == "line":
         moved = (now.line, now.cursor_x) != (before.line, before.cursor_x)
         return moved and holds(now, composer, text)
-    region = composer_region(composer, now.screen)
-    if region is None:
-        return False
-    earlier = composer_region(composer, before.screen) or ""
+    # The first line of a long text may have scrolled out, glyph and all: before any Enter, what is new was typed.
+    region, earlier = (
+        shot.screen if (found := composer_region(composer, shot.screen)) is None else found for shot in (now, before)
+    )
     appeared = squeeze(region).count(tail_of(text)) > squeeze(earlier).count(tail_of(text))
     return appeared or _collapsed(composer, region) > _collapsed(composer, earlier)
 

@@ -1,0 +1,59 @@
+"""A private tmux world, a journal and seats for the host-agent's tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mosaic_framework.catalog import Catalog
+from mosaic_framework.manifest import Manifest
+from mosaic_framework.runtimes import read_manifest
+from mosaic_hostagent.clock import Clock
+from mosaic_hostagent.journal import Journal
+from mosaic_hostagent.seats import ServerKey
+from mosaic_hostagent.terminal.server import TmuxServer
+
+from tests.support.hostagent import HOLDER, World
+from tests.support.tmux import PrivateTmux, private_tmux
+
+
+@pytest.fixture
+def private(monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateTmux]:
+    with private_tmux() as private:
+        for name in ("XDG_RUNTIME_DIR", "TMUX_TMPDIR", "HOME"):
+            monkeypatch.setenv(name, private.environment[name])
+        monkeypatch.delenv("TMUX", raising=False)
+        yield private
+
+
+@pytest.fixture
+async def server(private: PrivateTmux) -> AsyncIterator[TmuxServer]:
+    server = TmuxServer(ServerKey(private.socket_name, HOLDER), home="aaaaaaaa", environment=private.environment)
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    journal = await Journal.open(tmp_path / "journal", Clock())
+    yield journal
+    await journal.close()
+
+
+@pytest.fixture(scope="session")
+def manifest() -> Callable[[str], Manifest]:
+    catalog = Catalog.open()
+    return lambda name: read_manifest(catalog, name)
+
+
+@pytest.fixture
+async def world(
+    private: PrivateTmux, journal: Journal, tmp_path: Path, manifest: Callable[[str], Manifest]
+) -> AsyncIterator[World]:
+    """A supervisor, its eyes and its mailroom, on a tmux of its own; no link."""
+    world = World(private, journal, tmp_path / "state", manifest)
+    yield world
+    await world.close()
+    await asyncio.sleep(0)
