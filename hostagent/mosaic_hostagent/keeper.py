@@ -216,7 +216,7 @@ class SeatKeeper:
             found = next((one for one in sessions if one.run_id == session.run_id), None)
             if found is None:
                 return None, False
-            if not found.alive or time.monotonic() > deadline:
+            if found.exit_status is not None or time.monotonic() > deadline:
                 return found.exit_status, True
             await asyncio.sleep(delay)  # the kernel told us before tmux has reaped it
             delay *= 2

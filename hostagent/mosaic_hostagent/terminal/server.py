@@ -232,6 +232,8 @@ class TmuxServer:
             replies = await self.run(
                 ["new-session", "-d", "-P", "-F", format_, "-s", name, *size, *folder, *variables, "--", *argv],
                 ["set-option", "-w", "-t", target, "remain-on-exit", "on"],
+                # No "Pane is dead" over the last words: it would scroll them, and look like the effect of an Enter.
+                ["set-option", "-q", "-w", "-t", target, "remain-on-exit-format", ""],
                 ["set-option", "-p", "-t", target, "@mosaic_seat", "1"],
                 *(["set-option", "-t", target, option, value] for option, value in marks.items()),
             )

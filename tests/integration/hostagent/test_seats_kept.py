@@ -1,0 +1,254 @@
+"""Seats on a real tmux become what is wanted, and stay so whoever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from mosaic_framework.manifest import Manifest
+from mosaic_hostagent.backoff import Crashes
+from mosaic_proto.v1 import host_link_pb2 as pb
+
+from tests.support.hostagent import World, eventually
+
+
+def last(world: World, name: str) -> pb.SeatReport:
+    return next(report for report in reversed(world.reports) if report.name == name)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def test_wanted_seats_start_and_say_how_they_are(world: World) -> None:
+    world.want(world.seat("a.b"), world.seat("c", running=False), generation=3)
+    world.start()
+    resident = await world.available("a.b")
+    await world.reconciled(3)
+    report = resident.report()
+    assert (report.command, report.generation, report.problem, report.source) == ("bash", 1, "", "screen")
+    assert report.pid == resident.session.pid  # type: ignore[union-attr]
+    assert last(world, "c").state == pb.SeatReport(state="AGENT_STATE_EXITED").state
+    assert world.private.tmux("list-sessions", "-F", "#{session_name}").split() == ["_holder", "a+b"]
+    assert await world.runs() == [("started", "", 0)]
+
+
+async def test_a_seat_that_stops_takes_its_processes_with_it(world: World) -> None:
+    seat = world.seat("a", command=["bash", "-c", "trap '' HUP TERM; sleep 1000 & sleep 1000"])
+    world.want(seat, generation=1)
+    world.start()
+    await eventually(lambda: world.supervisor.residents and world.resident("a").alive, "it runs")
+    leader = world.resident("a").session.pid  # type: ignore[union-attr]
+    await eventually(lambda: len(psutil.Process(leader).children()) == 2, "its children run")
+    members = [leader, *(child.pid for child in psutil.Process(leader).children())]
+    world.want(world.seat("a", generation=2, running=False, command=seat.spec.command), generation=2)
+    await world.reconciled(2)
+    assert [pid for pid in members if alive(pid)] == []
+    assert last(world, "a").generation == 2
+    assert (await world.runs())[1][:2] == ("ended", "stopped")
+
+
+async def test_a_removed_seat_is_ended(world: World) -> None:
+    world.want(world.seat("a"), world.seat("b"), generation=1)
+    world.start()
+    await world.available("a")
+    await world.available("b")
+    world.want(world.seat("b"), generation=2)
+    await world.reconciled(2)
+    assert world.private.tmux("list-sessions", "-F", "#{session_name}").split() == ["_holder", "b"]
+    assert ("ended", "removed", -1) in await world.runs()
+
+
+async def test_a_restart_is_a_new_run_once(world: World) -> None:
+    world.want(world.seat("a"), generation=1)
+    world.start()
+    first = (await world.available("a")).run_id
+    world.want(world.seat("a", generation=2, restart=1), generation=2)
+    await world.reconciled(2)
+    second = (await world.available("a")).run_id
+    world.want(world.seat("a", generation=2, restart=1), generation=3)
+    await world.reconciled(3)
+    assert first < second == world.resident("a").run_id
+    assert [told[:2] for told in await world.runs()] == [("started", ""), ("ended", "restarted"), ("started", "")]
+
+
+async def test_a_host_that_was_away_goes_to_the_newest_state_only(world: World) -> None:
+    world.want(world.seat("a", generation=9, restart=7), generation=40)
+    world.start()
+    await world.available("a")
+    assert await world.runs() == [("started", "", 0)]
+
+
+async def test_a_death_is_seen_within_a_second_and_the_seat_is_started_again(world: World) -> None:
+    world.want(world.seat("a"), generation=1)
+    world.start()
+    resident = await world.available("a")
+    os.kill(resident.session.pid, signal.SIGKILL)  # type: ignore[union-attr]
+    died = time.monotonic()
+    await eventually(lambda: last(world, "a").state == pb.SeatReport(state="AGENT_STATE_EXITED").state, "it is told")
+    assert time.monotonic() - died < 1
+    report = last(world, "a")
+    assert report.exit_status == 137
+    assert "137" in report.detail
+    assert "started again in 1 s" in report.problem
+    await world.available("a")
+    assert (await world.runs())[1] == ("ended", "exited", 137)
+
+
+async def test_last_words_of_a_dead_seat_stay_until_the_next_run(world: World) -> None:
+    world.want(world.seat("a", command=["sh", "-c", "echo farewell; exit 3"]), generation=1)
+    world.start()
+    await eventually(lambda: world.reports and "exit status 3" in last(world, "a").problem, "its end is told")
+    assert "farewell" in world.private.tmux("capture-pane", "-p", "-t", "=a:")
+
+
+async def test_a_crash_loop_slows_down_and_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Crashes, "delay", property(lambda crashes: 0.02))
+    world.want(world.seat("a", command=["false"]), generation=1)
+    world.start()
+    await eventually(lambda: world.reports and "crash loop" in last(world, "a").problem, "the loop is told")
+    assert "exit status 1" in last(world, "a").problem
+
+
+async def test_a_seat_on_demand_is_not_started_again_when_it_ends(world: World) -> None:
+    world.want(world.seat("a", command=["sh", "-c", "exit 4"], lifecycle="on-demand"), generation=1)
+    world.start()
+    await eventually(lambda: world.reports and last(world, "a").exit_status == 4, "its end is told")
+    await asyncio.sleep(1.3)  # a seat that is always wanted would run again by now
+    assert [told[0] for told in await world.runs()] == ["started", "ended"]
+    world.want(world.seat("a", generation=2, command=["cat"], lifecycle="on-demand"), generation=2)
+    await eventually(lambda: world.resident("a").alive, "it runs when asked for")
+
+
+async def test_a_restarted_host_agent_adopts_and_starts_nothing_twice(world: World) -> None:
+    world.want(world.seat("a"), world.seat("b"), generation=1)
+    world.start()
+    before = {name: (await world.available(name)).session for name in "ab"}
+    await world.restart()
+    world.want(world.seat("a"), generation=2)
+    world.start()
+    adopted = await world.available("a")
+    await world.reconciled(2)
+    assert adopted.session == before["a"]
+    assert alive(before["a"].pid)  # type: ignore[union-attr]
+    assert not alive(before["b"].pid)  # type: ignore[union-attr]
+    assert [told[:2] for told in await world.runs()] == [("started", ""), ("started", ""), ("ended", "removed")]
+
+
+async def test_what_ended_while_no_host_agent_looked_is_told(world: World) -> None:
+    world.want(world.seat("a", command=["bash", "--norc"]), world.seat("b"), generation=1)
+    world.start()
+    a, b = (await world.available("a")).session, (await world.available("b")).session
+    await world.stop()
+    os.kill(a.pid, signal.SIGKILL)  # type: ignore[union-attr]
+    await eventually(lambda: not alive(a.pid), "a is dead")  # type: ignore[union-attr]
+    world.private.tmux("kill-session", "-t", "=b:")
+    await eventually(lambda: not alive(b.pid), "b is dead")  # type: ignore[union-attr]
+    world._open()
+    world.want(world.seat("a", command=["bash", "--norc"]), world.seat("b"), generation=1)
+    world.start()
+    await world.available("a")
+    await world.available("b")
+    assert sorted(told for told in await world.runs() if told[0] == "ended") == [
+        ("ended", "exited", 137),
+        ("ended", "vanished", -1),
+    ]
+
+
+async def test_a_killed_tmux_server_comes_back_with_its_seats(world: World) -> None:
+    world.want(world.seat("a"), generation=1)
+    world.start()
+    first = (await world.available("a")).run_id
+    world.private.tmux("kill-server")
+    await eventually(lambda: world.resident("a").run_id != first and world.resident("a").alive, "it runs again")
+    assert ("ended", "vanished", -1) in await world.runs()
+
+
+async def test_a_session_that_a_person_killed_does_not_leave_two_programs(world: World) -> None:
+    command = ["bash", "-c", "trap '' HUP; while :; do sleep 0.1; done"]
+    world.want(world.seat("a", command=command), generation=1)
+    world.start()
+    await eventually(lambda: world.supervisor.residents and world.resident("a").alive, "it runs")
+    session = world.resident("a").session
+    world.private.tmux("kill-session", "-t", "=a:")
+    world.supervisor._wake.set()
+    await eventually(lambda: world.resident("a").alive and world.resident("a").session != session, "it runs again")
+    assert not alive(session.pid)  # type: ignore[union-attr]
+
+
+async def test_a_runtime_that_is_not_installed_is_a_problem_and_no_crash(world: World, manifest: object) -> None:
+    missing = Manifest.model_validate(
+        {
+            "name": "shell",
+            "title": "Nowhere",
+            "program": "no-such-program",
+            "composer": {"kind": "line"},
+            "install": {"command": "npm install -g nowhere"},
+        }
+    )
+    world.want(world.seat("a", manifest=missing), world.seat("b"), generation=1)
+    world.start()
+    await world.available("b")
+    await world.reconciled(1)
+    report = last(world, "a")
+    assert "Nowhere (no-such-program) is not installed" in report.problem
+    assert "npm install -g nowhere" in report.problem
+    assert (report.generation, report.state) == (1, pb.SeatReport(state="AGENT_STATE_EXITED").state)
+    assert await world.runs() == [("started", "", 0)]
+
+
+async def test_a_working_directory_is_made_below_home_and_nowhere_else(world: World) -> None:
+    world.want(
+        world.seat("a", working_directory="~/src/new"),
+        world.seat("b", working_directory="/no/such/place"),
+        world.seat("c", command=["no-such-command"]),
+        generation=1,
+    )
+    world.start()
+    await world.available("a")
+    await world.reconciled(1)
+    assert (world.private.folder / "home" / "src" / "new").is_dir()
+    assert "/no/such/place is not there" in last(world, "b").problem
+    assert "no-such-command" in last(world, "c").problem
+
+
+async def test_a_name_that_somebody_elses_session_has_is_a_problem(world: World) -> None:
+    world.private.tmux("new-session", "-d", "-s", "a", "cat")
+    world.want(world.seat("a"), generation=1)
+    world.start()
+    await world.reconciled(1)
+    assert "not this fleet's" in last(world, "a").problem
+
+
+async def test_a_changed_seat_says_that_it_drifts_until_it_is_restarted(world: World) -> None:
+    world.want(world.seat("a"), generation=1)
+    world.start()
+    session = (await world.available("a")).session
+    world.want(world.seat("a", generation=2, env={"X": "1"}), generation=2)
+    await world.reconciled(2)
+    assert "mosaic fleet restart a" in last(world, "a").problem
+    assert world.resident("a").session == session
+    world.want(world.seat("a", generation=3, restart=1, env={"X": "1"}), generation=3)
+    await world.reconciled(3)
+    await world.available("a")
+    assert last(world, "a").problem == ""
+
+
+async def test_a_busy_shell_works_and_a_quiet_program_without_a_prompt_is_available(world: World) -> None:
+    seat = world.seat("a")
+    world.want(seat, world.seat("b", command=["cat"]), generation=1)
+    world.start()
+    await world.available("a")
+    await world.ended(await world.send(seat, "sleep 2"))
+    await eventually(lambda: last(world, "a").state == pb.SeatReport(state="AGENT_STATE_WORKING").state, "it works")
+    assert last(world, "a").detail == "it runs sleep"
+    resident = await world.available("b")
+    assert resident.state.source == "process"
+    await world.available("a")
