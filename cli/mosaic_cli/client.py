@@ -81,13 +81,15 @@ class Connection:
         """Return what a failed call means here: what to run next depends on whose control plane it is."""
         told = wire.error_from_rpc(error)
         told.details.setdefault("request_id", request_id)
-        if type(told) is Unreachable:
-            return self.unreachable(told, error.code())
+        status = error.code()
+        # We never cancel a call whose end we look at: a cancelled one was ended by a server that went away.
+        if type(told) is Unreachable or status is grpc.StatusCode.CANCELLED:
+            return self.unreachable(told, status)
         if isinstance(told, NotLoggedIn) and self.is_local:
             told.next_step = "mosaic up (renews the login of this machine)"
         return told
 
-    def unreachable(self, told: Unreachable, status: grpc.StatusCode) -> Unreachable:
+    def unreachable(self, told: FleetError, status: grpc.StatusCode) -> Unreachable:
         """Return the error for a control plane that is down or silent, with the command that helps."""
         kind: type[Unreachable] = Unreachable
         if status is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -175,6 +177,8 @@ def _reason(text: str) -> str:
     """Return the last and most telling part of what gRPC says."""
     for known, plain in (
         ("Connection refused", "nothing listens there"),
+        ("CANCELLED", "the connection was closed there"),
+        ("Socket closed", "the connection was closed there"),
         ("Deadline Exceeded", f"no answer within {ANSWER_WITHIN:.0f} s"),
         ("No route to host", "there is no route to it"),
         ("Name or service not known", "its name is not known"),

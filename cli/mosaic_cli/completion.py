@@ -55,6 +55,8 @@ def _known(ctx: Any) -> dict[str, Any]:
     cached = _cached(home, context, tenant)
     if cached is not None:
         return cached
+    if not _has_context(home):
+        return {"agents": [], "hosts": []}
     from mosaic_proto.v1 import fleet_pb2 as pb
 
     from mosaic_cli.client import connect
@@ -70,6 +72,15 @@ def _known(ctx: Any) -> dict[str, Any]:
     except (FleetError, OSError):
         return {"agents": [], "hosts": []}
     return {"agents": [{"host": host, "name": name} for host, name in found_agents], "hosts": found_hosts}
+
+
+def _has_context(home: Home) -> bool:
+    from mosaic_cli import context
+
+    try:
+        return bool(context.load(home).items)
+    except FleetError:
+        return False
 
 
 def _cached(home: Home, context: str, tenant: str) -> dict[str, Any] | None:

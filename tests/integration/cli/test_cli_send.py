@@ -74,6 +74,16 @@ def test_a_connection_lost_while_following_goes_on_and_tells_no_step_twice(
     assert "the connection is lost" in done.err
 
 
+@pytest.mark.parametrize("status", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_however_a_stopping_server_ends_the_stream_the_send_goes_on(
+    plane: FakeControlPlane, mosaic: Mosaic, status: grpc.StatusCode
+) -> None:
+    plane.fail("Follow", (status, "going away"))
+    done = mosaic("agent", "send", "coder0", "-m", "once", "-o", "json")
+    assert done.code == 0, done.err
+    assert done.json["step"] == "submitted"
+
+
 def test_a_control_plane_restarted_while_following_is_found_again(plane: FakeControlPlane, mosaic: Mosaic) -> None:
     script, plane.script = plane.script, []
 
