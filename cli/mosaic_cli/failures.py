@@ -30,7 +30,7 @@ class UsageError(FleetError):
 class InternalFault(FleetError):
     """This is a fault of mosaic itself."""
 
-    code = "internal"
+    code = "fault"
     exit_code = EXIT_FAILED
 
 

@@ -20,7 +20,7 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from mosaic_framework import __version__, wire
-from mosaic_framework.errors import EXIT_INTERRUPTED, Conflict, FleetError, NotFound, told
+from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home, write_private
 from mosaic_proto.v1 import enrolment_pb2_grpc, fleet_pb2_grpc, host_link_pb2_grpc, messages_pb2_grpc
@@ -46,13 +46,6 @@ from mosaic_controlplane.register.migrate import migrate
 STOP_SECONDS = 3.0
 
 log = structlog.get_logger(__name__)
-
-
-class PortInUse(Conflict):
-    """A port that the control plane needs is in use."""
-
-    code = "port-in-use"
-    hint = "mosaic status, or set other ports in controlplane.yaml"
 
 
 def _bind(server: grpc.aio.Server, address: str, port: int, credentials: grpc.ServerCredentials) -> str:

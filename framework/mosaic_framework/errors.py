@@ -167,3 +167,10 @@ class Internal(FleetError):
 
     code = "internal"
     hint = "look for the request id in the control plane's log, and report it"
+
+
+class PortInUse(Conflict):
+    """A port that the control plane needs is in use."""
+
+    code = "port-in-use"
+    hint = "mosaic status, or set other ports in controlplane.yaml"

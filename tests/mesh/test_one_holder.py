@@ -52,7 +52,7 @@ async def test_a_host_restored_with_an_old_journal_types_nothing_twice(mesh: Mes
     shutil.copytree(state, tmp_path / "backup")
 
     # After the backup: a message is typed, and the host-agent dies before the register hears of it.
-    host.program.start(killed_at="hostagent.submitted-recorded")
+    host.program.start(killed_at="hostagent.entered")
     first = await mesh.send("worker", f"echo x >> {tmp_path}/ran")
     await host.program.killed()
     await mesh.settled(host, "worker", tmp_path / "ran")

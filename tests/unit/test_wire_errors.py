@@ -51,7 +51,10 @@ def every_error() -> list[type[FleetError]]:
 
     def below(kind: type[FleetError]) -> Iterator[type[FleetError]]:
         for child in kind.__subclasses__():
-            if child.__module__.startswith("mosaic_") and child.__name__ != "RemoteError":
+            if (
+                child.__module__.startswith(("mosaic_framework", "mosaic_controlplane"))
+                and child.__name__ != "RemoteError"
+            ):
                 yield child
                 yield from below(child)
 

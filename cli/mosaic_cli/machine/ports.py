@@ -7,19 +7,13 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from mosaic_framework.errors import Conflict
+from mosaic_framework.errors import PortInUse
 from mosaic_framework.paths import Home
 
 from mosaic_cli.machine import homes
 from mosaic_cli.machine.services import Plan
 
 ENROL_PORT, FLEET_PORT = 7440, 7443
-
-
-class PortInUse(Conflict):
-    """A port that the control plane needs is in use."""
-
-    code = "port-in-use"
 
 
 @dataclass(frozen=True, slots=True)
