@@ -12,7 +12,7 @@ from mosaic_cli.documents import host_document, word
 from mosaic_cli.feed import Fleet, follow
 from mosaic_cli.fleet_view import AgentRow, row_document
 from mosaic_cli.output import Format
-from mosaic_cli.text import local_time
+from mosaic_cli.text import local_time, printable
 
 
 def watch_fleet(*, cursor: str, form: Format, context: str, tenant: str) -> None:
@@ -59,4 +59,4 @@ def _show(fleet: Fleet, event: pb.WatchEvent, form: Format) -> None:
 
 def _line(fleet: Fleet, name: str, state: str, detail: str) -> None:
     at = local_time(fleet.now().ToDatetime(tzinfo=UTC))
-    output.write(output.printable(f"{at}  {name:<32}  {state:<10}  {detail}".rstrip()) + "\n")
+    output.write(printable(f"{at}  {name:<32}  {state:<10}  {detail}".rstrip()) + "\n")
