@@ -21,7 +21,7 @@ from mosaic_hostagent.config import Config
 from mosaic_hostagent.desired import Desired, DesiredFile
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
-from mosaic_hostagent.link import CAPABILITIES, PROTOCOL_VERSION, Handlers, Link
+from mosaic_hostagent.link import CAPABILITIES, PROTOCOL_VERSION, Handlers, HostReplaced, Link
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.outgoing import Outgoing
@@ -190,10 +190,3 @@ class HostAgent:
             if json.loads(path.read_bytes()).get("pid") == os.getpid():
                 return
         write_private(path, json.dumps({"pid": os.getpid()}).encode())
-
-
-class HostReplaced(FleetError):
-    """The identity in this home is of another host now."""
-
-    code = "host-replaced"
-    hint = "start the host-agent again"

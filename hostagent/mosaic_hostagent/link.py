@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import structlog
-from mosaic_framework.errors import Denied, FleetError, Unreachable
+from mosaic_framework.errors import Denied, FleetError, NotLoggedIn, Unreachable
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.steps import reached
 from mosaic_framework.wire import aio_channel, error_from_rpc
@@ -40,6 +40,13 @@ class LinkSilent(Unreachable):
     """The control plane fell silent."""
 
     code = "link-silent"
+
+
+class HostReplaced(FleetError):
+    """The identity in this home is of another host now."""
+
+    code = "host-replaced"
+    hint = "start the host-agent again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,8 @@ class Link:
             began = time.monotonic()
             try:
                 await self._dial()
+            except HostReplaced:
+                raise  # everything else of this process is the other host's
             except FleetError as error:
                 refused = isinstance(error, Denied)
                 log.log(40 if refused else 30, "link down", code=error.code, what=error.what, why=error.why)
@@ -93,6 +102,12 @@ class Link:
     async def _dial(self) -> None:
         identity = self._identity()
         addresses = self._addresses(identity)
+        if identity.expired():
+            raise NotLoggedIn(
+                f"the certificate of host {identity.name} has expired",
+                why=f"it was valid until {identity.not_after:%Y-%m-%d %H:%M} UTC",
+                next_step=f"mosaic host token {identity.name}",
+            )
         address = addresses[self._dials % len(addresses)]
         self._dials += 1
         async with aio_channel(identity, address) as channel:

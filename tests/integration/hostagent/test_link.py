@@ -1,0 +1,306 @@
+"""The host's end of its link, over real mTLS, against a control plane that can be rude."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from mosaic_framework.ids import new_id
+from mosaic_framework.manifest import Manifest
+from mosaic_framework.paths import Home
+from mosaic_hostagent import link as link_module
+from mosaic_hostagent.agent import HostAgent
+from mosaic_hostagent.config import Config
+from mosaic_proto.v1 import fleet_pb2
+from mosaic_proto.v1 import host_link_pb2 as pb
+
+from tests.fakes.host_link import FakeHostLinks, HeldLink
+from tests.support.hostagent import HOLDER, Step, eventually
+from tests.support.tmux import PrivateTmux
+
+
+class Running:
+    """A host-agent in this process, which can be ended and begun again on the same home."""
+
+    def __init__(self, home: Home, private: PrivateTmux) -> None:
+        self.home, self.private = home, private
+        self.agent: HostAgent | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    async def start(self, **settings: object) -> None:
+        config = Config(stop_grace_seconds=1.0, **settings)  # type: ignore[arg-type]
+        self.agent = await HostAgent.open(home=self.home, config=config, environment=self.private.environment)
+        self.task = asyncio.create_task(self.agent.run())
+
+    async def stop(self) -> None:
+        if self.agent is not None and self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+            await self.agent.close()
+            self.agent = None
+
+
+@pytest.fixture
+async def plane(tmp_path: Path, private: PrivateTmux) -> AsyncIterator[FakeHostLinks]:
+    plane = FakeHostLinks(tmp_path)
+    await plane.start()
+    yield plane
+    await plane.stop()
+
+
+@pytest.fixture
+async def host(tmp_path: Path, plane: FakeHostLinks, private: PrivateTmux) -> AsyncIterator[Running]:
+    home = Home(tmp_path / "home")
+    plane.write_identity(home.pki / "host")
+    running = Running(home, private)
+    yield running
+    await running.stop()
+
+
+@pytest.fixture
+def seat(private: PrivateTmux, manifest: Callable[[str], Manifest]) -> Callable[..., pb.DesiredSeat]:
+    def make(name: str, *, generation: int = 1, running: bool = True) -> pb.DesiredSeat:
+        spec = fleet_pb2.SeatSpec(
+            name=name,
+            working_directory="~",
+            tmux_socket_name=private.socket_name,
+            tmux_holder_session=HOLDER,
+            manifest_json=manifest("shell").as_json(),
+        )
+        return pb.DesiredSeat(agent_id=f"agent-{name}", generation=generation, running=running, spec=spec)
+
+    return make
+
+
+def want(link: HeldLink, *seats: pb.DesiredSeat, generation: int = 1) -> None:
+    link.send(desired=pb.DesiredState(generation=generation, seats=seats))
+
+
+def dispatch(link: HeldLink, name: str, body: str, *, seq: int = 1, message_id: str = "") -> str:
+    message_id = message_id or str(new_id())
+    link.send(
+        dispatch=pb.Dispatch(
+            message_id=message_id,
+            agent_id=f"agent-{name}",
+            seat_seq=seq,
+            body=body,
+            payload_digest="d",
+            remaining_ms=30_000,
+            sender="anna",
+        )
+    )
+    return message_id
+
+
+def steps(link: HeldLink, message_id: str) -> list[int]:
+    return [f.event.step.step for f in link.of("event") if f.event.step.message_id == message_id]
+
+
+async def submitted(link: HeldLink, message_id: str) -> None:
+    await eventually(lambda: Step.MESSAGE_STEP_SUBMITTED in steps(link, message_id), "submitted")
+
+
+async def test_the_whole_way_of_a_message(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat]
+) -> None:
+    await host.start()
+    link = await plane.link()
+    assert (link.hello.host_id, link.hello.journal_epoch, link.hello.protocol_version) == (plane.host_id, 0, 1)
+    (ready,) = await link.has("ready")
+    assert ready.ready.link_epoch == 1
+    assert json.loads((host.home.run / "hostagent.json").read_bytes()) == {"pid": os.getpid()}
+    want(link, seat("a"), generation=4)
+    (applied,) = await link.has("applied")
+    assert applied.applied.generation == 4
+    message_id = dispatch(link, "a", "echo x > out")
+    await submitted(link, message_id)
+    assert steps(link, message_id) == [
+        Step.MESSAGE_STEP_DISPATCHED,
+        Step.MESSAGE_STEP_TYPED,
+        Step.MESSAGE_STEP_SUBMITTED,
+    ]
+    link.send(capture=pb.CaptureTerminal(call_id="c1", agent_id="agent-a", lines=10))
+    (answer,) = await link.has("terminal")
+    assert (answer.terminal.call_id, answer.terminal.problem) == ("c1", "")
+    assert "echo x > out" in answer.terminal.text
+    link.send(capture=pb.CaptureTerminal(call_id="c2", agent_id="agent-nobody"))
+    assert (await link.has("terminal", 2))[1].terminal.problem
+
+
+async def test_seats_are_told_before_the_generation_that_they_make(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat]
+) -> None:
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"), seat("b", running=False), generation=2)
+    await link.has("applied")
+    kinds = [frame.WhichOneof("frame") for frame in link.frames]
+    told = {frame.seat.name for frame in link.frames[: kinds.index("applied")] if frame.WhichOneof("frame") == "seat"}
+    assert told == {"a", "b"}
+
+
+async def test_beats_come_at_the_interval_that_was_set(host: Running, plane: FakeHostLinks) -> None:
+    plane.beat_ms = 100
+    await host.start()
+    link = await plane.link()
+    began = time.monotonic()
+    beats = await link.has("beat", 6)
+    assert 0.3 < time.monotonic() - began < 3
+    assert [beat.beat.sequence for beat in beats[:6]] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_silent_link_is_given_up_and_dialled_anew(
+    host: Running, plane: FakeHostLinks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "_SHORTEST_SILENCE", 0.5)
+    plane.deaf = True
+    await host.start()
+    await plane.link()
+    plane.deaf = False
+    second = await plane.link(count=2)
+    await eventually(lambda: plane.links[0].ended, "the half-open stream is closed")
+    await second.has("beat", 8)
+    assert len(plane.links) == 2
+
+
+async def test_facts_go_again_in_order_from_the_oldest_that_was_not_acknowledged(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat]
+) -> None:
+    plane.acknowledges = False
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"))
+    message_id = dispatch(link, "a", "true")
+    await submitted(link, message_id)
+    link.send(acknowledged=pb.EventsAcknowledged(sequence=2))
+    await asyncio.sleep(0.1)
+    link.drop()
+    second = await plane.link(count=2)
+    assert second.hello.journal_epoch == 1
+    await submitted(second, message_id)
+    sequences = [frame.event.sequence for frame in second.of("event")]
+    assert sequences == list(range(3, 3 + len(sequences)))
+    await second.has("ready")
+    assert [seat.name for seat in second.hello.seats] == ["a"]
+
+
+async def test_nothing_is_sent_twice_on_one_link(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat]
+) -> None:
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"))
+    for seq in range(5):
+        await submitted(link, dispatch(link, "a", "true", seq=seq))
+    sequences = [frame.event.sequence for frame in link.of("event")]
+    assert sequences == sorted(set(sequences))
+
+
+async def test_a_message_that_is_pushed_on_two_links_is_typed_once(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], private: PrivateTmux
+) -> None:
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"))
+    message_id = dispatch(link, "a", "echo x >> out")
+    await submitted(link, message_id)
+    link.drop()
+    second = await plane.link(count=2)
+    dispatch(second, "a", "echo x >> out", message_id=message_id)
+    await submitted(second, message_id)
+    await asyncio.sleep(0.3)
+    assert (private.folder / "home" / "out").read_text() == "x\n"
+
+
+async def test_an_older_desired_state_is_ignored(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat]
+) -> None:
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"), generation=5)
+    await link.has("applied")
+    want(link, generation=4)
+    want(link, seat("a"), seat("b"), generation=6)
+    await link.has("applied", 2)
+    assert [frame.applied.generation for frame in link.of("applied")] == [5, 6]
+    assert [told.reason for frame in link.of("event") if (told := frame.event.run_ended).run_id] == []
+
+
+async def test_seats_go_on_and_are_kept_while_the_control_plane_is_away(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], private: PrivateTmux
+) -> None:
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"), seat("b"), generation=3)
+    await link.has("applied")
+    port = await plane.stop()
+    await host.stop()
+    pids = private.tmux("list-panes", "-a", "-F", "#{pane_pid} #{session_name}").split("\n")
+    private.tmux("kill-session", "-t", "=b:")
+    await host.start()
+    await eventually(lambda: "b" in private.tmux("list-sessions", "-F", "#{session_name}").split(), "b runs again")
+    assert next(line for line in pids if line.endswith(" a")) in private.tmux(
+        "list-panes", "-a", "-F", "#{pane_pid} #{session_name}"
+    )
+    await plane.start(port)
+    second = await plane.link(count=2)
+    assert second.hello.observed_generation == 3
+    reasons = []
+    await eventually(
+        lambda: reasons.extend(f.event.run_ended.reason for f in second.of("event")) or "vanished" in reasons,
+        "the lost run is told",
+    )
+
+
+async def test_the_next_address_is_tried_when_one_does_not_answer(host: Running, plane: FakeHostLinks) -> None:
+    await host.start(addresses=["127.0.0.1:1", "127.0.0.1:2", plane.address])
+    await plane.link()
+
+
+async def test_a_refused_link_is_tried_again_and_seats_are_left_alone(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], private: PrivateTmux
+) -> None:
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"))
+    await link.has("applied")
+    plane.refuse = RuntimeError("revoked")
+    link.drop()
+    await asyncio.sleep(0.6)
+    assert "a" in private.tmux("list-sessions", "-F", "#{session_name}").split()
+    plane.refuse = None
+    await plane.link(count=2)
+
+
+async def test_a_home_that_was_given_to_another_host_ends_the_process(host: Running, plane: FakeHostLinks) -> None:
+    await host.start()
+    link = await plane.link()
+    plane.host_id = str(new_id())
+    plane.write_identity(host.home.pki / "host")
+    link.drop()
+    assert host.task is not None
+    with pytest.raises(ExceptionGroup) as ended:
+        await asyncio.wait_for(host.task, 10)
+    assert ended.group_contains(link_module.HostReplaced)
+
+
+async def test_a_desired_state_of_another_host_identity_is_not_used(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], private: PrivateTmux
+) -> None:
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a", running=False), generation=9)
+    await link.has("applied")
+    await host.stop()
+    plane.host_id = str(new_id())
+    plane.write_identity(host.home.pki / "host")
+    await host.start()
+    second = await plane.link(count=2)
+    assert (second.hello.observed_generation, list(second.hello.seats)) == (0, [])
+    want(second, seat("a"), generation=1)
+    await second.has("applied")
