@@ -78,6 +78,8 @@ def follow(
                     yield fleet, event
                 if event.WhichOneof("event") == "reset":
                     break
+            else:
+                raise Unreachable("the stream ended", why="the control plane is stopping")
         except Unreachable as error:
             if deadline is not None and time.monotonic() >= deadline:
                 return

@@ -150,6 +150,8 @@ class _Sender:
                     self._tell(receipt)
                     if reached(receipt, goal) or ended_badly(receipt):
                         break
+                else:
+                    raise ConnectionLost("the stream ended", why="the control plane is stopping")
             except Unreachable as error:
                 if time.monotonic() < self._until:
                     self._wait(error)

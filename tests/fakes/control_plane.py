@@ -79,12 +79,24 @@ class FakeControlPlane(
         bundle = pki.certificate_to_pem(self._authority.certificate)
         credentials = wire.fleet_server_credentials(pki.key_to_pem(key), pki.certificate_to_pem(certificate), bundle)
         self.stopping.clear()
-        self._server = grpc.server(ThreadPoolExecutor(8), options=wire.SERVER_OPTIONS)
-        fleet_pb2_grpc.add_FleetServiceServicer_to_server(self, self._server)
-        fleet_pb2_grpc.add_HostServiceServicer_to_server(self, self._server)
-        messages_pb2_grpc.add_MessageServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
-        self._server.start()
+        server = grpc.server(ThreadPoolExecutor(8), options=wire.SERVER_OPTIONS)
+        fleet_pb2_grpc.add_FleetServiceServicer_to_server(self, server)
+        fleet_pb2_grpc.add_HostServiceServicer_to_server(self, server)
+        messages_pb2_grpc.add_MessageServiceServicer_to_server(self, server)
+        self.port = self._bind(server, credentials)
+        server.start()
+        self._server = server
+
+    def _bind(self, server: grpc.Server, credentials: grpc.ServerCredentials) -> int:
+        """Bind the port of before; the listener of a stopped server lets go of it a moment later."""
+        for attempt in range(100):
+            try:
+                return server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
+            except RuntimeError:
+                if attempt == 99:
+                    raise
+                time.sleep(0.05)
+        raise AssertionError
 
     def stop(self) -> None:
         """Go away at once, with every call."""
