@@ -145,6 +145,7 @@ async def serve(home: Home) -> None:
         for task in done:
             task.result()
         log.info("stopping")
+        await health_servicer.enter_graceful_shutdown()
 
 
 async def _migrate(database: Database) -> None:

@@ -54,6 +54,8 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     *_BOTH_ENDS,
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a silent share
     ("grpc.server_handshake_timeout_ms", 5_000),  # who connects and says nothing does not stay
+    ("grpc.keepalive_time_ms", 30_000),  # a watcher whose machine vanished is let go, not kept for hours
+    ("grpc.keepalive_timeout_ms", 10_000),
 ]
 ENROL_SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", 64 * 1024),  # strangers call here

@@ -34,6 +34,8 @@ async def test_a_host_reinstalled_under_its_name_takes_over_and_the_old_installa
         await mesh.until_host("alpha", fleet_pb2.HOST_STATE_LIVE)
         after = await mesh.host_row("alpha")
         assert after.identity_epoch == before.identity_epoch + 1
+        # It does not inherit what the old installation had brought about: its own report counts.
+        await mesh.until_agent("worker", lambda agent: agent.observed_generation == agent.generation)
         old.program.start()
         await eventually(
             lambda: "identity-superseded" in old.program.log.read_text(), "the old installation is refused", old.program

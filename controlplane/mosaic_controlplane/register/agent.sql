@@ -55,7 +55,8 @@ where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 update fleet.agent a set
   state = r.state, state_source = r.source, state_detail = r.detail, state_since = now() - r.age, reported_at = now(),
   run_id = r.run_id, pid = nullif(r.pid, 0), command = r.command, problem = r.problem, exit_status = r.exit_status,
-  observed_generation = greatest(a.observed_generation, least(r.generation, a.generation))
+  -- As the host says now: one that was reinstalled has brought nothing about yet.
+  observed_generation = least(r.generation, a.generation)
 from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::interval[], $8::uuid[], $9::bigint[], $10::text[],
             $11::text[], $12::int[], $13::bigint[])
   as r (agent_id, state, source, detail, age, run_id, pid, command, problem, exit_status, generation)

@@ -18,7 +18,7 @@ with before as (
 ), opened as (
   update fleet.host h set link_epoch = h.link_epoch + 1, linked_replica = $4, journal_id = $5, version = $6, machine = $7,
     state = 'live', last_beat_at = now(), stale_at = now() + 3 * h.beat_interval, lease_until = now() + h.lost_after,
-    observed_generation = greatest(h.observed_generation, least($8, h.generation)),
+    observed_generation = least($8, h.generation),
     confirmed_epoch = case when b.journal_id is distinct from $5 then 0 else h.confirmed_epoch end
   from before b
   where h.tenant_id = b.tenant_id and h.host_id = b.host_id
