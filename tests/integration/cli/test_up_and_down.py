@@ -16,8 +16,12 @@ from typing import Any
 
 import psutil
 import pytest
+from mosaic_cli.machine.leftovers import marked_processes
+from mosaic_cli.machine.processes import end
 from mosaic_cli.machine.services import MARK
 from mosaic_framework.paths import Home
+
+from tests.support.run_folder import VARIABLE
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -32,7 +36,8 @@ class Machine:
         self.socket_name = f"mosaic-test-{os.getpid()}-{folder.name[-8:]}"
         for name in ("runtime", "tmux", "user"):
             (folder / name).mkdir(mode=0o700)
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MOSAIC_")}
+        # MOSAIC_TEST_FOLDER stays: by it the next run knows what a killed one left behind.
+        clean = {key: value for key, value in os.environ.items() if key == VARIABLE or not key.startswith("MOSAIC_")}
         self.environment = clean | {
             "MOSAIC_HOME": str(self.home.root),
             "XDG_RUNTIME_DIR": str(folder / "runtime"),
@@ -95,9 +100,22 @@ class Machine:
             shutil.rmtree(f"/var/lib/mosaic/{self.home.digest}-{identity.read_text().strip()}", ignore_errors=True)
 
 
+def clear_abandoned() -> None:
+    """End what test runs that were killed left running: their folder went when this run began."""
+    for process in psutil.process_iter():
+        try:
+            environment = process.environ()
+        except psutil.Error:
+            continue
+        folder = environment.get(VARIABLE)
+        if MARK in environment and folder and not Path(folder).exists():
+            end([item.process for item in marked_processes(Home(Path(environment["MOSAIC_HOME"])))], grace=10)
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A machine that is up, with two shells as its fleet."""
+    clear_abandoned()
     found = Machine(tmp_path_factory.mktemp("machine"))
     try:
         found.up()
