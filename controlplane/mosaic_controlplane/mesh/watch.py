@@ -47,13 +47,18 @@ async def watch(
     """Yield a tenant's agents and hosts as they are, then as they change; never ends by itself."""
     async with wakes.watching(WakeKey.change(tenant_id)) as wake:
         cursor, resumed = resume, resume is not None
+        read: str | None = None
         pause = HELD_BACK_SECONDS
         if cursor is not None and cursor.register_epoch != register_epoch:
             yield Watched(Restart("the register was restored from a backup, or is another one"), None)
             cursor = None
         while True:
             if cursor is None:
-                async with database.connection() as connection:
+                async with (
+                    database.connection() as connection,
+                    connection.transaction(isolation="repeatable_read", readonly=True),
+                ):
+                    read = await change_table.snapshot(connection)
                     cursor, _ = await change_table.position(
                         connection, tenant_id=tenant_id, register_epoch=register_epoch
                     )
@@ -69,7 +74,7 @@ async def watch(
                 position, held_back = await change_table.position(
                     connection, tenant_id=tenant_id, register_epoch=register_epoch
                 )
-                changes = await change_table.after(connection, tenant_id=tenant_id, cursor=cursor)
+                changes = await change_table.after(connection, tenant_id=tenant_id, cursor=cursor, unseen_in=read)
                 # Asked after the reading: what was forgotten before it is then known to be.
                 gap = resumed and cursor.xid <= await change_table.forgotten_up_to(connection)
                 found = [(change, await _row(connection, tenant_id, change)) for change in newest_of_each(changes)]

@@ -61,9 +61,16 @@ async def position(connection: Connection, *, tenant_id: UUID, register_epoch: U
     return Cursor(register_epoch, int(row["xid"]), -1), row["held_back"]
 
 
-async def after(connection: Connection, *, tenant_id: UUID, cursor: Cursor, limit: int = PAGE) -> list[Change]:
-    """Return up to `limit` changes of a tenant after `cursor`, in order."""
-    rows = await connection.fetch(SQL.after, str(cursor.xid), cursor.seq, tenant_id, limit)
+async def snapshot(connection: Connection) -> str:
+    """Return what this repeatable-read transaction sees, in Postgres's own words."""
+    return str(await connection.fetchval(SQL.snapshot))
+
+
+async def after(
+    connection: Connection, *, tenant_id: UUID, cursor: Cursor, unseen_in: str | None = None, limit: int = PAGE
+) -> list[Change]:
+    """Return up to `limit` changes of a tenant after `cursor`, in order; without those that `unseen_in` saw."""
+    rows = await connection.fetch(SQL.after, str(cursor.xid), cursor.seq, tenant_id, limit, unseen_in)
     return [Change(row["kind"], row["id"], int(row["xid"]), row["seq"]) for row in rows]
 
 

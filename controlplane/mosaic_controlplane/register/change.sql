@@ -5,11 +5,16 @@
 select pg_snapshot_xmin(pg_current_snapshot())::text as xid,
   exists (select from fleet.change where tenant_id = $1 and xid >= pg_snapshot_xmin(pg_current_snapshot())) as held_back
 
+-- name: snapshot
+select pg_current_snapshot()::text
+
 -- name: after
--- Changes after the cursor that are certain to be complete: all transactions below the snapshot's xmin have ended.
+-- Changes after the cursor that are certain to be complete: all transactions below the snapshot's xmin have ended. $5: the
+-- snapshot in which the watcher has read the rows; what was visible in it is not told again.
 select xid::text as xid, seq, kind, id
 from fleet.change
 where (xid, seq) > ($1::text::xid8, $2::bigint) and xid < pg_snapshot_xmin(pg_current_snapshot()) and tenant_id = $3
+  and ($5::text is null or not pg_visible_in_snapshot(xid, $5::text::pg_snapshot))
 order by xid, seq
 limit $4
 
