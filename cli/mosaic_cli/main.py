@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
@@ -101,9 +100,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     assert isinstance(command, TyperGroup)
-    if "_MOSAIC_COMPLETE" in os.environ:
-        # Converting the root's own options would import pydantic, which costs more than all the rest of a completion.
-        command.params, command.add_help_option = [], False
     return failures.guarded(lambda: command.main(given, prog_name="mosaic", standalone_mode=False), arguments=given)
 
 

@@ -80,7 +80,8 @@ def runtime_root() -> Path:
 
 def private_folder(path: Path) -> Path:
     """Make `path` 0700 with its parents, and return it. Raises UnsafePath when it is a link or somebody else's."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for missing in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)  # `parents=True` would leave those between open to the umask
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode) or found.st_uid != os.getuid():
         raise UnsafePath(f"{path} is a link or belongs to another user", next_step=f"look at it: ls -ld {path}")

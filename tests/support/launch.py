@@ -33,7 +33,7 @@ def main() -> None:
         "mosaic-hostagent": "mosaic_hostagent.main",
         "mosaic": "mosaic_cli.main",
     }[program]
-    importlib.import_module(module).run()
+    sys.exit(importlib.import_module(module).run())
 
 
 if __name__ == "__main__":
