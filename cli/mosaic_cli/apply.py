@@ -77,6 +77,7 @@ def apply_roster(wish: Wish, *, context: str, tenant: str) -> Listing[Change]:
         if base != now.version:
             raise _conflict(base, now, changes)
         if wish.dry_run:
+            changes = preview(connection, resolved, default_host)
             output.say(f"would become version {now.version + 1}; nothing was done")
             return _listing(changes, now.version)
         if removed:
@@ -94,6 +95,15 @@ def apply_roster(wish: Wish, *, context: str, tenant: str) -> Listing[Change]:
         if not wish.detach:
             _wait(connection, reply, wish.timeout)
         return _listing([Change(item.host, item.name, item.change) for item in reply.changes], reply.version)
+
+
+def preview(connection: Connection, resolved: Resolved, default_host: str) -> list[Change]:
+    """Return what the control plane would do to each seat: it also knows the contracts and manifests applied before."""
+    request = pb.ApplyRosterRequest(
+        tenant=connection.tenant, document=resolved.document, seats=resolved.seats, default_host=default_host
+    )
+    reply = connection.call(connection.fleet.PreviewRoster, request)
+    return [Change(item.host, item.name, item.change) for item in reply.changes]
 
 
 def difference(document: str, resolved: Resolved, default_host: str) -> list[Change]:

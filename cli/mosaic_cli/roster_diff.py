@@ -20,13 +20,14 @@ from mosaic_framework.roster_write import plan_writing, roster_target, write_ros
 from mosaic_proto.v1 import fleet_pb2 as pb
 
 from mosaic_cli import diffs, output
-from mosaic_cli.apply import difference, known_version, memory_path
+from mosaic_cli.apply import known_version, memory_path, preview
 from mosaic_cli.asking import agree
 from mosaic_cli.client import Connection, connect
 from mosaic_cli.output import Column, Format, Listing, Style, Thing
 
 _STYLES = {"added": Style.PLAIN, "changed": Style.ATTENTION, "removed": Style.WRONG}
 _ROSTER_WIDE = ("connector", "floor", "profile", "tenant", "version", "transport")
+_NOT_IN_THE_ROSTER = ("its contract, or its runtime's manifest",)
 _NOTHING: dict[str, Any] = {}
 
 
@@ -52,15 +53,14 @@ def show_difference(path: Path | None, form: Format, *, context: str, tenant: st
         resolved = resolve_roster(file.roster, catalog=catalog, default_host=host)
         now = _newest(connection)
         base = known_version(memory_path(home, connection), now)
-    seats = [change for change in difference(now.document, resolved, host) if change.change != "unchanged"]
+        seats = [change for change in preview(connection, resolved, host) if change.change != "unchanged"]
     before, after = _document(now.document), _document(resolved.document)
     found = roster_wide(before, after)
     for seat in seats:
         fields = changed_fields(_agent(before, seat.host, seat.name, host), _agent(after, seat.host, seat.name, host))
         shared = changed_fields(*(({key: one.get(key) for key in _SHARED}) for one in (before, after)))
-        found.append(
-            Difference(seat.host, seat.name, seat.change, fields or shared if seat.change == "changed" else ())
-        )
+        what = fields or shared or _NOT_IN_THE_ROSTER
+        found.append(Difference(seat.host, seat.name, seat.change, what if seat.change == "changed" else ()))
     output.show(_listing(found, now.version, base), form)
     if base != now.version:
         output.say(

@@ -12,12 +12,14 @@ from typing import Any
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
+from mosaic_cli.apply import difference
 from mosaic_cli.context import Context, Contexts, save
 from mosaic_framework import pki, wire
 from mosaic_framework.errors import Conflict, FleetError, NotFound
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
+from mosaic_framework.resolve import Resolved
 from mosaic_proto.v1 import common_pb2, fleet_pb2, fleet_pb2_grpc, messages_pb2, messages_pb2_grpc
 
 TRUST_DOMAIN = "abcdefgh23456777.mosaic"
@@ -262,6 +264,14 @@ class FakeControlPlane(
 
     def GetRoster(self, request: Any, context: grpc.ServicerContext) -> fleet_pb2.GetRosterReply:  # noqa: N802
         return self.roster
+
+    def PreviewRoster(self, request: Any, context: grpc.ServicerContext) -> fleet_pb2.ApplyRosterReply:  # noqa: N802
+        self._enter("PreviewRoster", context)
+        changes = difference(self.roster.document, Resolved([], request.document, []), request.default_host)
+        return fleet_pb2.ApplyRosterReply(
+            version=self.roster.version,
+            changes=[fleet_pb2.SeatChange(name=one.name, host=one.host, change=one.change) for one in changes],
+        )
 
     def ApplyRoster(self, request: Any, context: grpc.ServicerContext) -> fleet_pb2.ApplyRosterReply:  # noqa: N802
         self._enter("ApplyRoster", context)

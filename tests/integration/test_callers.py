@@ -31,6 +31,7 @@ MAY = {
     "mosaic.v1.HostLinkService/Link": {"host"},
     "mosaic.v1.FleetService/ApplyRoster": WRITERS | {"orchestrator"},
     "mosaic.v1.FleetService/ChangeSeats": WRITERS | {"orchestrator"},
+    "mosaic.v1.FleetService/PreviewRoster": PEOPLE | AGENTS,
     "mosaic.v1.FleetService/GetRoster": PEOPLE | AGENTS,
     "mosaic.v1.FleetService/ListAgents": PEOPLE | AGENTS,
     "mosaic.v1.FleetService/Watch": PEOPLE | AGENTS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -47,6 +48,22 @@ async def test_an_apply_tells_what_was_added_changed_removed_and_left_alone(site
     assert again.generations == {}
     moved = await apply(site, "b", "c", base=2, model="big")
     assert {(c.name, c.change) for c in moved.changes} == {("a", "removed"), ("b", "changed"), ("c", "added")}
+
+
+async def test_a_preview_says_what_an_apply_would_do_even_to_a_seat_that_differs_only_by_its_contract(
+    site: Site,
+) -> None:
+    await apply(site, "a", "b", base=0)
+    other = wanted_seat("b")
+    other = replace(other, row=replace(other.row, spec_digest=b"another contract"))
+    async with site.database.connection() as connection:
+        version, changes = await rosters.preview(
+            connection, tenant_id=site.tenant_id, wanted=[other, wanted_seat("c")], default_host=""
+        )
+        rows = await agent.list_agents(connection, tenant_id=site.tenant_id)
+    assert version == 1
+    assert {(c.name, c.change) for c in changes} == {("a", "removed"), ("b", "changed"), ("c", "added")}
+    assert [row.name for row in rows] == ["a", "b"]
 
 
 async def test_of_two_edits_of_one_version_the_second_is_refused(site: Site) -> None:

@@ -92,6 +92,21 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         self._wakes.tell(*wakes)
         return reply
 
+    async def PreviewRoster(
+        self, request_: pb.ApplyRosterRequest, context: ServicerContext[pb.ApplyRosterRequest, pb.ApplyRosterReply]
+    ) -> pb.ApplyRosterReply:
+        tenant_id = tenant_of(caller_of(context), request_.tenant)
+        async with self._database.connection() as connection:
+            version, changes = await rosters.preview(
+                connection,
+                tenant_id=tenant_id,
+                wanted=decode_seats(request_),
+                default_host=request_.default_host,
+            )
+        return pb.ApplyRosterReply(
+            version=version, changes=[pb.SeatChange(name=c.name, host=c.host, change=c.change) for c in changes]
+        )
+
     async def GetRoster(
         self, request_: pb.GetRosterRequest, context: ServicerContext[pb.GetRosterRequest, pb.GetRosterReply]
     ) -> pb.GetRosterReply:

@@ -183,6 +183,18 @@ def _check_base(newest: RosterRow | None, base_version: int) -> None:
     )
 
 
+async def preview(
+    connection: Connection, *, tenant_id: UUID, wanted: Sequence[WantedSeat], default_host: str
+) -> tuple[int, list[SeatChange]]:
+    """Return the version that is applied, and what `apply` would do to each seat. Raises NotFound or InvalidInput."""
+    newest = await roster_table.newest(connection, tenant_id=tenant_id)
+    hosts = await host_table.ids_by_name(connection, tenant_id=tenant_id)
+    rows = place(wanted, hosts, default_host)
+    names = {host_id: name for name, host_id in hosts.items()}
+    found = plan(await agent_table.seats_applied(connection, tenant_id=tenant_id), rows, names)
+    return newest.version if newest else 0, found.changes
+
+
 @dataclass(frozen=True, slots=True)
 class Acted:
     """What an action on seats raised."""

@@ -136,6 +136,12 @@ async def seats_for_apply(connection: Connection, *, tenant_id: UUID) -> list[Ap
     return [AppliedSeat(row["agent_id"], row["host_id"], row["name"], row["spec_digest"]) for row in rows]
 
 
+async def seats_applied(connection: Connection, *, tenant_id: UUID) -> list[AppliedSeat]:
+    """Return the seats of the newest roster."""
+    rows = await connection.fetch(SQL.seats_applied, tenant_id)
+    return [AppliedSeat(row["agent_id"], row["host_id"], row["name"], row["spec_digest"]) for row in rows]
+
+
 async def add_seat(connection: Connection, *, tenant_id: UUID, agent_id: UUID, seat: SeatSpecRow) -> None:
     """Add a seat."""
     await connection.execute(

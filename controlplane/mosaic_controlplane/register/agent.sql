@@ -25,6 +25,9 @@ select agent_id, host_id, name, spec_digest from fleet.agent
 where tenant_id = $1 and removed_at is null
 order by agent_id
 
+-- name: seats_applied
+select agent_id, host_id, name, spec_digest from fleet.agent where tenant_id = $1 and removed_at is null
+
 -- name: add_seat
 insert into fleet.agent
   (tenant_id, agent_id, host_id, name, class, runtime, alias, spec, spec_digest, desired_running)

@@ -39,6 +39,11 @@ class FleetServiceStub:
                 request_serializer=mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterRequest.SerializeToString,
                 response_deserializer=mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterReply.FromString,
                 _registered_method=True)
+        self.PreviewRoster = channel.unary_unary(
+                '/mosaic.v1.FleetService/PreviewRoster',
+                request_serializer=mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterRequest.SerializeToString,
+                response_deserializer=mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterReply.FromString,
+                _registered_method=True)
         self.GetRoster = channel.unary_unary(
                 '/mosaic.v1.FleetService/GetRoster',
                 request_serializer=mosaic__proto_dot_v1_dot_fleet__pb2.GetRosterRequest.SerializeToString,
@@ -76,6 +81,13 @@ class FleetServiceServicer:
 
     def ApplyRoster(self, request, context):
         """Makes a roster the desired one, by compare-and-set on its version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewRoster(self, request, context):
+        """Says what ApplyRoster would do to each seat, and does nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +137,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'ApplyRoster': grpc.unary_unary_rpc_method_handler(
                     servicer.ApplyRoster,
+                    request_deserializer=mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterRequest.FromString,
+                    response_serializer=mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterReply.SerializeToString,
+            ),
+            'PreviewRoster': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewRoster,
                     request_deserializer=mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterRequest.FromString,
                     response_serializer=mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterReply.SerializeToString,
             ),
@@ -184,6 +201,33 @@ class FleetService:
             request,
             target,
             '/mosaic.v1.FleetService/ApplyRoster',
+            mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterRequest.SerializeToString,
+            mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewRoster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mosaic.v1.FleetService/PreviewRoster',
             mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterRequest.SerializeToString,
             mosaic__proto_dot_v1_dot_fleet__pb2.ApplyRosterReply.FromString,
             options,

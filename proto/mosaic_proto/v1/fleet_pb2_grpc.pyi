@@ -33,6 +33,8 @@ class FleetServiceStub:
     def __new__(cls, channel: _aio.Channel) -> FleetServiceAsyncStub: ...
     ApplyRoster: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ApplyRosterRequest, _fleet_pb2.ApplyRosterReply]
     """Makes a roster the desired one, by compare-and-set on its version."""
+    PreviewRoster: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ApplyRosterRequest, _fleet_pb2.ApplyRosterReply]
+    """Says what ApplyRoster would do to each seat, and does nothing."""
     GetRoster: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.GetRosterRequest, _fleet_pb2.GetRosterReply]
     ChangeSeats: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.ChangeSeatsRequest, _fleet_pb2.ChangeSeatsReply]
     """Raises the generation of the named seats: start, stop or restart."""
@@ -48,6 +50,8 @@ class FleetServiceAsyncStub(FleetServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ApplyRoster: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ApplyRosterRequest, _fleet_pb2.ApplyRosterReply]  # type: ignore[assignment]
     """Makes a roster the desired one, by compare-and-set on its version."""
+    PreviewRoster: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ApplyRosterRequest, _fleet_pb2.ApplyRosterReply]  # type: ignore[assignment]
+    """Says what ApplyRoster would do to each seat, and does nothing."""
     GetRoster: _aio.UnaryUnaryMultiCallable[_fleet_pb2.GetRosterRequest, _fleet_pb2.GetRosterReply]  # type: ignore[assignment]
     ChangeSeats: _aio.UnaryUnaryMultiCallable[_fleet_pb2.ChangeSeatsRequest, _fleet_pb2.ChangeSeatsReply]  # type: ignore[assignment]
     """Raises the generation of the named seats: start, stop or restart."""
@@ -66,6 +70,14 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.ApplyRosterReply, _abc.Awaitable[_fleet_pb2.ApplyRosterReply]]:
         """Makes a roster the desired one, by compare-and-set on its version."""
+
+    @_abc_1.abstractmethod
+    def PreviewRoster(
+        self,
+        request: _fleet_pb2.ApplyRosterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.ApplyRosterReply, _abc.Awaitable[_fleet_pb2.ApplyRosterReply]]:
+        """Says what ApplyRoster would do to each seat, and does nothing."""
 
     @_abc_1.abstractmethod
     def GetRoster(
