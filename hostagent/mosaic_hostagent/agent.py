@@ -13,7 +13,7 @@ import structlog
 from mosaic_framework import __version__
 from mosaic_framework.errors import Conflict, FleetError
 from mosaic_framework.identity_files import StoredIdentity
-from mosaic_framework.paths import Home, write_private
+from mosaic_framework.paths import Home
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_hostagent.clock import Clock
@@ -26,6 +26,7 @@ from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.outgoing import Outgoing
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import read_text
@@ -168,7 +169,10 @@ class HostAgent:
         if state.generation < self._supervisor.generation:
             log.warning("an older desired state was ignored", generation=state.generation)
             return
-        self._desired_file.save(state)
+        try:
+            self._desired_file.save(state)
+        except StateUnwritable as error:
+            log.error("the desired state is not on disk", what=error.what, why=error.why)
         self._supervisor.want(Desired.from_wire(state))
         await self._mailroom.seats_changed()
 
@@ -189,4 +193,7 @@ class HostAgent:
         with contextlib.suppress(FileNotFoundError):
             if json.loads(path.read_bytes()).get("pid") == os.getpid():
                 return
-        write_private(path, json.dumps({"pid": os.getpid()}).encode())
+        try:
+            write_state(path, json.dumps({"pid": os.getpid()}).encode())
+        except StateUnwritable as error:
+            log.error("nobody can be told that the link is up", what=error.what, why=error.why)

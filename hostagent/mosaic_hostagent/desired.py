@@ -8,10 +8,10 @@ from pathlib import Path
 import structlog
 from google.protobuf.message import DecodeError
 from mosaic_framework.errors import FleetError
-from mosaic_framework.paths import write_private
 from mosaic_proto.v1 import host_link_pb2
 
 from mosaic_hostagent.seats import Seat
+from mosaic_hostagent.storage import write_state
 
 FILE = "desired.binpb"
 
@@ -45,8 +45,8 @@ class DesiredFile:
         self._head = f"mosaic-desired 1 {host_id}\n".encode()
 
     def save(self, state: host_link_pb2.DesiredState) -> None:
-        """Replace the file; on disk when this returns."""
-        write_private(self._path, self._head + state.SerializeToString())
+        """Replace the file; on disk when this returns. Raises StateUnwritable."""
+        write_state(self._path, self._head + state.SerializeToString())
 
     def load(self) -> host_link_pb2.DesiredState | None:
         """Return the last state, or None when there is none of this identity. Damage is told, and counts as none."""

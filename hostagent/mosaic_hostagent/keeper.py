@@ -22,7 +22,8 @@ from mosaic_hostagent.terminal.deliver import Pane
 from mosaic_hostagent.terminal.pool import ServerPool
 
 _DELIVERY_GRACE = 2.0
-_STATUS_SECONDS = 1.0
+_STATUS_SECONDS = 0.5
+_REAP_AFTER = 0.015
 _LAUNCHED = State(AgentState.STARTING, "process", "launched, and not ready yet")
 _ADOPTED = State(AgentState.UNKNOWN, "process", "alive, and not looked at yet")
 
@@ -133,9 +134,10 @@ class SeatKeeper:
             resident.was_ready = True  # it was running before this process was: it is past its start
             self._occupy(resident, session, _ADOPTED)
         elif not session.alive and not known:
-            resident.session, resident.exit_status = session, session.exit_status
-            await self._journal.run_ended(session.run_id, reason=reconcile.EXITED, exit_status=session.exit_status)
-            resident.enter(exited(session.exit_status))
+            status, _ = await self._exit_status(session)
+            resident.session, resident.exit_status = session, status
+            await self._journal.run_ended(session.run_id, reason=reconcile.EXITED, exit_status=status)
+            resident.enter(exited(status))
         elif not session.alive and resident.alive:
             self._ended(resident, session)
             return
@@ -220,6 +222,8 @@ class SeatKeeper:
                 return found.exit_status, True
             await asyncio.sleep(delay)  # the kernel told us before tmux has reaped it
             delay *= 2
+            if delay > _REAP_AFTER:
+                await self._pool.get(session.server).reap()
 
 
 async def _let_delivery_finish(resident: Resident) -> None:

@@ -11,12 +11,12 @@ import structlog
 from mosaic_framework.errors import FleetError
 from mosaic_framework.ids import new_id
 from mosaic_framework.manifest import Manifest
-from mosaic_framework.paths import write_private
 from mosaic_framework.runtimes import installed, launch_vector
 from pydantic import ValidationError
 
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.seats import Seat
+from mosaic_hostagent.storage import write_state
 from mosaic_hostagent.terminal.server import Launch
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ def read_manifest(seat: Seat) -> Manifest:
 def prepare(seat: Seat, manifest: Manifest, *, state_folder: Path, environment: Mapping[str, str]) -> Launch:
     """Return what to start, with a new run id; makes the working directory and writes the contract.
 
-    Raises RuntimeNotInstalled, BadWorkingDirectory or LaunchImpossible.
+    Raises RuntimeNotInstalled, BadWorkingDirectory, LaunchImpossible or StateUnwritable.
     """
     spec = seat.spec
     around = inheritable(environment)
@@ -63,7 +63,7 @@ def prepare(seat: Seat, manifest: Manifest, *, state_folder: Path, environment: 
     contract_file: Path | None = None
     if manifest.system_prompt is not None and manifest.system_prompt.kind == "file" and spec.contract:
         contract_file = state_folder / "contracts" / f"{seat.agent_id}.md"
-        write_private(contract_file, spec.contract.encode())
+        write_state(contract_file, spec.contract.encode())
     argv, env = launch_vector(
         manifest,
         program=program,

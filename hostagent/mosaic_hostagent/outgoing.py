@@ -55,7 +55,9 @@ class Outgoing:
             self._more.clear()
             frames = list(self._answers)
             self._answers.clear()
+            # Taken at one moment: whoever waits for a generation finds its seats told before it.
             seats, self._seats = self._seats, {}
+            applied, self._applied = self._applied, 0
             frames += [pb.HostFrame(seat=report) for report in seats.values()]
             events = await self._journal.events_after(self._sent, _BATCH)
             if events:
@@ -64,9 +66,7 @@ class Outgoing:
                     self._more.set()
                 frames += [pb.HostFrame(event=event) for event in events]
                 reached("hostagent.before-event-sent")
-            applied, self._applied = self._applied, 0
             if applied:
-                # After the reports: who waits for a generation finds its seats told.
                 frames.append(pb.HostFrame(applied=pb.Applied(generation=applied)))
             if frames:
                 return frames

@@ -82,6 +82,8 @@ def readiness(signals: Signals, manifest: Manifest) -> State:
 
 
 def _line_state(signals: Signals, shot: Snapshot, manifest: Manifest) -> State:
+    if shot.alternate:
+        return State(AgentState.WORKING, "process", f"a full-screen program is open: {shot.command}")
     if prompt_is_up(shot, manifest):
         return State(AgentState.AVAILABLE, "screen", "its prompt is up")
     if is_settled(signals, manifest):

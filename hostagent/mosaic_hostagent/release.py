@@ -30,16 +30,14 @@ async def release(home: Home, config: Config, environment: Mapping[str, str]) ->
     pool = ServerPool(home.state, home=home.digest, environment=environment)
     try:
         for key in pool.recorded:
-            server = pool.get(key)
-            if await server.attach_existing():
-                for session in (await server.observe()).sessions:
-                    if journal is None:
-                        journal = await Journal.open(home.state / "journal", Clock())
-                    await _end(pool, journal, session, config.stop_grace_seconds)
-                    told.append(f"stopped {session.name} on tmux server {server.name}")
-                await server.kill_holder()
-                told.append(f"stopped the holder session {key.holder} on tmux server {server.name}")
-            pool.forget(key)
+            server = pool.get(key).name
+            for session in (await pool.observe(key, start=False)).sessions:
+                if journal is None:
+                    journal = await Journal.open(home.state / "journal", Clock())
+                await _end(pool, journal, session, config.stop_grace_seconds)
+                told.append(f"stopped {session.name} on tmux server {server}")
+            if await pool.leave(key):
+                told.append(f"stopped the holder session {key.holder} on tmux server {server}")
     finally:
         await pool.close()
         if journal is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import structlog
 from mosaic_framework.errors import FleetError
@@ -68,7 +68,10 @@ class Supervisor:
         while True:
             self._wake.clear()
             if self._wanted is not None:
-                await self._round(self._wanted)
+                try:
+                    await self._round(self._wanted)
+                except FleetError as error:
+                    log.error("a round of reconciling broke off", what=error.what, why=error.why)
             try:
                 async with asyncio.timeout(self._seconds_to_next_round()):
                     await self._wake.wait()
@@ -97,6 +100,7 @@ class Supervisor:
         if not failed and not self._runs_checked:
             await self._end_vanished_runs(observed)
             self._runs_checked = True
+        await self._leave_servers({one.server for one in observed}, failed)
         if wanted.generation > self.applied:
             self.applied = wanted.generation
             self._on_applied(wanted.generation)
@@ -119,6 +123,14 @@ class Supervisor:
             return (await self._pool.observe(key, start=start)).sessions
         except FleetError as error:
             return error
+
+    async def _leave_servers(self, busy: set[ServerKey], failed: Mapping[ServerKey, FleetError]) -> None:
+        """End our holder on servers that no seat of the roster names and no session of ours is on."""
+        named = {one.seat.server for one in self.residents.values()}
+        for key in self._pool.recorded:
+            if key not in named and key not in busy and key not in failed:
+                log.info("a tmux server is not used any more", server=key.socket_name)
+                await self._pool.leave(key)
 
     async def _carry_out(self, one: SeatPlan) -> None:
         try:

@@ -32,6 +32,8 @@ class Snapshot:
     width: int
     dead: bool
     in_mode: bool
+    alternate: bool
+    """a full-screen program has the terminal"""
     title: str
     command: str
 
@@ -101,10 +103,7 @@ def holds(snapshot: Snapshot, composer: Composer, text: str) -> bool:
     if not tail:
         return False
     if composer.kind == "line":
-        if not _cursor_follows_text(snapshot):
-            return False
-        shown = squeeze("".join(snapshot.rows[: snapshot.cursor_y]) + snapshot.at_cursor)
-        return shown.endswith(tail) or _shows_clipped(snapshot, text)
+        return _stands_before_cursor(snapshot, text) or _ends_before_cursor(snapshot, text)
     region = composer_region(composer, snapshot.screen)
     if region is None:
         return False
@@ -116,8 +115,10 @@ def typed(before: Snapshot, now: Snapshot, composer: Composer, text: str) -> boo
     if now.dead:
         return False
     if composer.kind == "line":
-        moved = (now.line, now.cursor_x) != (before.line, before.cursor_x)
-        return moved and holds(now, composer, text)
+        if _stands_before_cursor(now, text):
+            return (now.line, now.cursor_x) != (before.line, before.cursor_x)
+        # A shell without bracketed paste takes each line as it comes; then only the last one waits for Enter.
+        return _ends_before_cursor(now, text) and now.line - before.line >= text.count("\n")
     # The first line of a long text may have scrolled out, glyph and all: before any Enter, what is new was typed.
     region, earlier = (
         shot.screen if (found := composer_region(composer, shot.screen)) is None else found for shot in (now, before)
@@ -139,6 +140,19 @@ def submitted(at_enter: Snapshot, now: Snapshot, composer: Composer, text: str) 
 
 def _collapsed(composer: Composer, region: str) -> int:
     return len(re.findall(composer.placeholder, region)) if composer.placeholder is not None else 0
+
+
+def _stands_before_cursor(snapshot: Snapshot, text: str) -> bool:
+    if not _cursor_follows_text(snapshot):
+        return False
+    shown = squeeze("".join(snapshot.rows[: snapshot.cursor_y]) + snapshot.at_cursor)
+    return shown.endswith(tail_of(text)) or _shows_clipped(snapshot, text)
+
+
+def _ends_before_cursor(snapshot: Snapshot, text: str) -> bool:
+    """Say whether the last one of several lines stands before the cursor."""
+    last_line = tail_of(text.rstrip().rpartition("\n")[2])
+    return "\n" in text.rstrip() and squeeze(snapshot.at_cursor).endswith(last_line)
 
 
 def _shows_clipped(snapshot: Snapshot, text: str) -> bool:

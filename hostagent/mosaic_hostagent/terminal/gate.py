@@ -15,6 +15,8 @@ def obstacle(snapshot: Snapshot, manifest: Manifest, *, settled: bool = False) -
     if reason := obstacle_to_enter(snapshot, manifest):
         return reason
     if manifest.composer.kind == "line":
+        if snapshot.alternate:
+            return f"a full-screen program is open in it ({snapshot.command})"
         return "" if settled or prompt_is_up(snapshot, manifest) else "it is busy: no prompt stands at the cursor"
     if composer_region(manifest.composer, snapshot.screen) is None:
         return "its composer is not on the screen"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import structlog
 from mosaic_framework.errors import FleetError
-from mosaic_framework.paths import write_private
 
 from mosaic_hostagent.seats import ServerKey
+from mosaic_hostagent.storage import write_state
 from mosaic_hostagent.terminal.server import Observed, TmuxServer
 
 FILE = "tmux-servers.json"
@@ -48,14 +48,21 @@ class ServerPool:
         server = self.get(key)
         if start:
             self._record(key)
-        elif not server.connected and not await server.attach_existing():
+        elif not server.connected and not (server.socket_path.exists() and await server.attach_existing()):
             return Observed([], {})
         return await server.observe()
 
-    def forget(self, key: ServerKey) -> None:
-        """Nothing of ours is on that server any more."""
+    async def leave(self, key: ServerKey) -> bool:
+        """End our holder on a server that has nothing else of ours, and forget it; say whether a holder was there."""
+        server = self.get(key)
+        there = server.connected or await server.attach_existing()
+        if there:
+            await server.kill_holder()
+        await server.close()
+        self._servers.pop(key, None)
         if self._folders.pop(key, None) is not None:
             self._save()
+        return there
 
     async def close(self) -> None:
         """Detach from all of them. Sessions go on."""
@@ -74,7 +81,7 @@ class ServerPool:
             {"socket_name": key.socket_name, "holder": key.holder, "tmux_tmpdir": folder}
             for key, folder in self._folders.items()
         ]
-        write_private(self._path, json.dumps(rows, indent=1).encode())
+        write_state(self._path, json.dumps(rows, indent=1).encode())
 
 
 class PoolDamaged(FleetError):

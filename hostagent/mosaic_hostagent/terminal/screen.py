@@ -15,6 +15,7 @@ _FIELDS = (
     "pane_dead",
     "pane_dead_status",
     "pane_in_mode",
+    "alternate_on",
     "pane_current_command",
     "pane_title",
 )
@@ -38,6 +39,7 @@ def snapshot_of(figures: Reply, rows: Reply) -> Snapshot:
         # A pane that is gone has no figures at all.
         dead=field.get("pane_dead") != "0" or bool(field.get("pane_dead_status")),
         in_mode=field.get("pane_in_mode") not in ("", "0", None),
+        alternate=field.get("alternate_on") == "1",
         title=field.get("pane_title", ""),
         command=field.get("pane_current_command", ""),
     )

@@ -260,6 +260,11 @@ class TmuxServer:
             launch_digest=launch.launch_digest,
         )
 
+    async def reap(self) -> None:
+        """Make tmux look for children that have ended: under load it can miss the kernel's word, and they stay zombies."""
+        ((pid,),) = await self.run(["display-message", "-p", "#{pid}"])
+        os.kill(int(pid), signal.SIGCHLD)
+
     async def kill(self, session: Session) -> None:
         """End exactly this session. Ids are never used twice in a server's life; one that is gone already is fine."""
         try:

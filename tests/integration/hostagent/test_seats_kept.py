@@ -227,6 +227,20 @@ async def test_a_name_that_somebody_elses_session_has_is_a_problem(world: World)
     assert "not this fleet's" in last(world, "a").problem
 
 
+async def test_a_server_that_the_roster_names_no_more_is_left(world: World) -> None:
+    world.want(world.seat("a"), world.seat("b", tmux_socket_name="earlier"), generation=1)
+    world.start()
+    await world.available("a")
+    session = (await world.available("b")).session
+    world.want(world.seat("a"), world.seat("b", generation=2), generation=2)
+    await world.reconciled(2)
+    assert world.resident("b").session == session  # it moves when it is restarted, and not before
+    world.want(world.seat("a"), world.seat("b", generation=3, restart=1), generation=3)
+    await world.reconciled(3)
+    await eventually(lambda: "no server" in world.private.tmux("ls", socket_name="earlier"), "the old server is gone")
+    assert world.private.tmux("list-sessions", "-F", "#{session_name}").split() == ["_holder", "a", "b"]
+
+
 async def test_a_changed_seat_says_that_it_drifts_until_it_is_restarted(world: World) -> None:
     world.want(world.seat("a"), generation=1)
     world.start()

@@ -23,6 +23,8 @@ from mosaic_hostagent.terminal.screen import look, read_text
 from mosaic_hostagent.terminal.server import Launch, TmuxServer
 from mosaic_hostagent.terminal.text import compose
 
+from tests.support.tmux import PrivateTmux
+
 COMPOSER = Path(__file__).parents[2] / "fakes" / "composer.py"
 Manifests = Callable[[str], Manifest]
 
@@ -157,6 +159,25 @@ async def test_every_shape_of_command_is_seen_typed_and_seen_gone(shell: Open, t
     assert await typist.type(body) == DONE
     await typist.ready()
     assert (tmp_path / "out").read_text()
+
+
+async def test_a_shell_without_bracketed_paste_is_seen_to_wait_for_the_last_enter(
+    typist: Open, private: PrivateTmux, tmp_path: Path
+) -> None:
+    (private.folder / "home" / ".inputrc").write_text("set enable-bracketed-paste off\n")
+    typist = await typist("bash", "--norc")
+    assert await typist.type("echo one > out\necho two >> out\necho three >> out") == DONE
+    await typist.ready()
+    assert (tmp_path / "out").read_text().split() == ["one", "two", "three"]
+
+
+async def test_nothing_is_typed_into_a_full_screen_program_of_a_shell(shell: Open) -> None:
+    typist = await shell()
+    await typist.type("printf '\\033[?1049h$ '; sleep 100")
+    while not (await look(typist.server, typist.session.pane_id)).alternate:
+        await asyncio.sleep(0.01)
+    with pytest.raises(NotNow, match="full-screen"):
+        await typist.type("echo x")
 
 
 async def test_nothing_is_typed_into_a_busy_shell(shell: Open) -> None:

@@ -114,9 +114,9 @@ async def test_what_a_dead_program_wrote_last_can_be_read(server: TmuxServer) ->
     await shown(server, session, "last words")
     for _ in range(500):
         (found,) = (await server.observe()).sessions
-        if not found.alive:
+        if found.exit_status is not None:
             break
-        await asyncio.sleep(0.01)
+        await server.reap()
     assert (found.alive, found.exit_status) == (False, 7)
 
 
@@ -124,9 +124,9 @@ async def test_a_program_that_a_signal_ended_says_so(server: TmuxServer) -> None
     session = await server.start(launch("sh", "-c", "kill -9 $$"))
     for _ in range(500):
         (found,) = (await server.observe()).sessions
-        if not found.alive:
+        if found.exit_status is not None:
             break
-        await asyncio.sleep(0.01)
+        await server.reap()
     assert found.run_id == session.run_id
     assert found.exit_status == 137
 
