@@ -19,7 +19,8 @@ from mosaic_framework.errors import FleetError
 from mosaic_proto.v1 import host_link_pb2
 
 from mosaic_hostagent.clock import Clock
-from mosaic_hostagent.journal_store import Evidence, Incoming, JournalStore, OpenRun, Stored
+from mosaic_hostagent.journal_facts import Evidence, Incoming, OpenRun, Stored
+from mosaic_hostagent.journal_store import JournalStore
 from mosaic_hostagent.ladder import Step
 
 Result = TypeVar("Result")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_framework.errors import FleetError
@@ -14,71 +13,12 @@ from mosaic_proto.v1 import host_link_pb2, messages_pb2
 
 from mosaic_hostagent import ladder
 from mosaic_hostagent.clock import Clock, Stamp
+from mosaic_hostagent.journal_facts import Evidence, Incoming, JournalDamaged, JournalTooNew, OpenRun, Stored, exit_code
 from mosaic_hostagent.journal_schema import FORMAT, SCHEMA
 from mosaic_hostagent.ladder import Step
 
 KEPT_MS = 31 * 24 * 3600 * 1000  # longer than the longest deadline: until then the same message may be given again
 CRASHED = "the host-agent died between typing and recording, so nobody can say whether it arrived"
-
-
-class JournalDamaged(FleetError):
-    """The host-agent's journal cannot be read."""
-
-    code = "journal-damaged"
-
-    def __init__(self, folder: Path, why: str) -> None:
-        super().__init__(
-            f"the journal in {folder} is damaged",
-            why=why,
-            next_step=f"mv {folder} {folder}.damaged, then start again: messages given to this host become unknown",
-        )
-
-
-class JournalTooNew(FleetError):
-    """The journal was written by a newer host-agent."""
-
-    code = "journal-too-new"
-    hint = "update mosaic on this machine"
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A message as the control plane gave it, with its deadline on this machine's clocks."""
-
-    message_id: str
-    agent_id: str
-    seat_seq: int
-    body: str
-    digest: str
-    sender: str
-    sender_is_person: bool
-    deadline: Stamp
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A message as the journal has it."""
-
-    message: Incoming
-    step: Step
-    reason: str
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What proves a step: `journal` or `screen`, and one line for a person, never the body."""
-
-    source: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRun:
-    """A run that has begun and not ended."""
-
-    run_id: str
-    agent_id: str
 
 
 class JournalStore:
@@ -341,11 +281,6 @@ class JournalStore:
     def acknowledge(self, sequence: int) -> None:
         """All facts up to this one are in the register."""
         self._db.execute("delete from outbox where sequence <= ?", (sequence,))
-
-
-def exit_code(status: int | None) -> int:
-    """Return an exit status as the wire has it: -1 when nobody knows it."""
-    return -1 if status is None else status
 
 
 def _framed(sequence: int, event: bytes, age_ms: int) -> host_link_pb2.JournalEvent:

@@ -89,7 +89,11 @@ class SeatKeeper:
             await _let_delivery_finish(resident)
             self._unwatch(resident)
         log.info("seat stops", agent=session.agent_id, session=session.name, run=session.run_id, reason=stop.reason)
-        members = terminal_session(session.pid) if session.alive else []
+        members = terminal_session(session.pid, began_ms=session.began_ms)
+        if stop.reason == reconcile.EXITED:
+            # What an ended program left in the background was meant to outlive it; the program itself must be gone,
+            # also one that closed its terminal and lives on.
+            members = [process for process in members if process.pid == session.pid]
         await self._pool.get(session.server).kill(session)
         await end_terminal_session(members, grace=self._stop_grace)
         await self._journal.run_ended(session.run_id, reason=stop.reason, exit_status=session.exit_status)
@@ -120,7 +124,7 @@ class SeatKeeper:
     async def _end_sessionless(self, resident: Resident, session: Session) -> None:
         """Somebody ended the seat's session, and its program lives on without a terminal: it must not run twice."""
         log.warning("a seat's session is gone and its program is not", agent=session.agent_id, pid=session.pid)
-        await end_terminal_session(terminal_session(session.pid), grace=self._stop_grace)
+        await end_terminal_session(terminal_session(session.pid, began_ms=session.began_ms), grace=self._stop_grace)
         self._ended(resident, session)
 
     async def _keep(self, resident: Resident, seat: Seat, session: Session) -> None:

@@ -14,7 +14,7 @@ from mosaic_proto.v1 import host_link_pb2
 
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.journal import Journal, JournalUnwritable
-from mosaic_hostagent.journal_store import Evidence, Incoming
+from mosaic_hostagent.journal_facts import Evidence, Incoming
 from mosaic_hostagent.ladder import Step, is_open
 from mosaic_hostagent.readiness import AgentState
 from mosaic_hostagent.residents import Resident

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import structlog
 
+_LAUNCH_MS = 60_000
+
 log = structlog.get_logger(__name__)
 
 Ended = Callable[[], None]
@@ -100,9 +102,17 @@ async def wait_for_exit(pid: int, seconds: float) -> bool:
     return True
 
 
-def terminal_session(pid: int) -> list[psutil.Process]:
-    """Return the processes of the terminal session that `pid` leads: itself, if it lives, and what it started there."""
-    found = []
+def terminal_session(pid: int, *, began_ms: int) -> list[psutil.Process]:
+    """Return the processes of the terminal session that `pid` leads: itself, if it lives, and what it started there.
+
+    `began_ms`: when it was launched, by the wall clock. A leader that is much younger is another one with its number.
+    """
+    found: list[psutil.Process] = []
+    try:
+        if psutil.Process(pid).create_time() * 1000 > began_ms + _LAUNCH_MS:
+            return found
+    except psutil.NoSuchProcess:
+        pass  # while a process of its session lives, its number is not given to another
     for process in psutil.process_iter():
         try:
             if os.getsid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:

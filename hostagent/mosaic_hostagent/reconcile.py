@@ -39,10 +39,9 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Nothing of this seat runs, and nothing should, now. `until` is when to look again, if ever (monotonic)."""
+    """Nothing of this seat runs, and nothing should, now."""
 
     seat: Seat
-    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ def _plan_seat(seat: Seat, sessions: Sequence[Session], not_before: float, now: 
     kept = alive or next(iter(sessions), None)
     others = [Stop(session, RESTARTED) for session in sessions if session is not kept]
     if kept is None:
-        return SeatPlan(seat.agent_id, others, Rest(seat, not_before) if now < not_before else Start(seat))
+        return SeatPlan(seat.agent_id, others, Rest(seat) if now < not_before else Start(seat))
     if kept.restart < seat.restart:
         return SeatPlan(seat.agent_id, [*others, Stop(kept, RESTARTED)], Start(seat))
     if kept.alive:

@@ -47,7 +47,7 @@ async def release(home: Home, config: Config, environment: Mapping[str, str]) ->
 
 
 async def _end(pool: ServerPool, journal: Journal, session: Session, grace: float) -> None:
-    members = terminal_session(session.pid) if session.alive else []
+    members = terminal_session(session.pid, began_ms=session.began_ms)
     await pool.get(session.server).kill(session)
     await end_terminal_session(members, grace=grace)
     await journal.run_ended(session.run_id, reason=reconcile.STOPPED, exit_status=session.exit_status)

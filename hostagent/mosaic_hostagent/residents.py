@@ -10,7 +10,7 @@ from mosaic_framework.manifest import Manifest
 from mosaic_proto.v1 import host_link_pb2
 
 from mosaic_hostagent.backoff import Crashes
-from mosaic_hostagent.journal_store import exit_code
+from mosaic_hostagent.journal_facts import exit_code
 from mosaic_hostagent.processes import ExitWatch
 from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, to_wire
 from mosaic_hostagent.seats import Seat, Session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from uuid import UUID
 
 from mosaic_framework.names import check_name
 from mosaic_proto.v1 import fleet_pb2, host_link_pb2
@@ -81,15 +82,10 @@ class Session:
     restart: int
     launch_digest: str
 
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a pane's own figures say; `mark` changes whenever its program has written something."""
-
-    title: str
-    command: str
-    in_mode: bool
-    mark: str
+    @property
+    def began_ms(self) -> int:
+        """When its run was launched, by the wall clock: its id says so."""
+        return UUID(self.run_id).int >> 80
 
 
 def session_name(agent: str) -> str:

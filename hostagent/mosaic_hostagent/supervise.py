@@ -97,6 +97,8 @@ class Supervisor:
             now=time.monotonic(),
         )
         await asyncio.gather(*(self._carry_out(one) for one in plans))
+        if any(one.stops for one in plans):
+            self._wake.set()  # what they leave behind is seen in the next round, which need not wait
         if not failed and not self._runs_checked:
             await self._end_vanished_runs(observed)
             self._runs_checked = True

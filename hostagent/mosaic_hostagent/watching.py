@@ -12,7 +12,7 @@ from mosaic_framework.errors import FleetError
 from mosaic_hostagent.processes import has_terminal
 from mosaic_hostagent.readiness import SETTLED_SECONDS, AgentState, Signals, readiness, shows_ready
 from mosaic_hostagent.residents import Resident
-from mosaic_hostagent.seats import Look, ServerKey
+from mosaic_hostagent.seats import ServerKey
 from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import look
@@ -60,20 +60,20 @@ class Watching:
                 by_server.setdefault(resident.session.server, []).append(resident)
         for key, residents in by_server.items():
             try:
-                looks = (await self._pool.observe(key, start=False)).looks
+                marks = (await self._pool.observe(key, start=False)).marks
                 for resident in residents:
-                    await self._look_at(resident, looks)
+                    await self._look_at(resident, marks)
             except FleetError as error:
                 # The supervisor brings the server back, or tells what is wrong with it.
                 log.debug("a tmux server could not be looked at", server=key.socket_name, why=error.why)
 
-    async def _look_at(self, resident: Resident, looks: Mapping[str, Look]) -> None:
+    async def _look_at(self, resident: Resident, marks: Mapping[str, str]) -> None:
         pane, manifest = resident.pane, resident.manifest
-        if pane is None or manifest is None or (seen := looks.get(pane.pane_id)) is None:
+        if pane is None or manifest is None or (mark := marks.get(pane.pane_id)) is None:
             return
         now = time.monotonic()
-        if seen.mark != resident.mark:
-            resident.mark, resident.wrote = seen.mark, now
+        if mark != resident.mark:
+            resident.mark, resident.wrote = mark, now
         unsettled = resident.state.state in (AgentState.STARTING, AgentState.UNKNOWN)
         if now - resident.wrote > _STILL_MOVING and not unsettled:
             return

@@ -98,7 +98,7 @@ def test_a_dead_seat_is_started_again_when_its_time_has_come() -> None:
 
 
 def test_a_seat_without_a_session_waits_for_its_back_off_too() -> None:
-    assert one(seat(), not_before=101.0).then == Rest(seat(), 101.0)
+    assert one(seat(), not_before=101.0).then == Rest(seat())
 
 
 def test_a_seat_on_demand_stays_ended_until_it_is_asked_for_anew() -> None:

@@ -106,7 +106,8 @@ async def _after_paste(
     seen = await _until(pane, lambda now: typed(before, now, manifest.composer, text), first, seconds)
     if seen is None:
         await ledger.unknown(
-            f"it was pasted, but not seen in the composer within {seconds:.0f} s; Enter was not pressed"
+            f"it was pasted, but not seen in the composer within {seconds:.0f} s, or before the program ended; "
+            "Enter was not pressed"
         )
         return
     detail = "seen before the cursor" if manifest.composer.kind == "line" else "seen in the composer"
@@ -127,7 +128,10 @@ async def _after_paste(
     first = snapshot_of(figures, rows)
     gone = await _until(pane, lambda now: submitted(at_enter, now, manifest.composer, text), first, SEEN_SECONDS)
     if gone is None:
-        await ledger.unknown(f"Enter was pressed, but the composer was not seen to let go within {SEEN_SECONDS:.0f} s")
+        await ledger.unknown(
+            f"Enter was pressed, but the composer was not seen to let go within {SEEN_SECONDS:.0f} s, "
+            "or before the program ended"
+        )
         return
     line = manifest.composer.kind == "line"
     await ledger.submitted("the cursor is past the text" if line else "the composer no longer holds it")
@@ -173,12 +177,12 @@ async def _clear_leftovers(pane: Pane, manifest: Manifest, leftovers: Sequence[s
 
 
 async def _until(pane: Pane, proven: Callable[[Snapshot], bool], first: Snapshot, seconds: float) -> Snapshot | None:
-    """Look until `proven` holds and return that look, or None after `seconds`. Looks soon at first, then less often."""
+    """Look until `proven` holds and return that look; None after `seconds`, or when the program has ended."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     delay, now = _FIRST_LOOK, first
     while not proven(now):
-        if loop.time() >= deadline:
+        if now.dead or loop.time() >= deadline:
             return None
         await asyncio.sleep(delay)  # tmux tells nobody but the session's own clients of output: looking is the event
         delay = min(delay * 2, _LAST_LOOK)

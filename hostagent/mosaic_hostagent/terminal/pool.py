@@ -11,7 +11,8 @@ from mosaic_framework.errors import FleetError
 
 from mosaic_hostagent.seats import ServerKey
 from mosaic_hostagent.storage import write_state
-from mosaic_hostagent.terminal.server import Observed, TmuxServer
+from mosaic_hostagent.terminal.panes import Observed
+from mosaic_hostagent.terminal.server import TmuxServer
 
 FILE = "tmux-servers.json"
 

@@ -16,8 +16,9 @@ from mosaic_framework.paths import runtime_root
 
 from mosaic_hostagent.environment import inheritable, is_ours
 from mosaic_hostagent.locks import FileLock, LockTaken
-from mosaic_hostagent.seats import Look, ServerKey, Session, session_name
+from mosaic_hostagent.seats import ServerKey, Session, session_name
 from mosaic_hostagent.terminal.control_mode import Command, ControlMode, Reply
+from mosaic_hostagent.terminal.panes import PANE_FORMAT, Observed, read_panes
 from mosaic_hostagent.terminal.problems import (
     SessionNameTaken,
     TerminalLost,
@@ -33,32 +34,6 @@ WIDTH, HEIGHT = 200, 50
 HISTORY_LINES = 20_000
 _TMUX_FOLDER = "/tmp"  # noqa: S108 - tmux's own choice, whatever TMPDIR says
 _HOLDER_PROGRAM = ("tail", "-f", "/dev/null")
-_FIELDS = (
-    "session_id",
-    "session_name",
-    "pane_id",
-    "pane_pid",
-    "pane_dead",
-    "pane_dead_status",
-    "pane_dead_signal",
-    "@mosaic_home",
-    "@mosaic_holder",
-    "@mosaic_seat",
-    "@mosaic_agent",
-    "@mosaic_run",
-    "@mosaic_generation",
-    "@mosaic_restart",
-    "@mosaic_launch",
-    "pane_in_mode",
-    "window_activity",
-    "history_size",
-    "cursor_x",
-    "cursor_y",
-    "pane_current_command",
-    "pane_title",
-)
-_FORMAT = "\t".join(f"#{{{field}}}" for field in _FIELDS)
-
 log = structlog.get_logger(__name__)
 
 
@@ -75,14 +50,6 @@ class Launch:
     argv: Sequence[str]
     env: Mapping[str, str]
     folder: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """Our sessions on a server, and how the panes of the living ones look, by pane id."""
-
-    sessions: list[Session]
-    looks: dict[str, Look]
 
 
 async def tmux_version(env: Mapping[str, str]) -> tuple[int, int]:
@@ -184,25 +151,8 @@ class TmuxServer:
 
     async def observe(self) -> Observed:
         """Return our sessions. Of several panes in one, the one that we started counts."""
-        (rows,) = await self.run(["list-panes", "-a", "-F", _FORMAT])
-        sessions: dict[str, Session] = {}
-        looks: dict[str, Look] = {}
-        for row in rows:
-            field = dict(zip(_FIELDS, row.split("\t"), strict=False))
-            if field.get("@mosaic_home") != self._home or field.get("@mosaic_holder") or "pane_title" not in field:
-                continue
-            session = self._session(field)
-            if field["@mosaic_seat"]:
-                sessions[session.session_id] = session
-                looks[session.pane_id] = Look(
-                    title=field["pane_title"],
-                    command=field["pane_current_command"],
-                    in_mode=field["pane_in_mode"] not in ("", "0"),
-                    mark=":".join(field[name] for name in ("window_activity", "history_size", "cursor_x", "cursor_y")),
-                )
-            else:
-                sessions.setdefault(session.session_id, session)
-        return Observed(list(sessions.values()), looks)
+        (rows,) = await self.run(["list-panes", "-a", "-F", PANE_FORMAT])
+        return read_panes(rows, self.key, home=self._home)
 
     async def start(self, launch: Launch) -> Session:
         """Start a program in a session of its own and mark it ours, with nothing of anybody's between the two.
@@ -261,7 +211,7 @@ class TmuxServer:
         )
 
     async def reap(self) -> None:
-        """Make tmux look for children that have ended: under load it can miss the kernel's word, and they stay zombies."""
+        """Make tmux look for children that have ended: it can miss the kernel's word, and they stay zombies."""
         ((pid,),) = await self.run(["display-message", "-p", "#{pid}"])
         os.kill(int(pid), signal.SIGCHLD)
 
@@ -339,31 +289,3 @@ class TmuxServer:
     async def _global_variables(self) -> list[str]:
         (lines,) = await self.run(["show-environment", "-g"])
         return [line.partition("=")[0] for line in lines if not line.startswith("-")]
-
-    def _session(self, field: dict[str, str]) -> Session:
-        status, killed_by = field["pane_dead_status"], field["pane_dead_signal"]
-        # Reaped is dead, though a child that kept the terminal open makes tmux show the pane as alive.
-        dead = field["pane_dead"] not in ("", "0") or bool(status or killed_by)
-        exit_status = int(status) if status else 128 + _signal_number(killed_by) if killed_by else None
-        return Session(
-            server=self.key,
-            session_id=field["session_id"],
-            name=field["session_name"],
-            pane_id=field["pane_id"],
-            pid=int(field["pane_pid"] or 0),
-            alive=not dead and bool(field["@mosaic_seat"]),
-            exit_status=exit_status if dead else None,
-            agent_id=field["@mosaic_agent"],
-            run_id=field["@mosaic_run"],
-            generation=int(field["@mosaic_generation"] or 0),
-            restart=int(field["@mosaic_restart"] or 0),
-            launch_digest=field["@mosaic_launch"],
-        )
-
-
-def _signal_number(text: str) -> int:
-    """Return the number of a signal that tmux names "9", "KILL" or "SIGKILL", depending on its version."""
-    if text.isdigit():
-        return int(text)
-    name = text if text.startswith("SIG") else f"SIG{text}"
-    return int(signal.Signals[name]) if name in signal.Signals.__members__ else 0

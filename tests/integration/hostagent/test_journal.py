@@ -22,7 +22,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from mosaic_hostagent import ladder
 from mosaic_hostagent.clock import Clock, Stamp
 from mosaic_hostagent.journal import Journal, JournalUnwritable
-from mosaic_hostagent.journal_store import Evidence, Incoming, JournalDamaged, JournalStore
+from mosaic_hostagent.journal_facts import Evidence, Incoming, JournalDamaged
+from mosaic_hostagent.journal_store import JournalStore
 from mosaic_hostagent.ladder import Step
 from mosaic_proto.v1 import messages_pb2
 
@@ -193,7 +194,7 @@ WRITER = textwrap.dedent(
     from pathlib import Path
     from mosaic_hostagent.clock import Clock
     from mosaic_hostagent.journal import Journal
-    from mosaic_hostagent.journal_store import Evidence, Incoming
+    from mosaic_hostagent.journal_facts import Evidence, Incoming
     from mosaic_hostagent.ladder import Step
 
     async def climb(journal, name, seq):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mosaic_framework import steps
+from mosaic_hostagent.journal_facts import Evidence
 from mosaic_hostagent.ladder import Step
 from mosaic_proto.v1 import host_link_pb2 as pb
 
@@ -145,6 +146,7 @@ async def test_messages_wait_for_the_next_run_of_a_seat_that_died(world: World) 
     world.start()
     resident = await world.available("a")
     os.kill(resident.session.pid, signal.SIGKILL)  # type: ignore[union-attr]
+    await eventually(lambda: not resident.alive, "its death is seen")
     assert await world.ended(await world.send(seat, "echo x >> out")) == SUBMITTED
     await eventually(lambda: written(world) == ["x"], "it ran in the next run")
 
@@ -179,16 +181,10 @@ async def test_text_left_by_a_delivery_that_broke_off_is_not_sent_with_the_next(
     broken = await world.send(seat, "echo broken >> out", seq=1)
     await eventually(lambda: world.mailroom._boxes[seat.agent_id].worker is None, "the delivery broke off")
     monkeypatch.setattr(steps, "_observer", None)
-    assert await world.journal.record(broken, Step.UNKNOWN, _none(), reason="broke off")
+    assert await world.journal.record(broken, Step.UNKNOWN, Evidence("journal", ""), reason="broke off")
     world.mailroom._boxes.clear()
     assert await world.ended(await world.send(seat, "echo next >> out", seq=2)) == SUBMITTED
     await eventually(lambda: written(world) == ["next"], "only the next one ran")
-
-
-def _none():  # type: ignore[no-untyped-def]
-    from mosaic_hostagent.journal_store import Evidence
-
-    return Evidence("journal", "")
 
 
 async def test_a_message_in_the_middle_of_typing_when_its_seat_is_restarted_is_not_lost_silently(

@@ -103,7 +103,7 @@ async def test_a_death_is_seen_within_a_second_and_the_seat_is_started_again(wor
 
 
 async def test_last_words_of_a_dead_seat_stay_until_the_next_run(world: World) -> None:
-    world.want(world.seat("a", command=["sh", "-c", "echo farewell; exit 3"]), generation=1)
+    world.want(world.seat("a", command=["sh", "-c", "echo farewell; sleep 0.1; exit 3"]), generation=1)
     world.start()
     await eventually(lambda: world.reports and "exit status 3" in last(world, "a").problem, "its end is told")
     assert "farewell" in world.private.tmux("capture-pane", "-p", "-t", "=a:")
@@ -181,6 +181,29 @@ async def test_a_session_that_a_person_killed_does_not_leave_two_programs(world:
     world.supervisor._wake.set()
     await eventually(lambda: world.resident("a").alive and world.resident("a").session != session, "it runs again")
     assert not alive(session.pid)  # type: ignore[union-attr]
+
+
+async def test_a_program_that_closes_its_terminal_and_lives_on_is_not_doubled(world: World) -> None:
+    command = ["bash", "-c", "trap '' HUP; exec 0<&- 1>&- 2>&-; while :; do sleep 0.1; done"]
+    world.want(world.seat("a", command=command), generation=1)
+    world.start()
+    await eventually(lambda: world.reports and last(world, "a").run_id, "it was started")
+    first = world.resident("a").session
+    await eventually(lambda: world.resident("a").alive and world.resident("a").session != first, "it runs again")
+    assert not alive(first.pid)  # type: ignore[union-attr]
+
+
+async def test_what_a_crashed_seat_left_in_the_background_goes_on_until_the_seat_is_stopped(world: World) -> None:
+    command = ["bash", "-c", "trap '' HUP; sleep 777 & sleep 0.3; exit 1"]
+    world.want(world.seat("a", command=command), generation=1)
+    world.start()
+    await eventually(lambda: len([told for told in world.reports if told.pid]) >= 2, "it was started twice")
+    sleeping = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "777"]]
+    assert sleeping
+    world.want(generation=2)
+    await world.reconciled(2)
+    for one in sleeping:
+        one.kill()
 
 
 async def test_a_runtime_that_is_not_installed_is_a_problem_and_no_crash(world: World, manifest: object) -> None:

@@ -110,7 +110,7 @@ async def test_a_variable_of_ours_in_a_server_that_a_person_started_is_emptied(
 
 
 async def test_what_a_dead_program_wrote_last_can_be_read(server: TmuxServer) -> None:
-    session = await server.start(launch("sh", "-c", "echo last words; exit 7"))
+    session = await server.start(launch("sh", "-c", "echo last words; sleep 0.1; exit 7"))
     await shown(server, session, "last words")
     for _ in range(500):
         (found,) = (await server.observe()).sessions
