@@ -15,7 +15,6 @@ from mosaic_framework.manifest import Manifest
 
 TRAILER = "[end of message]"
 _QUOTE = "> "
-_PREAMBLE_LIKE = re.compile(r"^(?=\s*\[.* → .* #[0-9A-Za-z-]+\])", re.MULTILINE)
 _LINE_ENDS = re.compile(r"\r\n?|[\u2028\u2029\x85\x0b\x0c]")
 
 
@@ -45,8 +44,7 @@ def compose(
     """Return what to type. Without a preamble (a shell) the body stands alone, as it is after normalisation."""
     text = normalise(body)
     if manifest.preamble:
-        escaped = _PREAMBLE_LIKE.sub(_QUOTE, text)
-        text = f"{preamble(sender, recipient, message_id)} {escaped}"
+        text = f"{preamble(sender, recipient, message_id)} {_escaped(text)}"
         if _ends_in_hazard(text, manifest):
             text = f"{text}\n{TRAILER}"
     paste = manifest.paste
@@ -75,6 +73,23 @@ def _ends_in_hazard(text: str, manifest: Manifest) -> bool:
         hazard.where == "end" and re.search(rf"(?:{hazard.pattern})\s*\Z", text) is not None
         for hazard in manifest.hazards
     )
+
+
+def _escaped(text: str) -> str:
+    """Return `text` with every line quoted that a reader could take for a preamble."""
+    return "\n".join(f"{_QUOTE}{line}" if _is_preamble_like(line) else line for line in text.split("\n"))
+
+
+def _is_preamble_like(line: str) -> bool:
+    """Say whether a line begins as a preamble does, whatever blank or unseen characters are in it. Linear in time."""
+    inside = line.find("[")
+    if inside < 0 or any(character.isalnum() for character in line[:inside]):
+        return False
+    for part in ("→", "#", "]"):
+        inside = line.find(part, inside + 1)
+        if inside < 0:
+            return False
+    return True
 
 
 def _is_control(character: str) -> bool:
