@@ -13,20 +13,20 @@ from mosaic_proto.v1 import fleet_pb2, messages_pb2
 
 from tests.support.mesh import CHECKOUT, Host, Mesh, Program
 
-CONTROLPLANE_PLACES = [
-    "controlplane.message-queued",
-    "controlplane.message-offered",
-    "controlplane.message-pushed",
-    "controlplane.events-received",
-    "controlplane.events-recorded",
-]
-HOSTAGENT_PLACES = sorted(
-    {
-        place
-        for file in (CHECKOUT / "hostagent" / "mosaic_hostagent").rglob("*.py")
-        for place in re.findall(r'reached\("(hostagent\.[a-z-]+)"\)', file.read_text())
-    }
-)
+
+def places(package: str) -> list[str]:
+    """Every place on the way of a message that a program names."""
+    return sorted(
+        {
+            place
+            for file in (CHECKOUT / package / f"mosaic_{package}").rglob("*.py")
+            for place in re.findall(rf'reached(?:_place)?\("({package}\.[a-z-]+)"\)', file.read_text())
+        }
+    )
+
+
+CONTROLPLANE_PLACES = places("controlplane")
+HOSTAGENT_PLACES = places("hostagent")
 # Between these two the host-agent cannot know what the terminal got.
 MAY_BE_UNKNOWN = {
     f"hostagent.{place}" for place in ("before-typing", "pasted", "typed-recorded", "before-enter", "entered")
@@ -34,9 +34,9 @@ MAY_BE_UNKNOWN = {
 
 
 def executed(host: Host, folder: Path) -> int:
-    """How often the message's command ran: it appends a line to a file."""
+    """How often the text was carried out: it appends a word to a file, and two if it was typed twice into one line."""
     found = folder / "ran"
-    return len(found.read_text().splitlines()) if found.exists() else 0
+    return len(found.read_text().split()) if found.exists() else 0
 
 
 async def seat(mesh: Mesh) -> Host:

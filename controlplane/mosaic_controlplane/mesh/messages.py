@@ -90,6 +90,7 @@ class Messages:
         Raises NotFound, Ambiguous, MessageReused, MessageTooLarge or InvalidInput.
         """
         check(draft)
+        reached_place("controlplane.message-received")
         async with self._database.transaction() as connection:
             host_id: UUID | None = None
             try:
