@@ -242,7 +242,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         async with self._database.connection() as connection:
             seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request_.address)
             row = (await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=seat.agent_id))[0]
-        text = await self._links.capture(seat.host_id, seat.host, seat.agent_id, request_.lines)
+        text = await self._links.capture(tenant_id, seat.host_id, seat.host, seat.agent_id, request_.lines)
         return pb.TailReply(text=text, agent=encode.agent(row))
 
     async def GetCluster(

@@ -71,6 +71,12 @@ async def addresses(connection: Connection) -> list[str]:
     return [row["address"] for row in await connection.fetch(SQL.addresses)]
 
 
+async def address_of_link(connection: Connection, *, tenant_id: UUID, host_id: UUID) -> str | None:
+    """Return the fleet address of the replica that holds a host's link, or None."""
+    found: str | None = await connection.fetchval(SQL.address_of_link, tenant_id, host_id)
+    return found
+
+
 async def database_time(connection: Connection) -> datetime:
     """Return the time that leases and expiries are measured by."""
     found: datetime = await connection.fetchval(SQL.database_time)

@@ -16,6 +16,11 @@ update fleet.replica set watching = $2 where replica_id = $1
 -- name: addresses
 select address from fleet.replica where seen_at > now() - interval '15 seconds' order by replica_id
 
+-- name: address_of_link
+-- Where a host is linked, when that replica was heard of within 15 s.
+select r.address from fleet.host h join fleet.replica r on r.replica_id = h.linked_replica
+where h.tenant_id = $1 and h.host_id = $2 and r.seen_at > now() - interval '15 seconds'
+
 -- name: notify
 -- One statement for all keys gathered. A host's key goes to the replica that holds its link, any other key to the replicas
 -- where somebody watches. Runs after the write has committed: a watcher sets its flag before its first scan, so that a change

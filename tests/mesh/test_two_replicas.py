@@ -1,0 +1,136 @@
+"""Two replicas of the control plane over one register, and a host that knows both."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from mosaic_controlplane.mesh.wakes import RESCAN_SECONDS
+from mosaic_framework import wire
+from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.ids import new_id
+from mosaic_framework.paths import Home
+from mosaic_proto.v1 import fleet_pb2, fleet_pb2_grpc, messages_pb2, messages_pb2_grpc
+
+from tests.support.mesh import Mesh, Program, eventually, free_port
+
+
+class Replica:
+    """A second control plane, in a home of its own that holds the cluster's key file."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        home = mesh.folder / "replica"
+        pki = Home(home).pki
+        pki.mkdir(parents=True, mode=0o700)
+        key = pki / "authority.key"
+        key.touch(mode=0o600)
+        key.write_bytes((Home(mesh.controlplane.home).pki / "authority.key").read_bytes())
+        self._mesh = mesh
+        self.port = free_port(mesh.listen)
+        ports = {"MOSAIC_FLEET_PORT": str(self.port), "MOSAIC_ENROL_PORT": str(free_port(mesh.listen))}
+        environment = {**mesh.controlplane.environment, **ports}
+        self.program = Program(["mosaic-controlplane", "serve"], home, environment)
+
+    @property
+    def address(self) -> str:
+        return f"{self._mesh.listen}:{self.port}"
+
+    async def start(self) -> None:
+        """Start it; returns when the other one tells joiners of it."""
+        self.program.start()
+        serving = Home(self.program.home).run / "controlplane.json"
+        await eventually(serving.exists, "the second replica serves", self.program)
+        assert self._mesh.operator is not None
+        self.channel: grpc.aio.Channel = wire.aio_channel(self._mesh.operator, self.address)
+        self.fleet: fleet_pb2_grpc.FleetServiceAsyncStub = fleet_pb2_grpc.FleetServiceStub(self.channel)
+        self.messages: messages_pb2_grpc.MessageServiceAsyncStub = messages_pb2_grpc.MessageServiceStub(self.channel)
+        await asyncio.sleep(2)  # two ticks: the first replica has read that there is another
+
+    async def close(self) -> None:
+        await self.channel.close()
+        self.program.kill()
+
+
+@pytest.fixture
+async def second(mesh: Mesh) -> AsyncIterator[Replica]:
+    replica = Replica(mesh)
+    await replica.start()
+    try:
+        yield replica
+    finally:
+        await replica.close()
+
+
+async def follow(
+    messages: messages_pb2_grpc.MessageServiceAsyncStub, body: str
+) -> list[messages_pb2.MessageStep.ValueType]:
+    """Send to `worker` and follow until it is submitted; the steps that were seen."""
+    request = messages_pb2.SendRequest(request_id=str(new_id()), to="worker", body=body)
+    until = messages_pb2.MESSAGE_STEP_SUBMITTED
+    async with asyncio.timeout(30):
+        await messages.Send(request, wait_for_ready=True)
+        wanted = messages_pb2.FollowRequest(message_id=request.request_id, until=until)
+        return [receipt.step async for receipt in messages.Follow(wanted)]
+
+
+async def test_a_host_that_knows_two_replicas_moves_to_the_other_when_its_own_dies(
+    mesh: Mesh, second: Replica, tmp_path: Path
+) -> None:
+    host = await mesh.join("alpha")
+    await mesh.apply({"worker": "alpha"})
+    await mesh.until_available("worker")
+    before = (await mesh.agents())["worker"]
+    epoch = (await mesh.host_row("alpha")).link_epoch
+    mesh.controlplane.kill()
+    seen = await follow(second.messages, f"echo x >> {tmp_path}/ran")
+    assert seen[-1] == messages_pb2.MESSAGE_STEP_SUBMITTED, host.program.log.read_text()
+    await mesh.settled(host, "worker", tmp_path / "ran")
+    reply = await second.fleet.ListAgents(fleet_pb2.ListAgentsRequest())
+    assert [(agent.run_id, agent.pid) for agent in reply.agents] == [(before.run_id, before.pid)]
+    assert reply.hosts[0].state == fleet_pb2.HOST_STATE_LIVE
+    assert reply.hosts[0].link_epoch > epoch
+
+
+async def test_through_either_replica_a_send_reaches_the_host_at_once_and_each_step_is_told(
+    mesh: Mesh, second: Replica
+) -> None:
+    await mesh.join("alpha")
+    await mesh.apply({"worker": "alpha"})
+    await mesh.until_available("worker")
+    for messages in (mesh.messages, second.messages):
+        quickest = RESCAN_SECONDS
+        for _ in range(3):
+            began = time.monotonic()
+            assert (await follow(messages, "true"))[-1] == messages_pb2.MESSAGE_STEP_SUBMITTED
+            quickest = min(quickest, time.monotonic() - began)
+        assert quickest < RESCAN_SECONDS / 2, "NOTIFY brings it, not the rescan"
+
+
+async def test_a_terminal_asked_for_at_the_replica_without_the_link_is_refused_with_where_it_is(
+    mesh: Mesh, second: Replica
+) -> None:
+    await mesh.join("alpha")
+    await mesh.apply({"worker": "alpha"})
+    await mesh.until_available("worker")
+    here = f"{mesh.listen}:{mesh.fleet_port}"
+    request, answers = fleet_pb2.TailRequest(address="worker", lines=5), []
+    for address, fleet in ((here, mesh.fleet), (second.address, second.fleet)):
+        try:
+            await fleet.Tail(request)
+        except grpc.aio.AioRpcError as error:
+            told = wire.error_from_rpc(error)
+            assert told.code == "host-linked-elsewhere"
+            answers.append(told.details["replica"])
+        else:
+            holder = address
+    assert answers == [holder]
+
+
+async def test_each_replica_tells_who_joins_of_both(mesh: Mesh, second: Replica) -> None:
+    host = await mesh.join("alpha", started=False)
+    known = StoredIdentity.load(host.pki).fleet_addresses
+    assert sorted(known) == sorted([f"{mesh.listen}:{mesh.fleet_port}", second.address])
