@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mosaic_framework.catalog import Catalog
-from mosaic_framework.document import read_bytes, read_tree, validate
-from mosaic_framework.marked import DocumentInvalid, Problems
 from mosaic_framework.paths import Home
-from mosaic_framework.provision import RuntimeChoice, RuntimePolicy, provision, topology
+from mosaic_framework.provision import RuntimeChoice, RuntimePolicy, load_policy, provision, topology
 from mosaic_framework.reseed import reseed
 from mosaic_framework.roster_file import dump_roster
 from mosaic_framework.roster_model import Roster
@@ -23,14 +22,6 @@ from mosaic_cli.failures import UsageError
 from mosaic_cli.init_fleet import find_runtimes, is_usual
 from mosaic_cli.output import Thing
 from mosaic_cli.roster_writing import finish
-
-POLICY_FILE = "runtime-policy.yaml"
-
-
-class PolicyInvalid(DocumentInvalid):
-    """The runtime policy is not valid."""
-
-    code = "policy-invalid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +44,7 @@ def provision_fleet(wish: ProvisionWish) -> Thing:
     """
     home = Home.from_environment()
     catalog = Catalog.open(home)
-    policy = choices(read_policy(home), wish.runtimes)
+    policy = choices(load_policy(home), wish.runtimes)
     roster = provision(wish.profile, catalog=catalog, policy=policy, full=wish.full, unattended=wish.unattended)
     target = roster_target(home, wish.path)
     usual = is_usual(home, target)
@@ -64,8 +55,7 @@ def provision_fleet(wish: ProvisionWish) -> Thing:
 
     writing = plan_writing(home, target, text, says_same=same)
     if not wish.write:
-        again = f"mosaic fleet provision --profile {wish.profile}{' --full' if wish.full else ''} --write"
-        output.say(f"nothing was written; to write {target}: {again}{' --force' if writing.kind == 'changed' else ''}")
+        output.say(f"nothing was written; to write {target}: {_again(wish, force=writing.kind == 'changed')}")
         body = {
             "file": str(target),
             "change": writing.kind,
@@ -88,17 +78,15 @@ def provision_fleet(wish: ProvisionWish) -> Thing:
     return Thing(thing.kind, thing.name, thing.body, thing.lines, f"{drawn}\n\n{thing.text}")
 
 
-def read_policy(home: Home) -> RuntimePolicy:
-    """Return this home's map of classes to runtimes, or the default one. Raises PolicyInvalid."""
-    path = home.fleet / POLICY_FILE
-    if not path.exists():
-        return RuntimePolicy()
-    problems = Problems(str(path))
-    tree = read_tree(read_bytes(path, noun="runtime policy"), problems)
-    policy = validate(tree, RuntimePolicy, problems) if tree is not None else None
-    if policy is None or problems:
-        raise PolicyInvalid(str(path), problems.sorted(), noun="runtime policy")
-    return policy
+def _again(wish: ProvisionWish, *, force: bool) -> str:
+    """Return the command that writes just what was shown."""
+    words = ["mosaic", "fleet", "provision", "--profile", wish.profile]
+    words += ["--full"] if wish.full else []
+    words += ["--unattended"] if wish.unattended else []
+    for name, choice in wish.runtimes.items():
+        words += ["--runtime", choice if name == "*" else f"{name}={choice}"]
+    words += ["--roster", str(wish.path)] if wish.path is not None else []
+    return shlex.join([*words, "--write", *(["--force"] if force else [])])
 
 
 def choices(policy: RuntimePolicy, given: Mapping[str, str]) -> RuntimePolicy:

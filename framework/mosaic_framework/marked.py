@@ -100,9 +100,9 @@ class DocumentInvalid(InvalidInput):
         first = problems[0]
         count = len(problems)
         told = "; ".join(f"line {problem.line}: {problem.without_file()}" for problem in problems[:3])
-        rest = f"; and {count - 3} more" if count > 3 else ""
+        rest = f"; and {count - 3} more, all told with -o json" if count > 3 else ""
         details = {"file": source, "problems": str(count)}
-        details |= {f"problem.{number}": str(problem) for number, problem in enumerate(problems[:20], start=1)}
+        details |= {f"problem.{number}": str(problem) for number, problem in enumerate(problems, start=1)}
         super().__init__(
             f"{source} is not a valid {noun}: {count} problem{'s' if count > 1 else ''}",
             why=told + rest,

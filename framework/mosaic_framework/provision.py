@@ -18,7 +18,7 @@ from mosaic_framework.roles import get_contract
 from mosaic_framework.roster_file import dump_roster, parse_roster
 from mosaic_framework.roster_model import Agent, Defaults, Roster, RuntimeOverride, Tmux
 
-POLICY_FILE = "provision.yaml"
+POLICY_FILE = "runtime-policy.yaml"
 SOCKET_NAME = "mosaic-fleet"
 HOLDER_SESSION = "_holder"
 WORKING_DIRECTORY = "~"
@@ -44,7 +44,7 @@ class RuntimePolicy(StrictModel):
 
 
 class PolicyInvalid(DocumentInvalid):
-    """The policy of runtimes is not valid."""
+    """The runtime policy is not valid."""
 
     code = "policy-invalid"
 
@@ -56,7 +56,7 @@ class ProvisionImpossible(InvalidInput):
 
 
 def load_policy(home: Home) -> RuntimePolicy:
-    """Return what `$MOSAIC_HOME/fleet/provision.yaml` says; without that file, claude for every class.
+    """Return what `$MOSAIC_HOME/fleet/runtime-policy.yaml` says; without that file, claude for every class.
 
     Shape: `default: {runtime: claude}` and `classes: {code: {runtime: pi, model_hint: …}}`. Raises PolicyInvalid.
     """
@@ -64,10 +64,10 @@ def load_policy(home: Home) -> RuntimePolicy:
     if not path.exists():
         return RuntimePolicy()
     problems = Problems(str(path))
-    tree = read_tree(read_bytes(path, noun="policy"), problems)
+    tree = read_tree(read_bytes(path, noun="runtime policy"), problems)
     policy = validate(tree, RuntimePolicy, problems) if tree is not None else None
-    if policy is None:
-        raise PolicyInvalid(str(path), problems.sorted(), noun="policy of runtimes")
+    if policy is None or problems:
+        raise PolicyInvalid(str(path), problems.sorted(), noun="runtime policy")
     return policy
 
 

@@ -90,7 +90,7 @@ def test_the_policy_is_read_from_the_home_and_told_where_it_is_wrong(tmp_path: P
     home = Home(tmp_path)
     assert load_policy(home) == RuntimePolicy()
     home.fleet.mkdir()
-    file = home.fleet / "provision.yaml"
+    file = home.fleet / "runtime-policy.yaml"
     file.write_text("classes:\n  code: {runtime: pi, modelHint: x/y}\n")
     assert load_policy(home).choose("code") == RuntimeChoice(runtime="pi", model_hint="x/y")
     assert load_policy(home).choose("review").runtime == "claude"

@@ -227,11 +227,18 @@ def test_an_invalid_roster_makes_an_error_of_four_lines_with_all_problems_in_its
     assert error.code == "roster-invalid"
     assert error.what == "roster.yaml is not a valid roster: 4 problems"
     assert error.why.startswith("line 6: agents[0].a1: unknown key; line 7: ")
-    assert error.why.endswith("; and 1 more")
+    assert error.why.endswith("; and 1 more, all told with -o json")
     assert error.next_step == "correct roster.yaml, line 6"
     assert error.details["problems"] == "4"
     assert error.details["problem.4"].startswith("roster.yaml:9:5: agents[0].a4")
     assert "\n" not in error.what + error.why + error.next_step
+
+
+def test_no_problem_of_a_roster_with_many_is_left_out_of_what_machines_are_told(catalog: Catalog) -> None:
+    text = agent("\n    ".join(f"zz{number}: 1" for number in range(60)))
+    with pytest.raises(RosterInvalid) as caught:
+        parse_roster(text, source="roster.yaml", catalog=catalog)
+    assert len([key for key in caught.value.details if key.startswith("problem.")]) == 60
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,19 @@ def test_provisioning_writes_when_told_and_replaces_by_force_alone(
     done = mosaic("fleet", "provision", "--profile", "marketing", "--write", "--force", "-o", "json")
     assert done.code == 0, done.err
     assert Path(done.json["backup"]).read_text() == first
+
+
+def test_what_provisioning_says_to_run_writes_just_what_it_showed(
+    home: Home, mosaic: Mosaic, bin_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "a roster.yaml"
+    flags = ["--full", "--unattended", "--runtime", "codex", "--runtime", "review=opencode:a/b", "--roster", str(path)]
+    shown = mosaic("fleet", "provision", "--profile", "research", *flags)
+    told = next(line for line in shown.err.splitlines() if line.startswith("nothing was written"))
+    done = mosaic(*shlex.split(told.partition(": mosaic ")[2]))
+    assert done.code == 0, done.err
+    assert path.read_text() in shown.out
+    assert not roster(home).exists()
 
 
 def test_a_class_runs_on_what_the_policy_file_and_then_the_command_line_say(
