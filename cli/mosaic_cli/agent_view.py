@@ -5,14 +5,11 @@ from __future__ import annotations
 from mosaic_proto.v1 import fleet_pb2 as pb
 
 from mosaic_cli import output
-from mosaic_cli.client import ANSWER_WITHIN, connect
+from mosaic_cli.client import connect
 from mosaic_cli.documents import agent_document, moment, seconds_between
 from mosaic_cli.fleet_view import agent_rows, row_document, seen
 from mosaic_cli.output import Format, Thing
 from mosaic_cli.text import age, local_time, safe_lines
-
-_TERMINAL_WITHIN = 2 * ANSWER_WITHIN
-"""Seconds for a terminal's text: it comes from the agent's host, through the control plane."""
 
 
 def show_agent(address: str, *, context: str, tenant: str) -> Thing:
@@ -47,7 +44,7 @@ def tail_agent(address: str, *, lines: int, form: Format, context: str, tenant: 
     """Write an agent's terminal to stdout: its text alone, unless a document is asked for."""
     with connect(context, tenant=tenant) as connection:
         request = pb.TailRequest(tenant=connection.tenant, address=address, lines=lines)
-        reply = connection.call(connection.fleet.Tail, request, timeout=_TERMINAL_WITHIN)
+        reply = connection.call(connection.fleet.Tail, request)
     if form in (Format.TABLE, Format.WIDE):
         text = safe_lines(reply.text).rstrip()
         if text:

@@ -20,6 +20,7 @@ from mosaic_framework.paths import Home
 from mosaic_cli import context as contexts
 from mosaic_cli.machine import ports
 from mosaic_cli.machine.control import supervisor
+from mosaic_cli.machine.leftovers import recorded_services
 from mosaic_cli.machine.local import host_identity
 from mosaic_cli.machine.services import HOSTAGENT, Plan
 from mosaic_cli.machine.tmux import check_tmux
@@ -83,7 +84,7 @@ def _tmux() -> Iterable[Finding]:
 
 def _services(home: Home) -> Iterable[Finding]:
     plan = Plan.load(home)
-    if supervisor(home) is not None:
+    if supervisor(home) is not None or recorded_services(home):
         from mosaic_cli.status_view import status_listing
 
         listing, well, note = status_listing(home)
@@ -94,7 +95,8 @@ def _services(home: Home) -> Iterable[Finding]:
     yield Finding("services", "note", "nothing runs on this machine", "mosaic up")
     if plan.has_controlplane:
         ports.check_ports(home, plan)
-        yield Finding("ports", "well", "free: " + ", ".join(str(p.port) for p in ports.wanted_ports(home, plan)))
+        wanted = ", ".join(str(wanted.port) for wanted in ports.wanted_ports(home, plan))
+        yield Finding("ports", "well", f"free: {wanted}" if wanted else "any that are free will be taken")
 
 
 def _files(home: Home) -> Iterable[Finding]:

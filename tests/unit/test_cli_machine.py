@@ -16,6 +16,7 @@ from mosaic_cli.machine.leftovers import marked_processes
 from mosaic_cli.machine.local import refresh_host_addresses
 from mosaic_cli.machine.processes import Process, end, record, recorded, wait_gone
 from mosaic_cli.machine.services import ALL, HOSTAGENT, MARK, Plan, services
+from mosaic_framework.errors import InvalidInput
 from mosaic_framework.names import check_name
 from mosaic_framework.paths import Home, write_private
 
@@ -105,6 +106,16 @@ def test_a_port_in_use_names_who_holds_it(home: Home) -> None:
     assert caught.value.exit_code == 6
     assert f"(pid {os.getpid()}) listens there" in caught.value.why
     assert "mosaic up --fleet-port 0" in caught.value.next_step
+
+
+def test_one_port_for_both_listeners_is_refused_before_anything_starts(home: Home) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(InvalidInput) as caught:
+        ports.check_ports(home, Plan(fleet_port=port, enrol_port=port))
+    assert f"port {port}" in caught.value.what
+    assert "--enrol-port 0" in caught.value.next_step
 
 
 def test_a_port_of_another_mosaic_names_its_home(home: Home, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from mosaic_framework.errors import PortInUse
+from mosaic_framework.errors import InvalidInput, PortInUse
 from mosaic_framework.paths import Home
 
 from mosaic_cli.machine import homes
@@ -42,8 +42,18 @@ def wanted_ports(home: Home, plan: Plan) -> list[Wanted]:
 
 
 def check_ports(home: Home, plan: Plan) -> None:
-    """Raise PortInUse for the first port that is not free, naming who holds it and what to do."""
-    for wanted in wanted_ports(home, plan):
+    """Raise PortInUse for the first port that is not free, naming who holds it and what to do.
+
+    Raises InvalidInput when both listeners are to take the same port.
+    """
+    both = wanted_ports(home, plan)
+    if len(both) > len({wanted.port for wanted in both}):
+        raise InvalidInput(
+            f"enrolment and fleet cannot share port {both[0].port}",
+            why="each listens on a port of its own",
+            next_step=f"mosaic up {both[0].flag} 0 takes a free one",
+        )
+    for wanted in both:
         if not is_free(wanted.address, wanted.port):
             raise _in_use(home, wanted)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from mosaic_cli.client import ANSWER_WITHIN
+from mosaic_controlplane.mesh.links import CAPTURE_SECONDS
 from mosaic_framework.errors import Conflict, Denied, NotLoggedIn
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2
@@ -237,6 +239,17 @@ def test_tail_shows_the_terminal_without_its_escape_sequences(plane: FakeControl
     plane.add_agent("coder0")
     done = mosaic("agent", "tail", "coder0")
     assert done.out == "$ echo hi\nhi[31m\n"
+
+
+def test_a_host_is_given_up_before_the_control_plane_and_that_as_soon_as_for_any_call(
+    plane: FakeControlPlane, mosaic: Mosaic
+) -> None:
+    plane.add_agent("coder0")
+    waits: list[float] = []
+    plane.before["Tail"] = lambda context: waits.append(context.time_remaining())
+    assert mosaic("agent", "tail", "coder0").code == 0
+    assert waits[0] <= ANSWER_WITHIN
+    assert CAPTURE_SECONDS < ANSWER_WITHIN
 
 
 @pytest.mark.parametrize("error", [Denied("a viewer may not do this"), NotLoggedIn("the login was revoked")])

@@ -189,6 +189,7 @@ def test_a_killed_supervisor_is_replaced_by_up(machine: Machine) -> None:
     done = machine.mosaic("status")
     assert done.returncode == 5
     assert "orphaned" in done.stdout
+    assert "nothing runs" not in machine.mosaic("doctor").stdout
     machine.up()
     assert machine.mosaic("status").returncode == 0
     deadline = time.monotonic() + 60
