@@ -19,6 +19,7 @@ from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 from mosaic_hostagent.terminal.quoting import command_line
 
 REPLY_SECONDS = 10.0
+FLAGS = "no-output,ignore-size"
 _CHUNK = 256 * 1024
 _DETACH_SECONDS = 2.0
 
@@ -91,7 +92,7 @@ class ControlMode:
             "-t",
             f"={session}:",
             "-f",
-            "no-output,ignore-size",
+            FLAGS,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -28,6 +28,7 @@ from mosaic_hostagent.terminal.problems import (
     TmuxTooOld,
 )
 from mosaic_hostagent.terminal.quoting import literal
+from mosaic_hostagent.terminal.stale import end_stale_clients
 
 OLDEST_TMUX = (3, 2)
 WIDTH, HEIGHT = 200, 50
@@ -117,14 +118,10 @@ class TmuxServer:
         async with self._opening:
             if self._control is not None and not self._control.ended.is_set():
                 return self._control
-            if self._control is not None:
-                await self._control.close()
-                self._control = None
             self.hold()
             await tmux_version(self._env)
             await self._start_holder()
-            self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
-            return self._control
+            return await self._attach()
 
     @property
     def connected(self) -> bool:
@@ -140,9 +137,7 @@ class TmuxServer:
             if await self._holder_owner() != self._home:
                 return False
             self.hold()
-            if self._control is not None:
-                await self._control.close()
-            self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
+            await self._attach()
             return True
 
     async def run(self, *commands: Command) -> list[Reply]:
@@ -238,6 +233,13 @@ class TmuxServer:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    async def _attach(self) -> ControlMode:
+        if self._control is not None:
+            await self._control.close()
+        self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
+        await end_stale_clients(self._control, self.key.holder)
+        return self._control
 
     async def _start_holder(self) -> None:
         owner = await self._holder_owner()

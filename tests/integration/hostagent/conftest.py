@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -56,4 +55,3 @@ async def world(
     world = World(private, journal, tmp_path / "state", manifest)
     yield world
     await world.close()
-    await asyncio.sleep(0)

@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ from mosaic_proto.v1 import fleet_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from tests.fakes.host_link import FakeHostLinks
-from tests.support.hostagent import HOLDER, eventually
+from tests.support.hostagent import HOLDER
 from tests.support.tmux import PrivateTmux
 
 
@@ -76,11 +77,19 @@ async def plane(tmp_path: Path, private: PrivateTmux) -> AsyncIterator[FakeHostL
 
 @pytest.fixture
 async def program(tmp_path: Path, plane: FakeHostLinks, private: PrivateTmux) -> AsyncIterator[Program]:
-    home = Home(tmp_path / "home")
+    async with joined(Home(tmp_path / "home"), plane, private) as program:
+        yield program
+
+
+@asynccontextmanager
+async def joined(home: Home, plane: FakeHostLinks, private: PrivateTmux) -> AsyncIterator[Program]:
+    """A home that has joined; its processes are ended after."""
     plane.write_identity(home.pki / "host")
     program = Program(home, private)
-    yield program
-    await program.close()
+    try:
+        yield program
+    finally:
+        await program.close()
 
 
 def desired(private: PrivateTmux, manifest: Callable[[str], Manifest], *names: str) -> pb.DesiredState:
@@ -142,7 +151,7 @@ async def test_a_second_host_agent_for_one_home_says_who_is_there(program: Progr
 
 
 async def test_a_host_that_has_not_joined_is_told_how(tmp_path: Path, private: PrivateTmux) -> None:
-    program = Program(Home(tmp_path / "fresh"), private)
+    program = Program(Home(tmp_path / "fresh"), private)  # both end by themselves
     code, _, err = await program.run("serve")
     assert code == 4
     assert "mosaic host join" in err
@@ -223,14 +232,12 @@ async def test_a_host_agent_on_a_tmux_server_of_another_home_says_whose_it_is(
     link = await plane.link()
     link.send(desired=desired(private, manifest, "a"))
     await link.has("applied")
-    other = Program(Home(tmp_path / "other"), private)
-    plane.write_identity(other.home.pki / "host")
-    await other.start()
-    second = await plane.link(count=2)
-    second.send(desired=desired(private, manifest, "z"))
-    await second.has("applied")
-    problems = [frame.seat.problem for frame in second.of("seat") if frame.seat.problem]
-    assert any(f"pid {first.pid}" in problem for problem in problems)
-    assert "z" not in private.tmux("list-sessions", "-F", "#{session_name}").split()
-    await other.close()
-    await eventually(lambda: first.returncode is None, "the first one goes on")
+    async with joined(Home(tmp_path / "other"), plane, private) as other:
+        await other.start()
+        second = await plane.link(count=2)
+        second.send(desired=desired(private, manifest, "z"))
+        await second.has("applied")
+        problems = [frame.seat.problem for frame in second.of("seat") if frame.seat.problem]
+        assert any(f"pid {first.pid}" in problem for problem in problems)
+        assert "z" not in private.tmux("list-sessions", "-F", "#{session_name}").split()
+    assert first.returncode is None

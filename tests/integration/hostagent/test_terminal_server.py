@@ -158,6 +158,23 @@ async def test_a_holder_of_another_home_is_left_alone(private: PrivateTmux, serv
         await other.close()
 
 
+async def test_a_control_client_that_a_killed_host_agent_left_is_ended(
+    private: PrivateTmux, server: TmuxServer
+) -> None:
+    await server.control()
+    await server.close()
+    command = [*("tmux", "-L", private.socket_name, "-C", "attach", "-t", f"={HOLDER}:", "-f"), "no-output,ignore-size"]
+    left = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, env=private.environment
+    )
+    clients = ["list-clients", "-F", "#{client_pid}"]
+    while private.tmux(*clients).split() != [str(left.pid)]:
+        await asyncio.sleep(0.01)
+    control = await server.control()
+    await left.wait()
+    assert (await server.run(clients)) == [[str(control.pid)]]
+
+
 async def test_two_host_agents_never_drive_one_server(private: PrivateTmux, server: TmuxServer) -> None:
     await server.control()
     second = TmuxServer(server.key, home="bbbbbbbb", environment=private.environment)

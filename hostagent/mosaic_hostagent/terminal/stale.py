@@ -1,0 +1,30 @@
+"""Control clients that a killed host-agent left behind.
+
+tmux never lets go of a control client whose reader went away while a reply was on its way: the client's process stays,
+attached, until somebody ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+
+import psutil
+import structlog
+
+from mosaic_hostagent.terminal.control_mode import FLAGS, ControlMode
+
+log = structlog.get_logger(__name__)
+
+
+async def end_stale_clients(control: ControlMode, holder: str) -> None:
+    """End the control clients of earlier host-agents on our holder session. The caller holds the server's lock."""
+    (rows,) = await control.run(["list-clients", "-t", f"={holder}:", "-F", "#{client_pid}"])
+    for pid in (int(row) for row in rows):
+        if pid == control.pid:
+            continue
+        with contextlib.suppress(psutil.NoSuchProcess):
+            client = psutil.Process(pid)
+            if FLAGS in client.cmdline():  # a person's own client of this session has others
+                client.send_signal(signal.SIGKILL)
+                log.warning("a control client of a dead host-agent was ended", pid=pid)
