@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_framework.catalog import Catalog
-from mosaic_framework.errors import Conflict
+from mosaic_framework.errors import RosterChanged
 from mosaic_framework.paths import Home, write_private
 from mosaic_framework.resolve import Resolved, resolve_roster
 from mosaic_framework.roster_file import load_roster, roster_path
@@ -22,12 +22,6 @@ from mosaic_cli.output import Column, Listing, Style
 from mosaic_cli.waiting import wait_for_seats
 
 _STYLES = {"added": Style.PLAIN, "changed": Style.ATTENTION, "removed": Style.WRONG, "unchanged": Style.GREY}
-
-
-class RosterChanged(Conflict):
-    """Another roster has been applied since the one this edit started from."""
-
-    code = "roster-changed"
 
 
 @dataclass(frozen=True, slots=True)

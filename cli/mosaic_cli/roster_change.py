@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_framework.catalog import Catalog
-from mosaic_framework.errors import InvalidInput
+from mosaic_framework.errors import InvalidInput, RosterChanged
 from mosaic_framework.paths import Home
 from mosaic_framework.roles import resolve_class
 from mosaic_framework.roster_edit import add_agent, remove_agents
@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from mosaic_cli import context as contexts
 from mosaic_cli import diffs, output
 from mosaic_cli.alone import alone
-from mosaic_cli.apply import Change, RosterChanged, Wish, apply_roster
+from mosaic_cli.apply import Change, Wish, apply_roster
 from mosaic_cli.client import ConnectionLost, NoAnswer
 from mosaic_cli.output import Listing, Thing
 

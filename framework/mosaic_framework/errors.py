@@ -174,3 +174,10 @@ class PortInUse(Conflict):
 
     code = "port-in-use"
     hint = "mosaic status, or set other ports in controlplane.yaml"
+
+
+class RosterChanged(Conflict):
+    """Another roster has been applied since the one this edit started from."""
+
+    code = "roster-changed"
+    hint = "mosaic fleet diff, then apply again"

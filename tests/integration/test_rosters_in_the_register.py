@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 from mosaic_controlplane.mesh import rosters, watch
-from mosaic_controlplane.mesh.rosters import RosterChanged
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import agent, change, host, request, roster
 from mosaic_controlplane.register.agent import AgentRow, SeatReportRow
@@ -16,7 +15,7 @@ from mosaic_controlplane.register.change import Cursor
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.replica import WakeKey
 from mosaic_controlplane.register.request import RequestReused
-from mosaic_framework.errors import InvalidInput, NotFound
+from mosaic_framework.errors import InvalidInput, NotFound, RosterChanged
 from mosaic_framework.ids import new_id
 
 from tests.support.register_rows import Site, make_site, wanted_seat

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2, messages_pb2
 
-from tests.support.mesh import CHECKOUT, Host, Mesh, Program
+from tests.support.mesh import CHECKOUT, Host, Mesh, Program, running_mesh
+from tests.support.postgres import Databases
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def places(package: str) -> list[str]:
@@ -39,11 +44,28 @@ def executed(host: Host, folder: Path) -> int:
     return len(found.read_text().split()) if found.exists() else 0
 
 
-async def seat(mesh: Mesh) -> Host:
-    host = await mesh.join("alpha")
-    await mesh.apply({"worker": "alpha"})
-    await mesh.until_available("worker")
-    return host
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(databases: Databases) -> AsyncIterator[Mesh]:
+    """One mesh with one seat for all places: what a test kills it starts again."""
+    url = databases.create()
+    async with running_mesh(url) as mesh:
+        await mesh.join("alpha")
+        await mesh.apply({"worker": "alpha"})
+        yield mesh
+    databases.drop(url)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def mesh(shared: Mesh) -> AsyncIterator[Mesh]:
+    """The shared mesh, every part of it up."""
+    host = shared.hosts["alpha"]
+    await shared.until_available("worker")
+    yield shared
+    # Whatever happened in one test is not the next one's.
+    for program in (shared.controlplane, host.program):
+        program.kill()
+        program.start()
+    await shared.serving()
 
 
 def check(host: Host, folder: Path, receipt: messages_pb2.Receipt) -> None:
@@ -59,7 +81,7 @@ def check(host: Host, folder: Path, receipt: messages_pb2.Receipt) -> None:
 async def test_a_control_plane_killed_on_the_way_of_a_message_loses_and_doubles_nothing(
     mesh: Mesh, tmp_path: Path, place: str
 ) -> None:
-    host = await seat(mesh)
+    host = mesh.hosts["alpha"]
     mesh.controlplane.stop()
     mesh.controlplane.start(killed_at=place)
     await mesh.serving()
@@ -80,7 +102,7 @@ async def test_a_control_plane_killed_on_the_way_of_a_message_loses_and_doubles_
 async def test_a_host_agent_killed_on_the_way_of_a_message_types_it_once_or_says_unknown(
     mesh: Mesh, tmp_path: Path, place: str
 ) -> None:
-    host = await seat(mesh)
+    host = mesh.hosts["alpha"]
     before = (await mesh.agents())["worker"]
     host.program.stop()
     host.program.start(killed_at=place)
@@ -104,13 +126,14 @@ async def test_a_host_agent_killed_on_the_way_of_a_message_types_it_once_or_says
 async def test_a_command_killed_during_a_send_leaves_the_message_on_its_way_or_never_sent(
     mesh: Mesh, tmp_path: Path, place: str
 ) -> None:
-    host = await seat(mesh)
+    host = mesh.hosts["alpha"]
     home = tmp_path / "home"
     mesh.write_context(Home(home))
     command = Program(["mosaic", "agent", "send", "worker", "-m", f"echo x >> {tmp_path}/ran"], home, {})
+    known = {receipt.message_id for receipt in await mesh.sent()}
     command.start(killed_at=place)
     await command.killed()
-    sent = (await mesh.messages.List(messages_pb2.ListMessagesRequest())).receipts
+    sent = [receipt for receipt in await mesh.sent() if receipt.message_id not in known]
     assert len(sent) == (0 if place == "cli.before-send" else 1)
     for receipt in sent:
         check_after = await mesh.until_step(receipt.message_id)

@@ -361,6 +361,10 @@ class Mesh:
         """Wait until what was submitted has been carried out: `file` is there."""
         await eventually(file.exists, f"{file} is written: {host.screen(session)}", host.program)
 
+    async def sent(self) -> list[messages_pb2.Receipt]:
+        """The newest messages of all."""
+        return list((await self.messages.List(messages_pb2.ListMessagesRequest(), wait_for_ready=True)).receipts)
+
     async def receipt(self, message_id: str) -> messages_pb2.Receipt:
         request = messages_pb2.ShowMessageRequest(message_id=message_id)
         return (await self.messages.Show(request, wait_for_ready=True)).receipt

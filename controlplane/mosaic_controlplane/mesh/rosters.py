@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from mosaic_framework.errors import Conflict, InvalidInput, NotFound
+from mosaic_framework.errors import InvalidInput, NotFound, RosterChanged
 from mosaic_framework.ids import new_id
 from mosaic_framework.names import nearest
 
@@ -21,13 +21,6 @@ from mosaic_controlplane.register.replica import WakeKey
 from mosaic_controlplane.register.roster import RosterRow
 
 SEAT_REMOVED = "the agent was removed from the roster before its host was given this message"
-
-
-class RosterChanged(Conflict):
-    """Another roster has been applied since the one this edit started from."""
-
-    code = "roster-changed"
-    hint = "mosaic fleet diff, then apply again"
 
 
 @dataclass(frozen=True, slots=True)
