@@ -29,6 +29,8 @@ from mosaic_framework.resolve import resolve_roster
 from mosaic_framework.roster_file import parse_roster
 from mosaic_proto.v1 import fleet_pb2, fleet_pb2_grpc, messages_pb2, messages_pb2_grpc
 
+from tests.support.leftovers import end_processes_of
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = 30.0
 
@@ -157,6 +159,7 @@ class Host:
         self.program.kill()
         # The server of this test's own socket; killing it ends the sessions in it.
         self.tmux("kill-server")
+        end_processes_of(self.folder)
 
 
 class Mesh:

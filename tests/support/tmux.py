@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.leftovers import end_processes_of
+
 
 @dataclass(frozen=True)
 class PrivateTmux:
@@ -59,4 +61,5 @@ def private_tmux() -> Iterator[PrivateTmux]:
             subprocess.run(
                 ["tmux", "-S", str(socket), "kill-server"], capture_output=True, check=False, env=private.environment
             )
+        end_processes_of(folder)  # a program that ignores SIGHUP outlives its terminal
         shutil.rmtree(folder, ignore_errors=True)
