@@ -126,6 +126,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         return await self._authenticator.authenticate(
             leaf,
             agent_id=metadata_of(context, wire.AGENT_KEY),
+            run_id=metadata_of(context, wire.RUN_KEY),
             peer_address=peer_address_of(context),
         )
 
