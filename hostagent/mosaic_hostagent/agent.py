@@ -19,6 +19,7 @@ from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
 from mosaic_hostagent.desired import Desired, DesiredFile
+from mosaic_hostagent.intake import Intake
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
 from mosaic_hostagent.link import CAPABILITIES, PROTOCOL_VERSION, Handlers, HostReplaced, Link
@@ -27,6 +28,7 @@ from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.outgoing import Outgoing
 from mosaic_hostagent.relay import Relay, Upstream
+from mosaic_hostagent.reports import Reports
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.storage import StateUnwritable, write_state
@@ -95,7 +97,7 @@ class HostAgent:
         self._supervisor = Supervisor(
             keeper=self._keeper, journal=journal, pool=self._pool, on_applied=self._outgoing.applied
         )
-        self._watching = Watching(self._supervisor.residents, self._pool, self._report)
+        self._watching = Watching(self._supervisor.residents, self._pool, self._report, self._drain_reports)
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
         self._link = Link(
             identity=self._identity_now,
@@ -113,7 +115,10 @@ class HostAgent:
         )
 
         self._upstream = Upstream(self._identity_now, lambda: self._link.address)
-        self._panes = PaneSocket(socket_path(home), Relay(self._sessions, self._upstream, journal.all_told))
+        # The mailroom listens to prompts and turns once it can (signals.TurnListener).
+        self._reports = Reports(self._sessions, Intake(self._supervisor.residents, self._watching.poke).take)
+        relay = Relay(self._sessions, self._upstream, journal.all_told)
+        self._panes = PaneSocket(socket_path(home), relay, self._reports)
 
     @classmethod
     async def open(cls, *, home: Home, config: Config, environment: Mapping[str, str]) -> HostAgent:
@@ -151,6 +156,12 @@ class HostAgent:
         ]
         for step in steps:
             await step
+
+    async def _drain_reports(self) -> None:
+        try:
+            await self._reports.drain()
+        except OSError as error:
+            log.error("spooled reports cannot be read", why=str(error))
 
     def _lives(self, agent_id: str, run_id: str) -> bool:
         """Whether a run that has begun still lives. One that is being launched is not in its seat yet."""

@@ -178,6 +178,8 @@ class SeatKeeper:
         resident.pane = Pane(self._pool.get(session.server), session.pane_id)
         resident.launched = resident.wrote = resident.since = time.monotonic()
         resident.mark = resident.ending = resident.note = resident.problem = ""
+        pane_session = self._sessions.of_run(session.run_id)
+        resident.forget(pane_session.heartbeat_file if pane_session is not None else None)
         resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))
         resident.enter(state)
         resident.stir()

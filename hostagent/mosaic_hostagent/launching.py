@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.seats import Seat
 from mosaic_hostagent.sessions import Sessions
+from mosaic_hostagent.signal_setup import signal_setup
 from mosaic_hostagent.storage import write_state
 from mosaic_hostagent.terminal.server import Launch
 
@@ -73,14 +74,15 @@ def prepare(
         contract_file = state_folder / "contracts" / f"{seat.agent_id}.md"
         write_state(contract_file, spec.contract.encode())
     run_id = str(new_id())
+    signal_args, signal_env = ([], {}) if spec.command else signal_setup(manifest, state_folder=state_folder)
     argv, env = launch_vector(
         manifest,
         program=program,
         model=spec.model,
         unattended=spec.unattended,
-        args=list(spec.args),
+        args=[*signal_args, *spec.args],
         command=list(spec.command),
-        env=dict(spec.env),
+        env={**signal_env, **spec.env},
         contract=spec.contract,
         contract_file=contract_file,
         as_root=os.getuid() == 0,

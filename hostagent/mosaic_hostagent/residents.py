@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mosaic_framework.manifest import Manifest
 from mosaic_proto.v1 import host_link_pb2
 
 from mosaic_hostagent.backoff import Crashes
+from mosaic_hostagent.heartbeats import HeartbeatFile
 from mosaic_hostagent.journal_facts import exit_code
 from mosaic_hostagent.processes import ExitWatch
-from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, to_wire
+from mosaic_hostagent.readiness import DEBOUNCE_SECONDS, NOT_RUNNING, AgentState, Signals, State, to_wire
+from mosaic_hostagent.screen_facts import ScreenFacts
 from mosaic_hostagent.seats import Seat, Session
+from mosaic_hostagent.signals import Told
 from mosaic_hostagent.terminal.deliver import Pane
 
 
@@ -41,6 +45,17 @@ class Resident:
     mark: str = ""
     wrote: float = 0.0
     """when `mark` last changed"""
+    screen: ScreenFacts | None = None
+    """what its terminal showed when it was last looked at"""
+    looked: float = 0.0
+    in_foreground: bool = True
+    told: Told = field(default_factory=Told)
+    """what its hooks, and the agent itself, said in this run"""
+    heartbeat: HeartbeatFile | None = None
+    version: str = ""
+    """of the program that runs; empty while it is not known"""
+    reported: tuple[str, str, str] = ("", "", "")
+    """the facts that were last told"""
     command: str = ""
     crashes: Crashes = field(default_factory=Crashes)
     not_before: float = 0.0
@@ -75,7 +90,42 @@ class Resident:
 
     def may_be_tried(self) -> bool:
         """Whether a delivery may look if the pane takes text now: it is the pane itself that decides then."""
-        return self.alive and not self.ending and self.state.state not in (AgentState.STARTING, AgentState.EXITED)
+        if not self.alive or self.ending or self.state.state in (AgentState.STARTING, AgentState.EXITED):
+            return False
+        # A hook may tell of a dialog that no rule of the screen knows: Enter would approve what it asks.
+        return not self.state.question
+
+    def forget(self, heartbeat: Path | None) -> None:
+        """A new run begins: nothing that was known of the last one's program holds for it."""
+        self.screen, self.told, self.version = None, Told(), ""
+        self.looked, self.in_foreground = 0.0, True
+        self.reported = ("", "", "")
+        self.heartbeat = HeartbeatFile(heartbeat) if heartbeat is not None else None
+
+    @property
+    def facts(self) -> tuple[str, str, str]:
+        """What is known of the program itself: model, version, its own session."""
+        return self.told.model, self.version, self.told.session
+
+    def signals(self, now: float) -> Signals:
+        """Return everything that its state is judged by, at `now`."""
+        return Signals(
+            now=now,
+            age=now - self.launched,
+            quiet=now - self.wrote,
+            was_ready=self.was_ready,
+            in_foreground=self.in_foreground,
+            screen=self.screen,
+            looked=self.looked,
+            told=self.told,
+            heartbeat=self.heartbeat.read() if self.heartbeat is not None else None,
+            version=self.version,
+        )
+
+    def ripens_in(self, now: float) -> float:
+        """Return the seconds until time alone turns its newest signal into more, 0 when it does not."""
+        wait = self.told.since + DEBOUNCE_SECONDS - now
+        return wait if self.told.phase == "waiting" and wait > 0 else 0.0
 
     def report(self) -> host_link_pb2.SeatReport:
         """Return what the control plane is told."""
@@ -93,4 +143,7 @@ class Resident:
             generation=self.acted,
             problem=self.problem or self.note,
             exit_status=0 if self.alive or session is None else exit_code(self.exit_status),
+            model=self.told.model,
+            runtime_version=self.version,
+            runtime_session=self.told.session,
         )

@@ -521,6 +521,9 @@ class Agent(_message.Message):
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
     WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    RUNNING_MODEL_FIELD_NUMBER: _builtins.int
+    RUNTIME_VERSION_FIELD_NUMBER: _builtins.int
+    RUNTIME_SESSION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     tenant: _builtins.str
     host: _builtins.str
@@ -547,6 +550,11 @@ class Agent(_message.Message):
     working_directory: _builtins.str
     removed: _builtins.bool
     """in Watch: the seat is gone"""
+    running_model: _builtins.str
+    """that the program says it runs with; empty: it has not said"""
+    runtime_version: _builtins.str
+    runtime_session: _builtins.str
+    """the program's own id of its session"""
     @_builtins.property
     def state_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -576,10 +584,13 @@ class Agent(_message.Message):
         exit_status: _builtins.int = ...,
         working_directory: _builtins.str = ...,
         removed: _builtins.bool = ...,
+        running_model: _builtins.str = ...,
+        runtime_version: _builtins.str = ...,
+        runtime_session: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reported_at", b"reported_at", "state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "class", b"class", "command", b"command", "desired_running", b"desired_running", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "run_id", b"run_id", "runtime", b"runtime", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "tenant", b"tenant", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "class", b"class", "command", b"command", "desired_running", b"desired_running", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "run_id", b"run_id", "running_model", b"running_model", "runtime", b"runtime", "runtime_session", b"runtime_session", "runtime_version", b"runtime_version", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "tenant", b"tenant", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from mosaic_proto.v1 import fleet_pb2 as _fleet_pb2
 from mosaic_proto.v1 import messages_pb2 as _messages_pb2
+from mosaic_proto.v1 import signals_pb2 as _signals_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -32,6 +33,7 @@ class HostFrame(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     APPLIED_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
+    EXPLAINED_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
@@ -56,6 +58,10 @@ class HostFrame(_message.Message):
         """the answer to a capture"""
 
     @_builtins.property
+    def explained(self) -> Global___ExplainedSeat:
+        """the answer to an explain"""
+
+    @_builtins.property
     def ready(self) -> Global___Ready:
         """the welcome's epoch is fsynced in the journal; only now are messages dispatched"""
 
@@ -68,13 +74,14 @@ class HostFrame(_message.Message):
         event: Global___JournalEvent | None = ...,
         applied: Global___Applied | None = ...,
         terminal: Global___TerminalText | None = ...,
+        explained: Global___ExplainedSeat | None = ...,
         ready: Global___Ready | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "explained", "ready"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -181,6 +188,9 @@ class SeatReport(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    RUNTIME_VERSION_FIELD_NUMBER: _builtins.int
+    RUNTIME_SESSION_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     name: _builtins.str
     state: _fleet_pb2.AgentState.ValueType
@@ -195,6 +205,11 @@ class SeatReport(_message.Message):
     """of the seat, as last acted on"""
     problem: _builtins.str
     exit_status: _builtins.int
+    model: _builtins.str
+    """that the program says it runs with; empty: it has not said"""
+    runtime_version: _builtins.str
+    runtime_session: _builtins.str
+    """the program's own id of its session"""
     def __init__(
         self,
         *,
@@ -210,10 +225,13 @@ class SeatReport(_message.Message):
         generation: _builtins.int = ...,
         problem: _builtins.str = ...,
         exit_status: _builtins.int = ...,
+        model: _builtins.str = ...,
+        runtime_version: _builtins.str = ...,
+        runtime_session: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "exit_status", b"exit_status", "generation", b"generation", "model", b"model", "name", b"name", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "runtime_session", b"runtime_session", "runtime_version", b"runtime_version", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -405,6 +423,7 @@ class ControlFrame(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     CAPTURE_FIELD_NUMBER: _builtins.int
     BEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -421,6 +440,8 @@ class ControlFrame(_message.Message):
     def capture(self) -> Global___CaptureTerminal: ...
     @_builtins.property
     def beat_acknowledged(self) -> Global___BeatAcknowledged: ...
+    @_builtins.property
+    def explain(self) -> Global___ExplainSeat: ...
     def __init__(
         self,
         *,
@@ -430,12 +451,13 @@ class ControlFrame(_message.Message):
         acknowledged: Global___EventsAcknowledged | None = ...,
         capture: Global___CaptureTerminal | None = ...,
         beat_acknowledged: Global___BeatAcknowledged | None = ...,
+        explain: Global___ExplainSeat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -635,3 +657,51 @@ class CaptureTerminal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CaptureTerminal: _TypeAlias = CaptureTerminal  # noqa: Y015
+
+@_typing.final
+class ExplainSeat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    agent_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "call_id", b"call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainSeat: _TypeAlias = ExplainSeat  # noqa: Y015
+
+@_typing.final
+class ExplainedSeat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    problem: _builtins.str
+    @_builtins.property
+    def explanation(self) -> _signals_pb2.Explanation: ...
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        explanation: _signals_pb2.Explanation | None = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "explanation", b"explanation", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedSeat: _TypeAlias = ExplainedSeat  # noqa: Y015

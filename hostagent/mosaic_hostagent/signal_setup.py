@@ -1,0 +1,66 @@
+"""What makes a runtime tell what it does: files of ours in a folder of ours, and the arguments that point to them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from mosaic_framework.catalog import shipped_data
+from mosaic_framework.manifest import Manifest
+
+from mosaic_hostagent import reporter
+from mosaic_hostagent.storage import write_state
+
+FOLDER = "signals"
+
+
+def reporter_command() -> str:
+    """Return the command line that a hook runs, for a shell; it ends well even where our files are gone."""
+    command = shlex.join([sys.executable, "-I", "-S", str(Path(reporter.__file__).resolve())])
+    return f"{command} __EVENT__ 2>/dev/null || :"
+
+
+def signal_setup(manifest: Manifest, *, state_folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Return arguments and environment that make the program report to us; writes the files that they name.
+
+    They are the same for every session on this host, which tells itself by its environment. Raises StateUnwritable.
+    """
+    signals = manifest.signals
+    folder = state_folder / FOLDER
+    for name in signals.files:
+        content = (shipped_data() / "runtimes" / "signals" / name).read_text(encoding="utf-8")
+        _write_changed(folder / name, filled(content))
+    return [_placed(one, folder) for one in signals.args], _placed_all(signals.env, folder)
+
+
+def filled(content: str) -> str:
+    """Return a file with `__REPORT__ EVENT__`-marks as the command line that reports, escaped for a JSON string."""
+    lines = []
+    for line in content.splitlines(keepends=True):
+        before, mark, rest = line.partition("__REPORT__ ")
+        if mark:
+            event, quote, after = rest.partition('"')
+            command = reporter_command().replace("__EVENT__", shlex.quote(event))
+            line = f"{before}{json.dumps(command)[1:-1]}{quote}{after}"
+        lines.append(line)
+    return "".join(lines)
+
+
+def _write_changed(path: Path, content: str) -> None:
+    try:
+        if path.read_text(encoding="utf-8") == content:
+            return
+    except (FileNotFoundError, UnicodeDecodeError):
+        pass
+    write_state(path, content.encode())
+
+
+def _placed(text: str, folder: Path) -> str:
+    return text.replace("{folder_json}", json.dumps(str(folder))[1:-1]).replace("{folder}", str(folder))
+
+
+def _placed_all(env: Mapping[str, str], folder: Path) -> dict[str, str]:
+    return {key: _placed(value, folder) for key, value in env.items()}
