@@ -150,10 +150,13 @@ class NativeSignals(StrictModel):
     """How the program is made to tell what it does, for this session alone, and what its events mean.
 
     `files` are in framework/runtimes/signals; the host puts them into a folder of its own, `{folder}` in `args` and
-    `env`. In a `.json` file `__REPORT__` is the reporter's command line. `args` come before the roster's own.
+    `env`. In them `__REPORT__` is the reporter's command line. `args` come before the roster's own. `toml_hooks`: event
+    to the seconds that its hook may take, for hooks that go in as `-c` overrides in TOML, trusted by their hash for
+    this session alone (Codex).
     """
 
     files: list[Line] = Field(default_factory=list)
+    toml_hooks: dict[Name, int] = Field(default_factory=dict)
     args: list[Argument] = Field(default_factory=list)
     env: dict[Variable, Argument] = Field(default_factory=dict)
     events: dict[Line, Event] = Field(default_factory=dict)

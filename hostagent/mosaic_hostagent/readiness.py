@@ -141,8 +141,25 @@ def readiness(signals: Signals, manifest: Manifest) -> State:
     return judge(signals, manifest).state
 
 
+def asks_by_hook(case: Case) -> State | None:
+    """A hook told of a question. Work or rest that the screen shows later says that a person has answered it."""
+    told, screen = case.signals.told, case.signals.screen
+    if told.phase != "waiting" or told.reported:
+        return None
+    what = f"it asks for permission: {told.detail}" if told.detail else "it asks for permission"
+    on_screen = screen is not None and screen.waiting is not None
+    if case.hooks_age < DEBOUNCE_SECONDS and not on_screen:
+        return State(AgentState.WORKING, "hook", f"{told.event}, a moment ago", True)
+    if case.measured and screen is not None and not on_screen and case.hooks_age >= GRACE_SECONDS:
+        if screen.working is not None and case.signals.quiet < SETTLED_SECONDS:
+            return State(AgentState.WORKING, "screen", f"its question is answered: the {_seen(screen)}")
+        if case.shows_rest and case.manifest.signs.waiting:
+            return State(AgentState.AVAILABLE, "screen", "its question was left without an answer; its composer is up")
+    return State(AgentState.WAITING, "hook", what, True)
+
+
 def asks_on_screen(case: Case) -> State | None:
-    """A dialog is on the screen. It comes first: whatever else is said, text typed now would answer it."""
+    """A dialog is on the screen. Whatever else is said: text typed now would answer it."""
     screen = case.signals.screen
     if screen is None or screen.waiting is None:
         return None
@@ -152,22 +169,6 @@ def asks_on_screen(case: Case) -> State | None:
         f"it asks a question: {screen.waiting.where} shows {screen.waiting.pattern!r}",
         True,
     )
-
-
-def asks_by_hook(case: Case) -> State | None:
-    """A hook told of a question. Work or rest that the screen shows later says that a person has answered it."""
-    told, screen = case.signals.told, case.signals.screen
-    if told.phase != "waiting" or told.reported:
-        return None
-    what = f"it asks for permission: {told.detail}" if told.detail else "it asks for permission"
-    if case.hooks_age < DEBOUNCE_SECONDS:
-        return State(AgentState.WORKING, "hook", f"{told.event}, a moment ago", True)
-    if case.measured and screen is not None and case.hooks_age >= GRACE_SECONDS:
-        if screen.working is not None and case.signals.quiet < SETTLED_SECONDS:
-            return State(AgentState.WORKING, "screen", f"its question is answered: the {_seen(screen)}")
-        if case.shows_rest and case.manifest.signs.waiting:
-            return State(AgentState.AVAILABLE, "screen", "its question was left without an answer; its composer is up")
-    return State(AgentState.WAITING, "hook", what, True)
 
 
 def failed_by_hook(case: Case) -> State | None:
@@ -311,8 +312,8 @@ def says_nothing(case: Case) -> State | None:
 
 
 RULES: Sequence[Rule] = (
-    asks_on_screen,
     asks_by_hook,
+    asks_on_screen,
     failed_by_hook,
     says_itself,
     left_in_the_turn,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -33,7 +35,8 @@ def signal_setup(manifest: Manifest, *, state_folder: Path) -> tuple[list[str], 
     for name in signals.files:
         content = (shipped_data() / "runtimes" / "signals" / name).read_text(encoding="utf-8")
         _write_changed(folder / name, filled(content))
-    return [_placed(one, folder) for one in signals.args], _placed_all(signals.env, folder)
+    args = [*toml_hooks(signals.toml_hooks), *(_placed(one, folder) for one in signals.args)]
+    return args, {key: _placed(value, folder) for key, value in signals.env.items()}
 
 
 def filled(content: str) -> str:
@@ -49,6 +52,24 @@ def filled(content: str) -> str:
     return "".join(lines)
 
 
+def toml_hooks(events: Mapping[str, int]) -> list[str]:
+    """Return the overrides that give Codex a hook for each event, and trust in exactly these.
+
+    The hash is Codex's own of a hook (0.169): SHA-256 of its event and handler as JSON, keys sorted, no spaces.
+    """
+    args, trusted = [], []
+    for event, seconds in events.items():
+        command = reporter_command().replace("__EVENT__", event)
+        handler = {"async": False, "command": command, "timeout": seconds, "type": "command"}
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", event).lower()
+        identity = json.dumps({"event_name": name, "hooks": [handler]}, separators=(",", ":"), ensure_ascii=False)
+        digest = hashlib.sha256(identity.encode()).hexdigest()
+        toml = f'[{{hooks=[{{type="command",command={json.dumps(command)},timeout={seconds}}}]}}]'
+        args += ["-c", f"hooks.{event}={toml}"]
+        trusted.append(f'"/<session-flags>/config.toml:{name}:0:0"={{trusted_hash="sha256:{digest}"}}')
+    return [*args, "-c", f"hooks.state={{{','.join(trusted)}}}"] if trusted else []
+
+
 def _write_changed(path: Path, content: str) -> None:
     try:
         if path.read_text(encoding="utf-8") == content:
@@ -60,7 +81,3 @@ def _write_changed(path: Path, content: str) -> None:
 
 def _placed(text: str, folder: Path) -> str:
     return text.replace("{folder_json}", json.dumps(str(folder))[1:-1]).replace("{folder}", str(folder))
-
-
-def _placed_all(env: Mapping[str, str], folder: Path) -> dict[str, str]:
-    return {key: _placed(value, folder) for key, value in env.items()}

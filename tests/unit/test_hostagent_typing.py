@@ -187,7 +187,13 @@ def test_a_prompt_is_up_only_when_nothing_stands_after_it() -> None:
 
 
 def judged(
-    shown: Snapshot | None, of: Manifest, *, age: float, quiet: float, was_ready: bool, in_foreground: bool
+    shown: Snapshot | None,
+    of: Manifest,
+    *,
+    age: float,
+    quiet: float,
+    was_ready: bool = True,
+    in_foreground: bool = True,
 ) -> State:
     screen = ScreenFacts.of(shown, of) if shown is not None else None
     return readiness(Signals(1000.0, age, quiet, was_ready, in_foreground, screen), of)
