@@ -40,6 +40,9 @@ ERROR_KEY = "mosaic-error-bin"
 AGENT_KEY = "mosaic-on-behalf-of-agent"
 """Metadata with which a host speaks for an agent that sits on it."""
 
+RUN_KEY = "mosaic-on-behalf-of-run"
+"""Metadata that says in which run of that agent the call was made: it must be one that lives."""
+
 MESSAGE_LIMIT = 4 * 1024 * 1024
 _TEXT_LIMIT = 700  # bytes; a peer refuses trailers above 8 KiB, and these travel as base64
 _DETAILS_LIMIT = 2_000
@@ -100,6 +103,11 @@ def replica_channel(key_pem: bytes, certificate_pem: bytes, bundle_pem: bytes, a
     """Open a channel from one replica to another's fleet listener (host:port). One that falls silent is given up."""
     credentials = grpc.ssl_channel_credentials(bundle_pem, key_pem, certificate_pem)
     return grpc.aio.secure_channel(address, credentials, options=[*client_options(), *_REPLICA_OPTIONS])
+
+
+def pane_channel(socket_path: str) -> grpc.Channel:
+    """Open a channel to the host-agent of this machine. No TLS: only this Unix user can reach the socket."""
+    return grpc.insecure_channel(f"unix:{socket_path}", options=_BOTH_ENDS)
 
 
 def _client_credentials(identity: StoredIdentity) -> grpc.ChannelCredentials:

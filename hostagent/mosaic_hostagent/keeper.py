@@ -18,6 +18,7 @@ from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, exited
 from mosaic_hostagent.reconcile import Keep, Rest, SeatPlan, Start, Stop
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.seats import Seat, Session
+from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.terminal.deliver import Pane
 from mosaic_hostagent.terminal.pool import ServerPool
 
@@ -42,6 +43,7 @@ class SeatKeeper:
         environment: Mapping[str, str],
         on_change: Callable[[Resident], None],
         stop_grace: float,
+        sessions: Sessions,
     ) -> None:
         self.on_change = on_change
         self.on_ended: Callable[[], None] = lambda: None
@@ -50,6 +52,7 @@ class SeatKeeper:
         self._state_folder = state_folder
         self._environment = environment
         self._stop_grace = stop_grace
+        self._sessions = sessions
         self._burials: set[asyncio.Task[None]] = set()
 
     async def carry_out(self, plan: SeatPlan, resident: Resident | None) -> None:
@@ -108,7 +111,13 @@ class SeatKeeper:
             return
         resident.acted = seat.generation
         manifest = read_manifest(seat)
-        launch = prepare(seat, manifest, state_folder=self._state_folder, environment=self._environment)
+        launch = prepare(
+            seat,
+            manifest,
+            state_folder=self._state_folder,
+            environment=self._environment,
+            sessions=self._sessions,
+        )
         # First the journal: a run that is in tmux and that the register never hears of cannot be.
         await self._journal.run_started(launch.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account)
         try:

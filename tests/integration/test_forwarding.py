@@ -199,15 +199,22 @@ async def test_where_it_lands_the_caller_is_the_original_one_with_its_role_addre
 
 async def test_an_agents_call_is_handed_on_as_that_agents(replicas: Pair) -> None:
     host = await replicas.people.enrolled("host", "builder")
-    agent_id = new_id()
+    agent_id, run_id = new_id(), new_id()
     await replicas.people.database.pool.execute(
         "insert into fleet.agent (tenant_id, agent_id, host_id, name, class, runtime, spec, spec_digest) "
         "select tenant_id, $2, host_id, 'coder0', 'engineer', 'shell', '', '' from fleet.host where host_id::text = $1",
         host.identity_id,
         agent_id,
     )
+    await replicas.people.database.pool.execute(
+        "insert into fleet.run (tenant_id, run_id, agent_id, started_at) "
+        "select tenant_id, $2, agent_id, now() from fleet.agent where agent_id = $1",
+        agent_id,
+        run_id,
+    )
+    spoken_for = ((wire.AGENT_KEY, str(agent_id)), (wire.RUN_KEY, str(run_id)))
     async with wire.aio_channel(host, replicas.first.address) as channel:
-        await channel.unary_unary("/test.Relay/One")(b"x", metadata=((wire.AGENT_KEY, str(agent_id)),))
+        await channel.unary_unary("/test.Relay/One")(b"x", metadata=spoken_for)
     (seen,) = replicas.second.callers
     assert (seen.kind, seen.id, seen.role) == ("agent", agent_id, "engineer")
 

@@ -15,6 +15,7 @@ from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.watching import Watching
@@ -50,6 +51,7 @@ class World:
     def _open(self) -> None:
         environment = self.private.environment
         self.pool = ServerPool(self.state, home="aaaaaaaa", environment=environment)
+        self.sessions = Sessions(self.state, host="here", socket=self.state / "agent.sock")
         self.keeper = SeatKeeper(
             journal=self.journal,
             pool=self.pool,
@@ -57,6 +59,7 @@ class World:
             environment=environment,
             on_change=self._report,
             stop_grace=1.0,
+            sessions=self.sessions,
         )
         self.supervisor = Supervisor(
             keeper=self.keeper, journal=self.journal, pool=self.pool, on_applied=self.applied.append

@@ -132,7 +132,7 @@ def principal(kind: str, *, identity: UUID, name: str, tenant: str, host_name: s
 
 def caller_principal(caller: Caller) -> common_pb2.Principal:
     """Return who calls."""
-    return principal(caller.kind, identity=caller.id, name=caller.name, tenant=caller.tenant)
+    return principal(caller.kind, identity=caller.id, name=caller.name, tenant=caller.tenant, host_name=caller.host)
 
 
 def receipt(row: MessageRow) -> messages_pb2.Receipt:
@@ -142,7 +142,13 @@ def receipt(row: MessageRow) -> messages_pb2.Receipt:
         strongest = not speaks_for_itself(fleet_pb2.SeatSpec.FromString(row.recipient_spec).manifest_json)
     return messages_pb2.Receipt(
         message_id=str(row.message_id),
-        sender=principal(row.sender_kind, identity=row.sender_id, name=row.sender_name, tenant=row.tenant),
+        sender=principal(
+            row.sender_kind,
+            identity=row.sender_id,
+            name=row.sender_name,
+            tenant=row.tenant,
+            host_name=row.sender_host,
+        ),
         recipient=principal(
             row.recipient_kind,
             identity=row.recipient_id,

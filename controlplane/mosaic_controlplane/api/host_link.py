@@ -263,7 +263,7 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
                     body=offer.body,
                     payload_digest=offer.payload_digest,
                     remaining_ms=offer.remaining_ms,
-                    sender=offer.sender_name,
+                    sender=f"{offer.sender_host}/{offer.sender_name}" if offer.sender_host else offer.sender_name,
                     sender_is_person=offer.sender_kind == "operator",
                 )
             )

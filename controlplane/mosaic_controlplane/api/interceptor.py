@@ -135,18 +135,27 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         leaf = b"".join(context.auth_context().get("x509_pem_cert", ()))
         if not leaf:
             raise NotAuthenticated("this call came without a certificate", next_step="mosaic login")
-        peer = Origin(leaf, metadata_of(context, wire.AGENT_KEY), peer_address_of(context), request_id)
+        peer = Origin(
+            leaf,
+            agent_id=metadata_of(context, wire.AGENT_KEY),
+            run_id=metadata_of(context, wire.RUN_KEY),
+            peer_address=peer_address_of(context),
+            request_id=request_id,
+        )
         forwarded = binary_metadata_of(context, FORWARDED_KEY)
         if forwarded is None:
             return peer
-        by = (await self._authenticate(replace(peer, agent_id=""))).caller
+        by = (await self._authenticate(replace(peer, agent_id="", run_id=""))).caller
         if by.kind != "replica":
             raise Denied(f"{by.kind} {by.name} may not hand on calls of others", why="only a replica may")
         return Origin.forwarded(forwarded, by=by.id, request_id=request_id)
 
     async def _authenticate(self, origin: Origin) -> Authenticated:
         return await self._authenticator.authenticate(
-            origin.leaf_pem, agent_id=origin.agent_id, peer_address=origin.peer_address
+            origin.leaf_pem,
+            agent_id=origin.agent_id,
+            run_id=origin.run_id,
+            peer_address=origin.peer_address,
         )
 
     @asynccontextmanager

@@ -34,6 +34,7 @@ class Origin:
 
     leaf_pem: bytes
     agent_id: str = ""
+    run_id: str = ""
     peer_address: str = ""
     request_id: str = ""
     forwarded_by: UUID | None = None
@@ -43,7 +44,11 @@ class Origin:
         if self.forwarded_by is not None:
             raise ForwardedTooFar(why=f"it came here through replica {self.forwarded_by}")
         call = pb.ForwardedCall(
-            hops=MOST_HOPS, certificate=self.leaf_pem, agent_id=self.agent_id, peer_address=self.peer_address
+            hops=MOST_HOPS,
+            certificate=self.leaf_pem,
+            agent_id=self.agent_id,
+            run_id=self.run_id,
+            peer_address=self.peer_address,
         )
         return ((FORWARDED_KEY, call.SerializeToString()), (REQUEST_KEY, self.request_id))
 
@@ -59,6 +64,7 @@ class Origin:
         return cls(
             leaf_pem=call.certificate,
             agent_id=call.agent_id,
+            run_id=call.run_id,
             peer_address=call.peer_address,
             request_id=request_id,
             forwarded_by=by,

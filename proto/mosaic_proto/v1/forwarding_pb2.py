@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n mosaic_proto/v1/forwarding.proto\x12\tmosaic.v1\"Z\n\rForwardedCall\x12\x0c\n\x04hops\x18\x01 \x01(\x05\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x14\n\x0cpeer_address\x18\x04 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n mosaic_proto/v1/forwarding.proto\x12\tmosaic.v1\"j\n\rForwardedCall\x12\x0c\n\x04hops\x18\x01 \x01(\x05\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x14\n\x0cpeer_address\x18\x05 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mosaic_proto.v1.forwarding_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FORWARDEDCALL']._serialized_start=47
-  _globals['_FORWARDEDCALL']._serialized_end=137
+  _globals['_FORWARDEDCALL']._serialized_end=153
 # @@protoc_insertion_point(module_scope)

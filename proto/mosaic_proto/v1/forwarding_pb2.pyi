@@ -25,6 +25,7 @@ class ForwardedCall(_message.Message):
     HOPS_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     AGENT_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
     hops: _builtins.int
     """replicas it has come through: always 1; it goes no further"""
@@ -32,6 +33,8 @@ class ForwardedCall(_message.Message):
     """the original caller's leaf (PEM), checked again where it lands"""
     agent_id: _builtins.str
     """the agent that the caller, a host, speaks for; may be empty"""
+    run_id: _builtins.str
+    """the run of that agent"""
     peer_address: _builtins.str
     """where the original caller is, host:port; only recorded"""
     def __init__(
@@ -40,11 +43,12 @@ class ForwardedCall(_message.Message):
         hops: _builtins.int = ...,
         certificate: _builtins.bytes = ...,
         agent_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
         peer_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "certificate", b"certificate", "hops", b"hops", "peer_address", b"peer_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "certificate", b"certificate", "hops", b"hops", "peer_address", b"peer_address", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
