@@ -15,6 +15,7 @@ from mosaic_hostagent.processes import ExitWatch
 from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, to_wire
 from mosaic_hostagent.seats import Seat, Session
 from mosaic_hostagent.terminal.deliver import Pane
+from mosaic_hostagent.units.supervision import Standing
 
 
 @dataclass(slots=True)
@@ -46,6 +47,8 @@ class Resident:
     not_before: float = 0.0
     ending: str = ""
     """why we end its session just now"""
+    standing: Standing | None = None
+    """who starts it, as last told"""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -93,4 +96,7 @@ class Resident:
             generation=self.acted,
             problem=self.problem or self.note,
             exit_status=0 if self.alive or session is None else exit_code(self.exit_status),
+            supervision=self.standing.kind if self.standing is not None else "",
+            unit=self.standing.unit if self.standing is not None else "",
+            enabled=self.standing is not None and self.standing.enabled,
         )

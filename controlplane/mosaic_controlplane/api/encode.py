@@ -102,6 +102,9 @@ def agent(row: AgentRow) -> fleet_pb2.Agent:
         exit_status=row.exit_status or 0,
         working_directory=spec.working_directory,
         removed=row.removed_at is not None,
+        supervision=row.supervision,
+        unit=row.unit,
+        enabled=row.enabled,
         **{"class": row.class_name},
     )
 

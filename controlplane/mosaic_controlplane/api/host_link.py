@@ -306,6 +306,9 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
             problem=_text(report.problem),
             exit_status=report.exit_status,
             generation=report.generation,
+            supervision=_text(report.supervision, 32),
+            unit=_text(report.unit),
+            enabled=report.enabled,
         )
         for agent_id, report in newest.items()
     ]

@@ -42,6 +42,9 @@ class AgentRow:
     command: str
     exit_status: int | None
     problem: str
+    supervision: str
+    unit: str
+    enabled: bool
     class_name: str
 
 
@@ -106,6 +109,9 @@ class SeatReportRow:
     problem: str
     exit_status: int | None
     generation: int
+    supervision: str = ""
+    unit: str = ""
+    enabled: bool = False
 
 
 async def list_agents(connection: Connection, *, tenant_id: UUID, agent_id: UUID | None = None) -> list[AgentRow]:
@@ -202,6 +208,9 @@ async def report_seats(
                 r.problem,
                 r.exit_status,
                 r.generation,
+                r.supervision,
+                r.unit,
+                r.enabled,
             )
             for r in reports
         ),

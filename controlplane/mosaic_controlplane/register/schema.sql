@@ -140,6 +140,9 @@ create table fleet.agent (
   command text not null default '',
   exit_status integer,
   problem text not null default '',
+  supervision text not null default '',               -- systemd | built-in; empty: its host has not said
+  unit text not null default '',                      -- the systemd user unit that keeps the seat
+  enabled boolean not null default false,             -- it comes back when its machine boots, with nobody logged in
   primary key (tenant_id, agent_id),
   foreign key (tenant_id, host_id) references fleet.host
 ) with (fillfactor = 70);
@@ -286,6 +289,10 @@ create trigger agent_changed after update on fleet.agent
     is distinct from
     (new.host_id, new.class, new.runtime, new.alias, new.spec_digest, new.desired_running, new.generation, new.removed_at,
      new.state, new.state_source, new.state_detail, new.observed_generation, new.run_id, new.pid, new.command, new.problem))
+  execute function fleet.record_agent_change();
+
+create trigger agent_supervision_changed after update on fleet.agent
+  for each row when ((old.supervision, old.unit, old.enabled) is distinct from (new.supervision, new.unit, new.enabled))
   execute function fleet.record_agent_change();
 
 create function fleet.record_host_change() returns trigger language plpgsql as $$

@@ -521,6 +521,9 @@ class Agent(_message.Message):
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
     WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    SUPERVISION_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     tenant: _builtins.str
     host: _builtins.str
@@ -547,6 +550,12 @@ class Agent(_message.Message):
     working_directory: _builtins.str
     removed: _builtins.bool
     """in Watch: the seat is gone"""
+    supervision: _builtins.str
+    """systemd | built-in; empty: its host has not said"""
+    unit: _builtins.str
+    """the systemd user unit that keeps the seat"""
+    enabled: _builtins.bool
+    """it comes back when its machine boots, with nobody logged in"""
     @_builtins.property
     def state_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -576,10 +585,13 @@ class Agent(_message.Message):
         exit_status: _builtins.int = ...,
         working_directory: _builtins.str = ...,
         removed: _builtins.bool = ...,
+        supervision: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        enabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reported_at", b"reported_at", "state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "class", b"class", "command", b"command", "desired_running", b"desired_running", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "run_id", b"run_id", "runtime", b"runtime", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "tenant", b"tenant", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "class", b"class", "command", b"command", "desired_running", b"desired_running", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "run_id", b"run_id", "runtime", b"runtime", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "supervision", b"supervision", "tenant", b"tenant", "unit", b"unit", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
