@@ -88,6 +88,7 @@ class HostAgent:
         self._supervisor = Supervisor(
             keeper=self._keeper, journal=journal, pool=self._pool, on_applied=self._outgoing.applied
         )
+        self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._watching = Watching(self._supervisor.residents, self._pool, self._report)
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
         self._link = Link(

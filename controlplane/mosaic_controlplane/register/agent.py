@@ -42,6 +42,9 @@ class AgentRow:
     command: str
     exit_status: int | None
     problem: str
+    output_at: datetime | None
+    running_runtime: str
+    running_model: str
     class_name: str
 
 
@@ -106,6 +109,9 @@ class SeatReportRow:
     problem: str
     exit_status: int | None
     generation: int
+    output_age: timedelta | None = None
+    running_runtime: str = ""
+    running_model: str = ""
 
 
 async def list_agents(connection: Connection, *, tenant_id: UUID, agent_id: UUID | None = None) -> list[AgentRow]:
@@ -202,6 +208,9 @@ async def report_seats(
                 r.problem,
                 r.exit_status,
                 r.generation,
+                r.output_age,
+                r.running_runtime,
+                r.running_model,
             )
             for r in reports
         ),

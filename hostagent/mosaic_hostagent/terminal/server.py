@@ -51,6 +51,7 @@ class Launch:
     argv: Sequence[str]
     env: Mapping[str, str]
     folder: Path
+    model: str = ""
 
 
 async def tmux_version(env: Mapping[str, str]) -> tuple[int, int]:
@@ -171,6 +172,7 @@ class TmuxServer:
             "@mosaic_generation": str(launch.generation),
             "@mosaic_restart": str(launch.restart),
             "@mosaic_launch": launch.launch_digest,
+            "@mosaic_model": launch.model,
             "destroy-unattached": "off",
         }
         try:
@@ -203,6 +205,7 @@ class TmuxServer:
             generation=launch.generation,
             restart=launch.restart,
             launch_digest=launch.launch_digest,
+            model=launch.model,
         )
 
     async def reap(self) -> None:
