@@ -102,6 +102,7 @@ class HostAgent:
             supervision=self._supervision,
             on_applied=self._outgoing.applied,
         )
+        self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._watching = Watching(self._supervisor.residents, self._pool, self._report)
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
         self._link = Link(

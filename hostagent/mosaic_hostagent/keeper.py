@@ -18,6 +18,7 @@ from mosaic_hostagent.processes import ExitWatch, end_terminal_session, terminal
 from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, exited
 from mosaic_hostagent.reconcile import Keep, Rest, SeatPlan, Start, Stop
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.running import NOTHING
 from mosaic_hostagent.seats import Seat, Session
 from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.terminal.deliver import Pane
@@ -197,6 +198,7 @@ class SeatKeeper:
         resident.pane = Pane(self._pool.get(session.server), session.pane_id)
         resident.launched = resident.wrote = resident.since = time.monotonic()
         resident.mark = resident.ending = resident.note = resident.problem = ""
+        resident.runs = NOTHING
         resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))
         resident.enter(state)
         resident.stir()

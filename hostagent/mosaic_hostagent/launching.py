@@ -98,6 +98,7 @@ def prepare(
         argv=argv,
         env=env,
         folder=folder,
+        model=spec.model,
     )
 
 

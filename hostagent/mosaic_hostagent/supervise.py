@@ -19,6 +19,7 @@ from mosaic_hostagent.readiness import NOT_RUNNING
 from mosaic_hostagent.reconcile import SeatPlan
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.seats import ServerKey, Session
+from mosaic_hostagent.terminal.panes import Observed, Unmanaged
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.units.supervision import Supervision
 
@@ -42,6 +43,8 @@ class Supervisor:
     ) -> None:
         self.residents: dict[str, Resident] = {}
         self.applied = 0
+        self.on_unmanaged: Callable[[list[Unmanaged]], None] = lambda _sessions: None
+        """told, round by round, of the sessions on our servers that are not ours"""
         self._keeper = keeper
         self._journal = journal
         self._pool = pool
@@ -93,7 +96,9 @@ class Supervisor:
         return min([wait for wait in due if wait > 0] + [NET_SECONDS])
 
     async def _round(self, wanted: Desired) -> None:
-        observed, failed = await self._observe()
+        observed, unmanaged, failed = await self._observe()
+        if not failed:
+            self.on_unmanaged(unmanaged)
         for resident in self.residents.values():
             if resident.seat.running and (error := failed.get(resident.seat.server)) is not None:
                 self._refuse(resident, error)
@@ -131,22 +136,24 @@ class Supervisor:
         missing = [key for key, one in self.residents.items() if one.seat.running and key not in alive]
         return await self._supervision.awaited(missing) if missing else frozenset()
 
-    async def _observe(self) -> tuple[list[Session], dict[ServerKey, FleetError]]:
+    async def _observe(self) -> tuple[list[Session], list[Unmanaged], dict[ServerKey, FleetError]]:
         needed = {one.seat.server for one in self.residents.values() if one.seat.running}
         keys = list(needed | set(self._pool.recorded))
         results = await asyncio.gather(*(self._observe_one(key, start=key in needed) for key in keys))
         observed: list[Session] = []
+        unmanaged: list[Unmanaged] = []
         failed: dict[ServerKey, FleetError] = {}
         for key, result in zip(keys, results, strict=True):
             if isinstance(result, FleetError):
                 failed[key] = result
             else:
-                observed += result
-        return observed, failed
+                observed += result.sessions
+                unmanaged += result.unmanaged
+        return observed, unmanaged, failed
 
-    async def _observe_one(self, key: ServerKey, *, start: bool) -> list[Session] | FleetError:
+    async def _observe_one(self, key: ServerKey, *, start: bool) -> Observed | FleetError:
         try:
-            return (await self._pool.observe(key, start=start)).sessions
+            return await self._pool.observe(key, start=start)
         except FleetError as error:
             return error
 

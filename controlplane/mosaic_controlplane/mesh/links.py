@@ -195,6 +195,12 @@ class Links:
             await agent_table.report_seats(connection, tenant_id=key.tenant_id, host_id=key.host_id, reports=reports)
         self._wakes.tell(WakeKey.change(key.tenant_id))
 
+    async def unmanaged(self, key: LinkKey, sessions: bytes) -> None:
+        """The host tells which sessions on its tmux servers are not ours."""
+        async with self._database.connection() as connection:
+            await host_table.set_unmanaged(connection, key, sessions)
+        self._wakes.tell(WakeKey.change(key.tenant_id))
+
     async def applied(self, key: LinkKey, generation: int) -> None:
         """The host has reconciled a generation."""
         async with self._database.connection() as connection:

@@ -45,6 +45,9 @@ class AgentRow:
     supervision: str
     unit: str
     enabled: bool
+    output_at: datetime | None
+    running_runtime: str
+    running_model: str
     class_name: str
 
 
@@ -112,6 +115,9 @@ class SeatReportRow:
     supervision: str = ""
     unit: str = ""
     enabled: bool = False
+    output_age: timedelta | None = None
+    running_runtime: str = ""
+    running_model: str = ""
 
 
 async def list_agents(connection: Connection, *, tenant_id: UUID, agent_id: UUID | None = None) -> list[AgentRow]:
@@ -211,6 +217,9 @@ async def report_seats(
                 r.supervision,
                 r.unit,
                 r.enabled,
+                r.output_age,
+                r.running_runtime,
+                r.running_model,
             )
             for r in reports
         ),

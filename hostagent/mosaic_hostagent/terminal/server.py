@@ -48,6 +48,7 @@ class Launch:
     argv: Sequence[str]
     env: Mapping[str, str]
     folder: Path
+    model: str = ""
 
 
 async def tmux_version(env: Mapping[str, str]) -> tuple[int, int]:
@@ -182,6 +183,7 @@ class TmuxServer:
             generation=launch.generation,
             restart=launch.restart,
             launch_digest=launch.launch_digest,
+            model=launch.model,
         )
 
     async def reap(self) -> None:

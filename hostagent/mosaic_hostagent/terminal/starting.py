@@ -45,6 +45,7 @@ def start_commands(
         "@mosaic_generation": launch["generation"],
         "@mosaic_restart": launch["restart"],
         "@mosaic_launch": launch["launch_digest"],
+        "@mosaic_model": launch["model"],
         "destroy-unattached": "off",
     }
     format_ = "#{session_id}\t#{pane_id}\t#{pane_pid}"
