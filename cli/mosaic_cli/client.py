@@ -66,6 +66,12 @@ class Connection:
         assert self._identity is not None
         return self._identity.trust_domain
 
+    @property
+    def cluster(self) -> str:
+        """The cluster's alias."""
+        assert self._identity is not None
+        return self._identity.cluster
+
     def reconnect(self) -> None:
         """Dial again, whichever replica answers first; stubs taken before are dead."""
         self.close()

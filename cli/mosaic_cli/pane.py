@@ -20,15 +20,24 @@ class PaneConnection(Connection):
 
     def __init__(self, seat: Pane, *, tenant: str = "") -> None:
         self._pane = seat
-        self._domain = ""
+        self._told: fleet_pb2.GetClusterReply | None = None
         super().__init__(Context(f"agent {seat.agent}", (seat.socket,), "", tenant=""), None, tenant=tenant)
 
     @property
     def trust_domain(self) -> str:
-        """The cluster's trust domain, asked once."""
-        if not self._domain:
-            self._domain = self.call(self.fleet.GetCluster, fleet_pb2.GetClusterRequest()).trust_domain
-        return self._domain
+        """The cluster's trust domain."""
+        return self._ask().trust_domain
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's alias."""
+        return self._ask().cluster
+
+    def _ask(self) -> fleet_pb2.GetClusterReply:
+        """Ask which cluster this is, once."""
+        if self._told is None:
+            self._told = self.call(self.fleet.GetCluster, fleet_pb2.GetClusterRequest())
+        return self._told
 
     @property
     def is_local(self) -> bool:

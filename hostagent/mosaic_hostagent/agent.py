@@ -35,6 +35,7 @@ from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import read_text
+from mosaic_hostagent.units.builtin import BuiltIn
 from mosaic_hostagent.watching import Watching
 
 HINT = "mosaic host join"
@@ -81,6 +82,7 @@ class HostAgent:
         self._identity = identity
         self._desired_file = DesiredFile(home.state, host_id=identity.identity_id)
         self._pool = ServerPool(home.state, home=home.digest, environment=environment)
+        self._supervision = BuiltIn(self._pool)
         self._outgoing = Outgoing(journal)
         self._sessions = Sessions(home.state, host=identity.name, socket=socket_path(home))
         self._sessions.lives = self._lives
@@ -88,6 +90,7 @@ class HostAgent:
         self._keeper = SeatKeeper(
             journal=journal,
             pool=self._pool,
+            supervision=self._supervision,
             state_folder=home.state,
             environment=environment,
             on_change=self._report,
@@ -95,9 +98,14 @@ class HostAgent:
             sessions=self._sessions,
         )
         self._supervisor = Supervisor(
-            keeper=self._keeper, journal=journal, pool=self._pool, on_applied=self._outgoing.applied
+            keeper=self._keeper,
+            journal=journal,
+            pool=self._pool,
+            supervision=self._supervision,
+            on_applied=self._outgoing.applied,
         )
         self._watching = Watching(self._supervisor.residents, self._pool, self._report, self._drain_reports)
+        self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
         self._link = Link(
             identity=self._identity_now,

@@ -65,7 +65,7 @@ class Intake:
             return ""
         signal = understand(report, resident.manifest, at=at)
         log.debug("signal", agent=session.agent_id, run=session.run_id, said=signal.event, means=signal.means)
-        self._enter(resident, fold(resident.told, signal))
+        self._enter(resident, fold(resident.hooks, signal))
         return await self._tell(session, signal, resident)
 
     def _report(self, resident: Resident, report: Report, at: float) -> None:
@@ -73,10 +73,10 @@ class Intake:
         if not isinstance(state, str) or state not in REPORTABLE:
             raise NotAState(f"an agent cannot report {str(state)[:40]!r}", next_step=f"one of: {', '.join(REPORTABLE)}")
         detail = " ".join(str(report.payload.get("detail") or "").split())[:_DETAIL_LIMIT]
-        self._enter(resident, fold_report(resident.told, state, at=at, detail=detail))
+        self._enter(resident, fold_report(resident.hooks, state, at=at, detail=detail))
 
     def _enter(self, resident: Resident, told: Told) -> None:
-        resident.told = told
+        resident.hooks = told
         self._on_signal(resident)
 
     async def _tell(self, session: PaneSession, signal: Signal, resident: Resident) -> str:
@@ -98,7 +98,7 @@ class Intake:
         text = await listener.handover(agent, run)
         if text is None:
             return ""
-        self._enter(resident, fold(resident.told, Signal(signal.event, Meaning.TURN_STARTED, time.monotonic())))
+        self._enter(resident, fold(resident.hooks, Signal(signal.event, Meaning.TURN_STARTED, time.monotonic())))
         return answer_of(event, text)
 
     def _is_known(self, run_id: str, identity: str) -> bool:

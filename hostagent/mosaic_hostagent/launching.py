@@ -100,6 +100,7 @@ def prepare(
         argv=argv,
         env=env,
         folder=folder,
+        model=spec.model,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mosaic_framework.manifest import Manifest
+from mosaic_framework.recognise import Recognised
 from mosaic_proto.v1 import host_link_pb2
 
 from mosaic_hostagent.backoff import Crashes
@@ -15,10 +16,14 @@ from mosaic_hostagent.heartbeats import HeartbeatFile
 from mosaic_hostagent.journal_facts import exit_code
 from mosaic_hostagent.processes import ExitWatch
 from mosaic_hostagent.readiness import DEBOUNCE_SECONDS, NOT_RUNNING, AgentState, Signals, State, to_wire
+from mosaic_hostagent.running import NOTHING
 from mosaic_hostagent.screen_facts import ScreenFacts
 from mosaic_hostagent.seats import Seat, Session
 from mosaic_hostagent.signals import Told
 from mosaic_hostagent.terminal.deliver import Pane
+from mosaic_hostagent.units.supervision import Standing
+
+OUTPUT_TOLD_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -49,18 +54,24 @@ class Resident:
     """what its terminal showed when it was last looked at"""
     looked: float = 0.0
     in_foreground: bool = True
-    told: Told = field(default_factory=Told)
+    hooks: Told = field(default_factory=Told)
     """what its hooks, and the agent itself, said in this run"""
     heartbeat: HeartbeatFile | None = None
     version: str = ""
     """of the program that runs; empty while it is not known"""
-    reported: tuple[str, str, str] = ("", "", "")
-    """the facts that were last told"""
+    last_told: tuple[str, Recognised, tuple[str, str, str]] = ("", NOTHING, ("", "", ""))
+    """command, what it runs and the facts, as they were last told"""
     command: str = ""
+    runs: Recognised = NOTHING
+    """what its pane is seen to run"""
+    told: float = 0.0
+    """when its output was last told of"""
     crashes: Crashes = field(default_factory=Crashes)
     not_before: float = 0.0
     ending: str = ""
     """why we end its session just now"""
+    standing: Standing | None = None
+    """who starts it, as last told"""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -97,15 +108,15 @@ class Resident:
 
     def forget(self, heartbeat: Path | None) -> None:
         """A new run begins: nothing that was known of the last one's program holds for it."""
-        self.screen, self.told, self.version = None, Told(), ""
+        self.screen, self.hooks, self.version = None, Told(), ""
         self.looked, self.in_foreground = 0.0, True
-        self.reported = ("", "", "")
+        self.last_told = ("", NOTHING, ("", "", ""))
         self.heartbeat = HeartbeatFile(heartbeat) if heartbeat is not None else None
 
     @property
     def facts(self) -> tuple[str, str, str]:
         """What is known of the program itself: model, version, its own session."""
-        return self.told.model, self.version, self.told.session
+        return self.hooks.model, self.version, self.hooks.session
 
     def signals(self, now: float) -> Signals:
         """Return everything that its state is judged by, at `now`."""
@@ -117,19 +128,24 @@ class Resident:
             in_foreground=self.in_foreground,
             screen=self.screen,
             looked=self.looked,
-            told=self.told,
+            told=self.hooks,
             heartbeat=self.heartbeat.read() if self.heartbeat is not None else None,
             version=self.version,
         )
 
     def ripens_in(self, now: float) -> float:
         """Return the seconds until time alone turns its newest signal into more, 0 when it does not."""
-        wait = self.told.since + DEBOUNCE_SECONDS - now
-        return wait if self.told.phase == "waiting" and wait > 0 else 0.0
+        wait = self.hooks.since + DEBOUNCE_SECONDS - now
+        return wait if self.hooks.phase == "waiting" and wait > 0 else 0.0
+
+    def has_output_to_tell(self) -> bool:
+        """Whether it wrote since its last report, and that is a minute ago: idle time need not be told finer."""
+        return self.wrote > self.told and time.monotonic() - self.told > OUTPUT_TOLD_SECONDS
 
     def report(self) -> host_link_pb2.SeatReport:
         """Return what the control plane is told."""
         session = self.session
+        self.told = time.monotonic()
         return host_link_pb2.SeatReport(
             agent_id=self.seat.agent_id,
             name=self.seat.name,
@@ -143,7 +159,13 @@ class Resident:
             generation=self.acted,
             problem=self.problem or self.note,
             exit_status=0 if self.alive or session is None else exit_code(self.exit_status),
-            model=self.told.model,
+            reported_model=self.hooks.model,
             runtime_version=self.version,
-            runtime_session=self.told.session,
+            runtime_session=self.hooks.session,
+            supervision=self.standing.kind if self.standing is not None else "",
+            unit=self.standing.unit if self.standing is not None else "",
+            enabled=self.standing is not None and self.standing.enabled,
+            output_age_ms=int((time.monotonic() - self.wrote) * 1000) if self.wrote else 0,
+            running_runtime=self.runs.runtime if self.alive else "",
+            running_model=self.runs.model if self.alive else "",
         )

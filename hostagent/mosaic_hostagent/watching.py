@@ -12,6 +12,7 @@ from mosaic_framework.errors import FleetError
 from mosaic_hostagent.processes import has_terminal
 from mosaic_hostagent.readiness import SETTLED_SECONDS, AgentState, Signals, Verdict, judge
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.running import what_runs
 from mosaic_hostagent.screen_facts import ScreenFacts
 from mosaic_hostagent.seats import ServerKey
 from mosaic_hostagent.terminal.pool import ServerPool
@@ -140,14 +141,17 @@ class Watching:
         facts = ScreenFacts.of(shot, manifest)
         resident.screen, resident.looked = facts, time.monotonic()
         resident.was_ready = resident.was_ready or facts.ready
+        if resident.session is not None:
+            resident.runs = what_runs(resident.seat, resident.session, manifest)
         resident.in_foreground = await self._in_foreground(resident, facts)
 
     def _judge(self, resident: Resident) -> None:
         if (found := self.verdict(resident)) is None:
             return
         command = resident.screen.command if resident.screen is not None else resident.command
-        told = (resident.command, resident.reported) != (command, resident.facts)
-        resident.command, resident.reported = command, resident.facts
+        now = (command, resident.runs, resident.facts)
+        told = now != resident.last_told or resident.has_output_to_tell()
+        resident.command, resident.last_told = command, now
         if resident.enter(found[1].state) or told:
             self._on_change(resident)
 

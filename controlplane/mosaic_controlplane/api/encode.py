@@ -9,7 +9,7 @@ from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mosaic_framework.errors import InvalidInput
-from mosaic_proto.v1 import common_pb2, fleet_pb2, messages_pb2
+from mosaic_proto.v1 import common_pb2, fleet_pb2, host_link_pb2, messages_pb2
 
 from mosaic_controlplane.register.agent import AgentRow
 from mosaic_controlplane.register.host import HostRow
@@ -102,6 +102,13 @@ def agent(row: AgentRow) -> fleet_pb2.Agent:
         exit_status=row.exit_status or 0,
         working_directory=spec.working_directory,
         removed=row.removed_at is not None,
+        supervision=row.supervision,
+        unit=row.unit,
+        enabled=row.enabled,
+        output_at=timestamp(row.output_at),
+        running_runtime=row.running_runtime,
+        running_model=row.running_model,
+        labels=spec.labels,
         **{"class": row.class_name},
     )
 
@@ -122,6 +129,7 @@ def host(row: HostRow) -> fleet_pb2.Host:
         version=row.version,
         machine=row.machine,
         seats=row.seats,
+        unmanaged=host_link_pb2.Unmanaged.FromString(row.unmanaged).sessions,
     )
 
 

@@ -36,6 +36,7 @@ _UP_LIMIT = 1024
 _FRAME_LIMIT = 64 * 1024  # of what waits to be written; a hello and a terminal's text are larger, and do not wait
 _TEXT_LIMIT = 500  # characters; a fleet of 1,000 agents is listed in one reply of 4 MiB
 _REPORT_LIMIT = 2_000
+_UNMANAGED_LIMIT = 100
 
 log = structlog.get_logger(__name__)
 
@@ -224,6 +225,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             for frame in frames:
                 if frame.WhichOneof("frame") == "applied":
                     await self._links.applied(link.key, frame.applied.generation)
+                elif frame.WhichOneof("frame") == "unmanaged":
+                    await self._links.unmanaged(link.key, decode_unmanaged(frame.unmanaged))
                 elif frame.WhichOneof("frame") == "ready":
                     if frame.ready.link_epoch != link.key.link_epoch:
                         raise LinkSuperseded
@@ -306,9 +309,29 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
             problem=_text(report.problem),
             exit_status=report.exit_status,
             generation=report.generation,
+            supervision=_text(report.supervision, 32),
+            unit=_text(report.unit),
+            enabled=report.enabled,
+            output_age=_age(report.output_age_ms) if report.output_age_ms else None,
+            running_runtime=_text(report.running_runtime, 64),
+            running_model=_text(report.running_model, 256),
         )
         for agent_id, report in newest.items()
     ]
+
+
+def decode_unmanaged(told: pb.Unmanaged) -> bytes:
+    """Return the sessions as the register keeps them, each text bounded and the first hundred of them."""
+    kept = pb.Unmanaged()
+    for one in told.sessions[:_UNMANAGED_LIMIT]:
+        added = kept.sessions.add(
+            socket_name=_text(one.socket_name, 64),
+            name=_text(one.name, 128),
+            pid=one.pid,
+            command=_text(one.command, 64),
+        )
+        added.created_at.CopyFrom(one.created_at)
+    return kept.SerializeToString(deterministic=True)
 
 
 def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
