@@ -33,6 +33,8 @@ def show_agent(address: str, *, context: str, tenant: str) -> Thing:
         ("reached", f"generation {agent.observed_generation}"),
         ("process", f"{agent.pid} {agent.command}" if agent.pid else ""),
         ("folder", agent.working_directory),
+        ("says", " ".join(part for part in (agent.reported_model, agent.runtime_version) if part)),
+        ("session", agent.runtime_session),
         ("run", agent.run_id),
         ("since", local_time(moment(agent.state_since))),
         ("id", agent.id),

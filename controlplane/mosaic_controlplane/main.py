@@ -23,7 +23,7 @@ from mosaic_framework import __version__, wire
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home, write_private
-from mosaic_proto.v1 import enrolment_pb2_grpc, fleet_pb2_grpc, host_link_pb2_grpc, messages_pb2_grpc
+from mosaic_proto.v1 import enrolment_pb2_grpc, fleet_pb2_grpc, host_link_pb2_grpc, messages_pb2_grpc, signals_pb2_grpc
 
 from mosaic_controlplane import config
 from mosaic_controlplane.api.enrolment import EnrolmentService
@@ -32,6 +32,7 @@ from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
+from mosaic_controlplane.api.signals import SignalService
 from mosaic_controlplane.identity.bootstrap import open_cluster
 from mosaic_controlplane.identity.tokens import make_token
 from mosaic_controlplane.mesh.forwarding import Forwarder
@@ -99,9 +100,11 @@ async def serve(home: Home) -> None:
             EnrolmentService(database, cluster, fleet_addresses=lambda: liveness.replica_addresses), enrol_server
         )
         fleet_server = grpc.aio.server(interceptors=[AuthInterceptor(database, cluster)], options=wire.SERVER_OPTIONS)
+        forwarder = Forwarder(leaf)
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
-            FleetService(database, cluster, wakes, links, Forwarder(leaf), replica_id), fleet_server
+            FleetService(database, cluster, wakes, links, forwarder, replica_id), fleet_server
         )
+        signals_pb2_grpc.add_SignalServiceServicer_to_server(SignalService(database, links, forwarder), fleet_server)
         fleet_pb2_grpc.add_HostServiceServicer_to_server(
             HostService(database, cluster, lambda: enrol_addresses), fleet_server
         )

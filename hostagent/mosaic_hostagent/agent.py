@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Awaitable, Mapping
 
 import structlog
@@ -19,6 +20,7 @@ from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
 from mosaic_hostagent.desired import Desired, DesiredFile
+from mosaic_hostagent.explaining import explain
 from mosaic_hostagent.intake import Intake
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
@@ -36,6 +38,7 @@ from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import read_text
 from mosaic_hostagent.units.builtin import BuiltIn
+from mosaic_hostagent.versions import Versions
 from mosaic_hostagent.watching import Watching
 
 HINT = "mosaic host join"
@@ -118,12 +121,15 @@ class HostAgent:
                 dispatch=self._mailroom.take,
                 acknowledged=journal.acknowledge,
                 capture=self._capture,
+                explain=self._explain,
             ),
             on_up=self._link_is_up,
         )
 
         self._upstream = Upstream(self._identity_now, lambda: self._link.address)
         # The mailroom listens to prompts and turns once it can (signals.TurnListener).
+        self._versions = Versions(environment, self._watching.poke)
+        self._keeper.on_occupied = self._versions.ask
         self._reports = Reports(self._sessions, Intake(self._supervisor.residents, self._watching.poke).take)
         relay = Relay(self._sessions, self._upstream, journal.all_told)
         self._panes = PaneSocket(socket_path(home), relay, self._reports)
@@ -156,6 +162,7 @@ class HostAgent:
         """Let deliveries that have begun finish, and detach. Seats go on."""
         steps: list[Awaitable[None]] = [
             self._panes.close(),
+            self._versions.close(),
             self._upstream.close(),
             self._mailroom.close(grace=CLOSE_SECONDS),
             self._keeper.close(list(self._supervisor.residents.values())),
@@ -227,6 +234,13 @@ class HostAgent:
         except FleetError as error:
             return pb.TerminalText(call_id=asked.call_id, problem=error.why or error.what)
         return pb.TerminalText(call_id=asked.call_id, text=text)
+
+    def _explain(self, asked: pb.ExplainSeat) -> pb.ExplainedSeat:
+        resident = self._supervisor.residents.get(asked.agent_id)
+        if resident is None:
+            return pb.ExplainedSeat(call_id=asked.call_id, problem="the host does not know this seat")
+        explanation = explain(resident, self._watching.verdict(resident), time.monotonic())
+        return pb.ExplainedSeat(call_id=asked.call_id, explanation=explanation)
 
     def _link_is_up(self) -> None:
         path = self._home.run / "hostagent.json"

@@ -36,7 +36,10 @@ log = structlog.get_logger(__name__)
 
 
 class SeatKeeper:
-    """Acts on one seat at a time. `on_change`: its report is new; `on_ended`: a program ended by itself."""
+    """Acts on one seat at a time. `on_change`: its report is new. `on_ended`: a program ended by itself.
+
+    `on_occupied`: a run began, or was adopted.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class SeatKeeper:
     ) -> None:
         self.on_change = on_change
         self.on_ended: Callable[[], None] = lambda: None
+        self.on_occupied: Callable[[Resident], None] = lambda _resident: None
         self._journal = journal
         self._pool = pool
         self._supervision = supervision
@@ -205,6 +209,7 @@ class SeatKeeper:
         resident.enter(state)
         resident.stir()
         self._tell(resident)
+        self.on_occupied(resident)
 
     def _unwatch(self, resident: Resident) -> None:
         if resident.watch is not None:

@@ -60,6 +60,7 @@ class Handlers:
     dispatch: Callable[[pb.Dispatch], Awaitable[None]]
     acknowledged: Callable[[int], Awaitable[None]]
     capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
+    explain: Callable[[pb.ExplainSeat], pb.ExplainedSeat]
 
 
 class Link:
@@ -176,6 +177,9 @@ class Link:
                         task = asyncio.create_task(self._capture(frame.capture), name="link-capture")
                         captures.add(task)
                         task.add_done_callback(captures.discard)
+                    case "explain":
+                        answered = pb.HostFrame(explained=self._handlers.explain(frame.explain))
+                        self._outgoing.answer(answered)
         finally:
             for task in captures:
                 task.cancel()

@@ -108,6 +108,9 @@ def agent(row: AgentRow) -> fleet_pb2.Agent:
         output_at=timestamp(row.output_at),
         running_runtime=row.running_runtime,
         running_model=row.running_model,
+        reported_model=row.reported_model,
+        runtime_version=row.runtime_version,
+        runtime_session=row.runtime_session,
         labels=spec.labels,
         **{"class": row.class_name},
     )

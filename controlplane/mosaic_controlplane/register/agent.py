@@ -48,6 +48,9 @@ class AgentRow:
     output_at: datetime | None
     running_runtime: str
     running_model: str
+    reported_model: str
+    runtime_version: str
+    runtime_session: str
     class_name: str
 
 
@@ -118,6 +121,9 @@ class SeatReportRow:
     output_age: timedelta | None = None
     running_runtime: str = ""
     running_model: str = ""
+    reported_model: str = ""
+    runtime_version: str = ""
+    runtime_session: str = ""
 
 
 async def list_agents(connection: Connection, *, tenant_id: UUID, agent_id: UUID | None = None) -> list[AgentRow]:
@@ -220,6 +226,9 @@ async def report_seats(
                 r.output_age,
                 r.running_runtime,
                 r.running_model,
+                r.reported_model,
+                r.runtime_version,
+                r.runtime_session,
             )
             for r in reports
         ),

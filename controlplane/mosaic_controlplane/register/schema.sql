@@ -147,6 +147,9 @@ create table fleet.agent (
   output_at timestamptz,                              -- when its terminal last changed
   running_runtime text not null default '',           -- what its process was seen to be
   running_model text not null default '',
+  reported_model text not null default '',            -- what it says itself
+  runtime_version text not null default '',
+  runtime_session text not null default '',           -- its own id of its session
   primary key (tenant_id, agent_id),
   foreign key (tenant_id, host_id) references fleet.host
 ) with (fillfactor = 70);
@@ -300,6 +303,11 @@ create trigger agent_runs_another after update on fleet.agent
 
 create trigger agent_supervision_changed after update on fleet.agent
   for each row when ((old.supervision, old.unit, old.enabled) is distinct from (new.supervision, new.unit, new.enabled))
+  execute function fleet.record_agent_change();
+
+create trigger agent_says_another after update on fleet.agent
+  for each row when ((old.reported_model, old.runtime_version, old.runtime_session)
+    is distinct from (new.reported_model, new.runtime_version, new.runtime_session))
   execute function fleet.record_agent_change();
 
 create function fleet.record_host_change() returns trigger language plpgsql as $$
