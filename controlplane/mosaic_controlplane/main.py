@@ -23,7 +23,13 @@ from mosaic_framework import __version__, wire
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home, write_private
-from mosaic_proto.v1 import enrolment_pb2_grpc, fleet_pb2_grpc, host_link_pb2_grpc, messages_pb2_grpc
+from mosaic_proto.v1 import (
+    enrolment_pb2_grpc,
+    fleet_pb2_grpc,
+    host_link_pb2_grpc,
+    messages_pb2_grpc,
+    seeding_pb2_grpc,
+)
 
 from mosaic_controlplane import config
 from mosaic_controlplane.api.enrolment import EnrolmentService
@@ -32,6 +38,7 @@ from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
+from mosaic_controlplane.api.seeding import SeedingService
 from mosaic_controlplane.identity.bootstrap import open_cluster
 from mosaic_controlplane.identity.tokens import make_token
 from mosaic_controlplane.mesh.forwarding import Forwarder
@@ -106,6 +113,7 @@ async def serve(home: Home) -> None:
             HostService(database, cluster, lambda: enrol_addresses), fleet_server
         )
         messages_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(Messages(database, wakes)), fleet_server)
+        seeding_pb2_grpc.add_SeedingServiceServicer_to_server(SeedingService(database), fleet_server)
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(
             HostLinkService(database, wakes, links, replica_id), fleet_server
         )

@@ -69,12 +69,13 @@ class Composer(StrictModel):
 class Paste(StrictModel):
     """What survives a bracketed paste. Zero: no limit is known.
 
-    Over `exact_lines` or `exact_characters` the program marks the text as one that the user did not write. What a
+    Over `exact_lines` or `exact_characters` the program wraps the text in `mark`: the user did not write it. What a
     person wrote is typed in pieces of at most `piece_lines` and `piece_characters`. `normalises`: what it changes.
     """
 
     exact_lines: int = 0
     exact_characters: int = 0
+    mark: Line | None = None
     piece_lines: int = 0
     piece_characters: int = 0
     normalises: list[Literal["tabs", "outer-space", "trailing-space"]] = Field(default_factory=list)

@@ -14,12 +14,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mosaic_framework.catalog import Catalog
+from mosaic_framework.contracts import plain_lines
 from mosaic_framework.document import read_tree, validate
 from mosaic_framework.errors import FleetError, InvalidInput
 from mosaic_framework.manifest import Manifest
 from mosaic_framework.marked import DocumentInvalid, Problems
 
 SUFFIX = ".yaml"
+NOTES_SUFFIX = ".md"
 # Where programs of this kind are put and a service's PATH does not look; "*" stands for a version, newest first.
 USUAL_PLACES = (
     "~/.local/bin",
@@ -65,6 +67,15 @@ def read_manifest(catalog: Catalog, name: str) -> Manifest:
     """Return the manifest of a runtime. Raises NotFound with the nearest names, or ManifestInvalid."""
     file = catalog.get("runtimes", name, SUFFIX)
     return parse_manifest(file.read(), source=str(file.path) if file.own else file.path.name, name=name)
+
+
+def read_notes(catalog: Catalog, manifest: Manifest) -> str:
+    """Return what an agent is told of its own program: a person's `runtimes.local/<name>.md`, else what ships.
+
+    Raises DataUnreadable.
+    """
+    file = catalog.find("runtimes", manifest.name, NOTES_SUFFIX)
+    return plain_lines(file.read()) if file is not None else manifest.notes or ""
 
 
 def parse_manifest(text: str, *, source: str, name: str) -> Manifest:

@@ -12,6 +12,7 @@ from mosaic_framework.errors import FleetError
 from mosaic_framework.ids import new_id
 from mosaic_framework.manifest import Manifest
 from mosaic_framework.runtimes import installed, launch_vector
+from mosaic_framework.seeding import compose
 from pydantic import ValidationError
 
 from mosaic_hostagent.environment import inheritable
@@ -68,10 +69,11 @@ def prepare(
     program = "" if spec.command else _find_program(manifest, around)
     if spec.command:
         _check_command(spec.command[0], folder, {**around, **spec.env}.get("PATH", os.defpath))
+    seed = compose(spec, seat.briefing, manifest).text
     contract_file: Path | None = None
-    if manifest.system_prompt is not None and manifest.system_prompt.kind == "file" and spec.contract:
-        contract_file = state_folder / "contracts" / f"{seat.agent_id}.md"
-        write_state(contract_file, spec.contract.encode())
+    if manifest.system_prompt is not None and manifest.system_prompt.kind == "file" and seed:
+        contract_file = state_folder / "seeds" / f"{seat.agent_id}.md"
+        write_state(contract_file, seed.encode())
     run_id = str(new_id())
     argv, env = launch_vector(
         manifest,
@@ -81,7 +83,7 @@ def prepare(
         args=list(spec.args),
         command=list(spec.command),
         env=dict(spec.env),
-        contract=spec.contract,
+        contract=seed,
         contract_file=contract_file,
         as_root=os.getuid() == 0,
         environment=around,

@@ -37,6 +37,7 @@ MAY = {
     "mosaic.v1.FleetService/Watch": PEOPLE | AGENTS,
     "mosaic.v1.FleetService/Tail": PEOPLE | AGENTS,
     "mosaic.v1.FleetService/GetCluster": PEOPLE | AGENTS,
+    "mosaic.v1.SeedingService/GetSeed": PEOPLE | AGENTS,
     "mosaic.v1.HostService/CreateToken": {"admin"},
     "mosaic.v1.HostService/List": PEOPLE | AGENTS,
     "mosaic.v1.MessageService/Send": WRITERS | AGENTS,

@@ -21,7 +21,7 @@ from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.units.builtin import BuiltIn
 from mosaic_hostagent.units.supervision import Supervision
 from mosaic_hostagent.watching import Watching
-from mosaic_proto.v1 import fleet_pb2, messages_pb2
+from mosaic_proto.v1 import fleet_pb2, messages_pb2, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from tests.support.tmux import PrivateTmux
@@ -108,9 +108,9 @@ class World:
             agent_id=agent_id or f"agent-{name}", generation=generation, running=running, restart=restart, spec=made
         )
 
-    def want(self, *seats: pb.DesiredSeat, generation: int) -> None:
+    def want(self, *seats: pb.DesiredSeat, generation: int, briefing: seeding_pb2.Briefing | None = None) -> None:
         """Tell the supervisor what is wanted, as the link would."""
-        self.supervisor.want(Desired.from_wire(pb.DesiredState(generation=generation, seats=seats)))
+        self.supervisor.want(Desired.from_wire(pb.DesiredState(generation=generation, seats=seats, briefing=briefing)))
 
     def start(self) -> None:
         """Run the supervisor and its eyes."""

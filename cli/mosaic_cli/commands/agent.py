@@ -39,11 +39,19 @@ def list_agents(
 @app.command("show")
 def show(
     address: Address,
+    contract: Annotated[
+        bool, typer.Option("--contract", help="Show instead what it boots with: contract, mission, peers and all.")
+    ] = False,
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
     """Show one agent: its state with the evidence for it, its run, what is wanted of it."""
+    if contract:
+        from mosaic_cli.seed_view import show_contract
+
+        show_contract(address, form=output_form, context=context, tenant=tenant)
+        return
     from mosaic_cli.agent_view import show_agent
 
     output.show(show_agent(address, context=context, tenant=tenant), output_form)

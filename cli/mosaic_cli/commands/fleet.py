@@ -1,4 +1,4 @@
-"""mosaic fleet: apply, ps, start, stop, restart; the verbs on roster files are in fleet_files and fleet_changes."""
+"""mosaic fleet: apply, ps, comms-block, start, stop, restart; verbs on roster files: fleet_files, fleet_changes."""
 
 from __future__ import annotations
 
@@ -82,6 +82,22 @@ def ps(
     listing.show_agents(
         selection, columns=PS_COLUMNS, form=output_form, watch=watch, context=context, tenant=tenant, whole=True
     )
+
+
+@app.command("comms-block")
+def comms_block(
+    name: Annotated[
+        str, typer.Argument(metavar="AGENT", help="agent or host/agent.", autocompletion=completion.agents)
+    ],
+    host: Host = "",
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Show an agent's comms block as it is now: its address, its peers, how to reach them, how to take work."""
+    from mosaic_cli.seed_view import show_comms_block
+
+    show_comms_block(name, host=host, form=output_form, context=context, tenant=tenant)
 
 
 @app.command("start")

@@ -18,6 +18,7 @@ from mosaic_framework.steps import reached
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
 from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import briefing as briefing_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import replica as replica_table
@@ -61,7 +62,7 @@ class HelloFacts:
 class Downward:
     """How the api pushes frames to one host. Each function returns when the frame is in the stream's queue."""
 
-    desired: Callable[[int, list[DesiredSeat]], Awaitable[None]]
+    desired: Callable[[int, list[DesiredSeat], bytes], Awaitable[None]]
     dispatch: Callable[[Offer], Awaitable[None]]
     capture: Callable[[str, UUID, int], Awaitable[None]]
 
@@ -151,7 +152,8 @@ class Links:
             if generation == sent:
                 return sent
             seats = await agent_table.seats_of_host(connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id)
-        await link.downward.desired(generation, seats)
+            briefing = await briefing_table.get(connection, tenant_id=link.key.tenant_id)
+        await link.downward.desired(generation, seats, briefing)
         return generation
 
     async def _push_messages(self, link: HeldLink) -> None:

@@ -112,6 +112,12 @@ create table fleet.roster (
   primary key (tenant_id, version)
 );
 
+-- What the seats of a tenant are all told beside their roles, as of its newest roster.
+create table fleet.briefing (
+  tenant_id uuid primary key references fleet.tenant,
+  content bytea not null                              -- mosaic.v1.Briefing, peers included
+);
+
 -- A seat: what is wanted of it, and what its host last said of it.
 create table fleet.agent (
   tenant_id uuid not null references fleet.tenant,

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from mosaic_proto.v1 import fleet_pb2 as _fleet_pb2
 from mosaic_proto.v1 import messages_pb2 as _messages_pb2
+from mosaic_proto.v1 import seeding_pb2 as _seeding_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -550,18 +551,24 @@ class DesiredState(_message.Message):
 
     GENERATION_FIELD_NUMBER: _builtins.int
     SEATS_FIELD_NUMBER: _builtins.int
+    BRIEFING_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     @_builtins.property
     def seats(self) -> _containers.RepeatedCompositeFieldContainer[Global___DesiredSeat]: ...
+    @_builtins.property
+    def briefing(self) -> _seeding_pb2.Briefing:
+        """what all seats of the tenant are told"""
+
     def __init__(
         self,
         *,
         generation: _builtins.int = ...,
         seats: _abc.Iterable[Global___DesiredSeat] | None = ...,
+        briefing: _seeding_pb2.Briefing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["briefing", b"briefing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "seats", b"seats"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["briefing", b"briefing", "generation", b"generation", "seats", b"seats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
