@@ -33,6 +33,7 @@ from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import read_text
+from mosaic_hostagent.tidying import tidy
 from mosaic_hostagent.units.builtin import BuiltIn
 from mosaic_hostagent.watching import Watching
 
@@ -100,7 +101,7 @@ class HostAgent:
             journal=journal,
             pool=self._pool,
             supervision=self._supervision,
-            on_applied=self._outgoing.applied,
+            on_applied=self._applied,
         )
         self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._watching = Watching(self._supervisor.residents, self._pool, self._report)
@@ -170,6 +171,10 @@ class HostAgent:
     def _report(self, resident: Resident) -> None:
         if self._supervisor.residents.get(resident.seat.agent_id) is resident:
             self._outgoing.report(resident.report())
+
+    def _applied(self, generation: int) -> None:
+        tidy(self._home, names={resident.seat.name for resident in self._supervisor.residents.values()})
+        self._outgoing.applied(generation)
 
     def _identity_now(self) -> StoredIdentity:
         identity = load_identity(self._home)
