@@ -118,10 +118,17 @@ def prepare(
         generation=seat.generation,
         restart=seat.restart,
         launch_digest=seat.launch_digest,
-        argv=argv,
+        argv=_past_tmux(argv, env),
         env=env,
         folder=folder,
     )
+
+
+def _past_tmux(argv: list[str], env: dict[str, str]) -> list[str]:
+    """Return a vector that sets SHELL itself: of all variables it is the one that tmux replaces by its own."""
+    if "SHELL" not in env:
+        return argv
+    return ["sh", "-c", 'SHELL=$1; export SHELL; shift; exec "$@"', "sh", env.pop("SHELL"), *argv]
 
 
 def working_directory(text: str, *, home: Path) -> Path:
