@@ -35,6 +35,7 @@ from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import read_text
 from mosaic_hostagent.tidying import tidy
 from mosaic_hostagent.units.builtin import BuiltIn
+from mosaic_hostagent.viewing import Viewing
 from mosaic_hostagent.watching import Watching
 
 HINT = "mosaic host join"
@@ -106,6 +107,7 @@ class HostAgent:
         self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._watching = Watching(self._supervisor.residents, self._pool, self._report)
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
+        self._viewing = Viewing(self._supervisor.residents, self._pool, self._report)
         self._link = Link(
             identity=self._identity_now,
             addresses=lambda stored: config.addresses or stored.fleet_addresses,
@@ -117,6 +119,7 @@ class HostAgent:
                 dispatch=self._mailroom.take,
                 acknowledged=journal.acknowledge,
                 capture=self._capture,
+                open_view=self._viewing.serve,
             ),
             on_up=self._link_is_up,
         )

@@ -103,7 +103,7 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
         )
         log.info("a host linked", host=caller.name, link_epoch=key.link_epoch, journal_replaced=opened.journal_replaced)
         down: asyncio.Queue[pb.ControlFrame | None] = asyncio.Queue(_DOWN_LIMIT)
-        link = HeldLink(key, caller.name, _downward(down, caller.name))
+        link = HeldLink(key, caller.name, _downward(down, caller.name), frozenset(hello.capabilities))
         down.put_nowait(
             pb.ControlFrame(
                 welcome=pb.Welcome(
@@ -277,7 +277,12 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Do
             pb.ControlFrame(capture=pb.CaptureTerminal(call_id=call_id, agent_id=str(agent_id), lines=lines))
         )
 
-    return Downward(desired, dispatch, capture)
+    async def open_view(call_id: str, agent_id: UUID, scrolled: bool) -> None:
+        await down.put(
+            pb.ControlFrame(open_view=pb.OpenView(call_id=call_id, agent_id=str(agent_id), scrolled=scrolled))
+        )
+
+    return Downward(desired, dispatch, capture, open_view)
 
 
 def _text(text: str, limit: int = _TEXT_LIMIT) -> str:
@@ -315,6 +320,8 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
             output_age=_age(report.output_age_ms) if report.output_age_ms else None,
             running_runtime=_text(report.running_runtime, 64),
             running_model=_text(report.running_model, 256),
+            driver=_text(report.driver, 200),
+            driven=_age(report.driven_ms),
         )
         for agent_id, report in newest.items()
     ]

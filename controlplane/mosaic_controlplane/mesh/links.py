@@ -65,6 +65,7 @@ class Downward:
     desired: Callable[[int, list[DesiredSeat], bytes], Awaitable[None]]
     dispatch: Callable[[Offer], Awaitable[None]]
     capture: Callable[[str, UUID, int], Awaitable[None]]
+    open_view: Callable[[str, UUID, bool], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class HeldLink:
     key: LinkKey
     host_name: str
     downward: Downward
+    capabilities: frozenset[str] = frozenset()
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     captures: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
@@ -222,9 +224,7 @@ class Links:
 
     async def capture(self, host_id: UUID, host_name: str, agent_id: UUID, lines: int) -> str:
         """Return what the terminal of a seat shows now. Raises HostNotHere or TerminalUnavailable."""
-        link = self._links.get(host_id)
-        if link is None:
-            raise HostNotHere(f"host {host_name} has no link to this control plane")
+        link = self.held(host_id, host_name)
         call_id = str(new_id())
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         link.captures[call_id] = answer
@@ -236,6 +236,13 @@ class Links:
             raise HostNotHere(f"host {link.host_name} did not answer within {CAPTURE_SECONDS:g} s") from None
         finally:
             link.captures.pop(call_id, None)
+
+    def held(self, host_id: UUID, host_name: str) -> HeldLink:
+        """Return the link of a host. Raises HostNotHere."""
+        link = self._links.get(host_id)
+        if link is None:
+            raise HostNotHere(f"host {host_name} has no link to this control plane")
+        return link
 
     @staticmethod
     def captured(link: HeldLink, call_id: str, text: str, problem: str) -> None:

@@ -153,6 +153,8 @@ create table fleet.agent (
   output_at timestamptz,                              -- when its terminal last changed
   running_runtime text not null default '',           -- what its process was seen to be
   running_model text not null default '',
+  driver text not null default '',                    -- who holds the lease on its terminal; empty: nobody
+  driven_since timestamptz,
   primary key (tenant_id, agent_id),
   foreign key (tenant_id, host_id) references fleet.host
 ) with (fillfactor = 70);
@@ -306,6 +308,10 @@ create trigger agent_runs_another after update on fleet.agent
 
 create trigger agent_supervision_changed after update on fleet.agent
   for each row when ((old.supervision, old.unit, old.enabled) is distinct from (new.supervision, new.unit, new.enabled))
+  execute function fleet.record_agent_change();
+
+create trigger agent_driven after update of driver on fleet.agent
+  for each row when (old.driver is distinct from new.driver)
   execute function fleet.record_agent_change();
 
 create function fleet.record_host_change() returns trigger language plpgsql as $$

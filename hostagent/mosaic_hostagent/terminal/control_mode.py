@@ -20,6 +20,8 @@ from mosaic_hostagent.terminal.quoting import command_line
 
 REPLY_SECONDS = 10.0
 FLAGS = "no-output,ignore-size"
+VIEW_FLAGS = "read-only,ignore-size,pause-after=1"
+"""Of a client that sees output: see tap.py."""
 _CHUNK = 256 * 1024
 _DETACH_SECONDS = 2.0
 

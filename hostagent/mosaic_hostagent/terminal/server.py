@@ -186,6 +186,27 @@ class TmuxServer:
             model=launch.model,
         )
 
+    async def attach_client(self, session_id: str, flags: str) -> asyncio.subprocess.Process:
+        """Start a control client on a session, with pipes; its end is the caller's. Raises TerminalLost."""
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self._tmux,
+                "-u",
+                "-C",
+                "attach-session",
+                "-t",
+                f"{session_id}:",
+                "-f",
+                flags,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=self._env,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise TerminalLost("no tmux client can be started", why=str(error)) from error
+
     async def reap(self) -> None:
         """Make tmux look for children that have ended: it can miss the kernel's word, and they stay zombies."""
         ((pid,),) = await self.run(["display-message", "-p", "#{pid}"])

@@ -591,6 +591,8 @@ class Agent(_message.Message):
     SUPERVISION_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    DRIVEN_SINCE_FIELD_NUMBER: _builtins.int
     OUTPUT_AT_FIELD_NUMBER: _builtins.int
     RUNNING_RUNTIME_FIELD_NUMBER: _builtins.int
     RUNNING_MODEL_FIELD_NUMBER: _builtins.int
@@ -628,6 +630,8 @@ class Agent(_message.Message):
     """the systemd user unit that keeps the seat"""
     enabled: _builtins.bool
     """it comes back when its machine boots, with nobody logged in"""
+    driver: _builtins.str
+    """who holds the attach lease on its terminal; empty: nobody"""
     running_runtime: _builtins.str
     """which runtime its process was seen to be; empty: not known"""
     running_model: _builtins.str
@@ -638,6 +642,8 @@ class Agent(_message.Message):
     def state_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def reported_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def driven_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def output_at(self) -> _timestamp_pb2.Timestamp:
         """when its terminal last changed, at a resolution of a minute while it works"""
@@ -672,15 +678,17 @@ class Agent(_message.Message):
         supervision: _builtins.str = ...,
         unit: _builtins.str = ...,
         enabled: _builtins.bool = ...,
+        driver: _builtins.str = ...,
+        driven_since: _timestamp_pb2.Timestamp | None = ...,
         output_at: _timestamp_pb2.Timestamp | None = ...,
         running_runtime: _builtins.str = ...,
         running_model: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         card: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["output_at", b"output_at", "reported_at", b"reported_at", "state_since", b"state_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["driven_since", b"driven_since", "output_at", b"output_at", "reported_at", b"reported_at", "state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "class", b"class", "command", b"command", "desired_running", b"desired_running", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "labels", b"labels", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "output_at", b"output_at", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime", b"runtime", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "supervision", b"supervision", "tenant", b"tenant", "unit", b"unit", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "class", b"class", "command", b"command", "desired_running", b"desired_running", "driven_since", b"driven_since", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "labels", b"labels", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "output_at", b"output_at", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime", b"runtime", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "supervision", b"supervision", "tenant", b"tenant", "unit", b"unit", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

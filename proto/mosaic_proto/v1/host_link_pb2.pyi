@@ -191,6 +191,8 @@ class SeatReport(_message.Message):
     SUPERVISION_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    DRIVEN_MS_FIELD_NUMBER: _builtins.int
     OUTPUT_AGE_MS_FIELD_NUMBER: _builtins.int
     RUNNING_RUNTIME_FIELD_NUMBER: _builtins.int
     RUNNING_MODEL_FIELD_NUMBER: _builtins.int
@@ -214,6 +216,9 @@ class SeatReport(_message.Message):
     """the systemd user unit that keeps the seat"""
     enabled: _builtins.bool
     """it comes back when the machine boots, with nobody logged in"""
+    driver: _builtins.str
+    """who holds the attach lease; empty: nobody"""
+    driven_ms: _builtins.int
     output_age_ms: _builtins.int
     """how long ago its terminal last changed"""
     running_runtime: _builtins.str
@@ -238,13 +243,15 @@ class SeatReport(_message.Message):
         supervision: _builtins.str = ...,
         unit: _builtins.str = ...,
         enabled: _builtins.bool = ...,
+        driver: _builtins.str = ...,
+        driven_ms: _builtins.int = ...,
         output_age_ms: _builtins.int = ...,
         running_runtime: _builtins.str = ...,
         running_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "driven_ms", b"driven_ms", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -458,6 +465,7 @@ class ControlFrame(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     CAPTURE_FIELD_NUMBER: _builtins.int
     BEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    OPEN_VIEW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -474,6 +482,10 @@ class ControlFrame(_message.Message):
     def capture(self) -> Global___CaptureTerminal: ...
     @_builtins.property
     def beat_acknowledged(self) -> Global___BeatAcknowledged: ...
+    @_builtins.property
+    def open_view(self) -> Global___OpenView:
+        """call HostTerminalService/Serve with this id"""
+
     def __init__(
         self,
         *,
@@ -483,12 +495,13 @@ class ControlFrame(_message.Message):
         acknowledged: Global___EventsAcknowledged | None = ...,
         capture: Global___CaptureTerminal | None = ...,
         beat_acknowledged: Global___BeatAcknowledged | None = ...,
+        open_view: Global___OpenView | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "open_view"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -694,3 +707,30 @@ class CaptureTerminal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CaptureTerminal: _TypeAlias = CaptureTerminal  # noqa: Y015
+
+@_typing.final
+class OpenView(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    SCROLLED_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """good once, for this link"""
+    agent_id: _builtins.str
+    scrolled: _builtins.bool
+    """also the lines that leave the screen at its top"""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        scrolled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "call_id", b"call_id", "scrolled", b"scrolled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenView: _TypeAlias = OpenView  # noqa: Y015
