@@ -87,6 +87,7 @@ def prepare(seat: Seat, manifest: Manifest, *, state_folder: Path, environment: 
         argv=argv,
         env=env,
         folder=folder,
+        restarts=not seat.on_demand,
     )
 
 

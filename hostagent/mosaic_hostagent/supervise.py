@@ -51,6 +51,8 @@ class Supervisor:
         self._wake = asyncio.Event()
         self._runs_checked = False
         keeper.on_ended = self._wake.set
+        if supervision.restarts:
+            pool.on_sessions_changed = self._wake.set
 
     @property
     def generation(self) -> int:
@@ -127,9 +129,16 @@ class Supervisor:
 
     async def _awaited(self, observed: list[Session]) -> frozenset[str]:
         """Return the seats that nobody need start: their supervisor is about to, after a crash or a boot."""
+        if not self._supervision.restarts:
+            return frozenset()
         alive = {one.agent_id for one in observed if one.alive}
         missing = [key for key, one in self.residents.items() if one.seat.running and key not in alive]
-        return await self._supervision.awaited(missing) if missing else frozenset()
+        if not missing:
+            return frozenset()
+        # The end of a run that nobody here has seen is taken note of first: its supervisor may not have seen it either.
+        runs = {key: one.run_id for key, one in self.residents.items()}
+        unseen = {one.agent_id for one in observed if not one.alive and one.run_id > runs.get(one.agent_id, "")}
+        return await self._supervision.awaited(missing) | unseen
 
     async def _observe(self) -> tuple[list[Session], dict[ServerKey, FleetError]]:
         needed = {one.seat.server for one in self.residents.values() if one.seat.running}

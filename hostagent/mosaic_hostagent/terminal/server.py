@@ -7,9 +7,10 @@ import hashlib
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 from mosaic_framework.paths import runtime_root
@@ -48,6 +49,17 @@ class Launch:
     argv: Sequence[str]
     env: Mapping[str, str]
     folder: Path
+    restarts: bool = True
+    """whether the program is started again when it ends by itself"""
+
+
+def name_taken(agent: str, key: ServerKey) -> SessionNameTaken:
+    """Return the error for a session of an agent's name that somebody else made."""
+    return SessionNameTaken(
+        f"a tmux session named {session_name(agent)!r} is on the server {key.socket_name or 'default'!r}"
+        " and is not this fleet's",
+        next_step="end or rename it, or give the agent another name",
+    )
 
 
 async def tmux_version(env: Mapping[str, str]) -> tuple[int, int]:
@@ -71,11 +83,25 @@ async def tmux_version(env: Mapping[str, str]) -> tuple[int, int]:
     return version
 
 
+class Holders(Protocol):
+    """Owners of tmux servers other than the host-agent."""
+
+    async def start(self, key: ServerKey, *, tmpdir: str) -> None:
+        """Bring a server and our holder session on it up. Raises FleetError."""
+
+    async def stop(self, key: ServerKey) -> None:
+        """End our holder session and hold the server no more. Raises FleetError."""
+
+
 class TmuxServer:
     """A connection to one tmux server. `home` (8 hex digits) marks our sessions among those of others."""
 
-    def __init__(self, key: ServerKey, *, home: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, key: ServerKey, *, home: str, environment: Mapping[str, str], holders: Holders | None = None
+    ) -> None:
         self.key = key
+        self.on_sessions_changed: Callable[[], None] = lambda: None
+        self._holders = holders
         self._home = home
         self._env = inheritable(environment)
         self._tmux = ["tmux", "-L", key.socket_name] if key.socket_name else ["tmux"]
@@ -87,6 +113,16 @@ class TmuxServer:
     def name(self) -> str:
         """What a person calls it."""
         return self.key.socket_name or "default"
+
+    @property
+    def command(self) -> list[str]:
+        """The argument vector that names this server."""
+        return list(self._tmux)
+
+    @property
+    def tmpdir(self) -> str:
+        """The folder under which tmux keeps its sockets; empty for its own choice."""
+        return self._env.get("TMUX_TMPDIR", "")
 
     @property
     def socket_path(self) -> Path:
@@ -151,7 +187,6 @@ class TmuxServer:
 
         Raises SessionNameTaken when somebody else's session has that name, and what `control` raises.
         """
-        name = session_name(launch.name)
         commands = start_commands(
             asdict(launch),
             home=self._home,
@@ -163,16 +198,13 @@ class TmuxServer:
             replies = await self.run(*commands)
         except TmuxRefused as refused:
             if "duplicate session" in refused.why:
-                raise SessionNameTaken(
-                    f"a tmux session named {name!r} is on the server {self.name!r} and is not this fleet's",
-                    next_step="end or rename it, or give the agent another name",
-                ) from None
+                raise name_taken(launch.name, self.key) from None
             raise
         session_id, pane_id, pid = replies[0][0].split("\t")
         return Session(
             server=self.key,
             session_id=session_id,
-            name=name,
+            name=session_name(launch.name),
             pane_id=pane_id,
             pid=int(pid),
             alive=True,
@@ -217,6 +249,7 @@ class TmuxServer:
         if self._control is not None:
             await self._control.close()
         self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
+        self._control.on_sessions_changed = lambda: self.on_sessions_changed()
         await end_stale_clients(self._control, self.key.holder)
         return self._control
 
@@ -230,6 +263,9 @@ class TmuxServer:
                 why="it was made by a person, or by the host-agent of another MOSAIC_HOME",
                 next_step="end it, or give this fleet a tmux.socket_name of its own in its roster",
             )
+        if self._holders is not None:
+            await self._holders.start(self.key, tmpdir=self.tmpdir)
+            return
         commands = holder_commands(self.key.holder, home=self._home, own_server=bool(self.key.socket_name))
         command = [word for part in commands for word in (*part, ";")][:-1]
         configured = ["-f", os.devnull] if self.key.socket_name else []
