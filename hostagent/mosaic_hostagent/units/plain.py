@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.terminal.quoting import command_line
 
 AGAIN = 75
@@ -124,8 +125,7 @@ class Tmux:
 
 def tmux_environment(tmpdir: str) -> dict[str, str]:
     """Return the environment of our tmux processes: without what is ours, or leads to another tmux."""
-    own = ("MOSAIC_", "TMUX", "NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MANAGERPID")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(own)}
+    environment = inheritable(os.environ)
     return {**environment, "TMUX_TMPDIR": tmpdir} if tmpdir else environment
 
 
