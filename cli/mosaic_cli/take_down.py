@@ -81,7 +81,7 @@ class TakeDown:
         if dry_run:
             return
         agree("stop the control plane and the register that run here", yes=yes)
-        self._stop_services()
+        self._stop_services("control plane and register")
         output.say("control plane and register are stopped; the host-agent waits for them")
 
     def _anything(self, seats: list[pb.Agent] | None) -> bool:
@@ -125,11 +125,11 @@ class TakeDown:
         except FleetError as error:
             output.say(f"not every agent was stopped in order ({error.what}); ending their sessions")
 
-    def _stop_services(self) -> None:
+    def _stop_services(self, what: str = "host-agent, control plane and register") -> None:
         """Let the supervisor stop its services; end them ourselves where there is none."""
         running = supervisor(self._home)
         if running is not None:
-            output.say("stopping host-agent, control plane and register")
+            output.say(f"stopping {what}")
             running.signal(signal.SIGTERM)
             if wait_gone([running], _SUPERVISOR_WITHIN):
                 output.say("the supervisor does not stop; ending it")
