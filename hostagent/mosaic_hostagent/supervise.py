@@ -100,6 +100,8 @@ class Supervisor:
             if resident.seat.running and (error := failed.get(resident.seat.server)) is not None:
                 self._refuse(resident, error)
         seats = {key: one.seat for key, one in self.residents.items() if one.seat.server not in failed}
+        # As of now: one that is not wanted any more when this round ends is seen by the next, and ended by its plan.
+        kept = {key for key, one in self.residents.items() if one.seat.running} | {one.agent_id for one in observed}
         awaited = await self._awaited(observed)
         plans = reconcile.plan(
             seats,
@@ -109,7 +111,8 @@ class Supervisor:
             now=time.monotonic(),
         )
         await asyncio.gather(*(self._carry_out(one) for one in plans))
-        await self._keep_only({key for key, one in self.residents.items() if one.seat.running}, observed)
+        if not failed:
+            await self._keep_only(kept)
         if any(one.stops for one in plans):
             self._wake.set()  # what they leave behind is seen in the next round, which need not wait
         if not failed and not self._runs_checked:
@@ -120,10 +123,10 @@ class Supervisor:
             self.applied = wanted.generation
             self._on_applied(wanted.generation)
 
-    async def _keep_only(self, wanted: set[str], observed: list[Session]) -> None:
-        """Let go of seats that nobody wants. One that was observed is ended by its plan, which says why."""
+    async def _keep_only(self, kept: set[str]) -> None:
+        """Let go of seats that are neither wanted nor seen. One that is seen is ended by its plan, which says why."""
         try:
-            await self._supervision.keep_only(wanted | {one.agent_id for one in observed})
+            await self._supervision.keep_only(kept)
         except FleetError as error:
             log.warning("a seat is supervised that is not wanted any more", what=error.what, why=error.why)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import psutil
 from mosaic_hostagent.seats import Session
 from mosaic_proto.v1 import host_link_pb2 as pb
@@ -28,6 +30,11 @@ def alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def nap(number: int) -> list[str]:
+    """A command line that only this process of the test run uses, so that no test counts another's."""
+    return ["sleep", f"{number}.{os.getpid()}"]
 
 
 def running(*argv: str) -> int:

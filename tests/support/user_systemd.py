@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 SYSTEMD = Path("/lib/systemd/systemd")
 _UP_SECONDS = 20.0
+_PREFIX = "mosaic-test-"
 
 
 def missing() -> str:
@@ -39,7 +41,7 @@ def _cgroup2() -> Path | None:
 
 @dataclass
 class UserSystemd:
-    """One user manager. `folder` has `run` (XDG_RUNTIME_DIR) and `home` (HOME); it may be stopped and started again."""
+    """One user manager, where HOME and XDG_RUNTIME_DIR of `environment` are; it may be stopped and started again."""
 
     folder: Path
     environment: dict[str, str]
@@ -53,15 +55,16 @@ class UserSystemd:
     def start(self) -> None:
         """Start the manager, and wait until it takes calls."""
         self.cgroup.mkdir(exist_ok=True)
-        bus = self.folder / "run" / "systemd" / "private"
+        bus = Path(self.environment["XDG_RUNTIME_DIR"]) / "systemd" / "private"
         bus.unlink(missing_ok=True)
+        home, runtime = self.environment["HOME"], self.environment["XDG_RUNTIME_DIR"]
         script = f"""
             echo $$ > {self.cgroup}/cgroup.procs
             exec unshare -m -C -u bash -ec '
               mount -t cgroup2 cgroup2 /sys/fs/cgroup
               mount -t tmpfs tmpfs /run/systemd
               mkdir -p /run/systemd/system
-              exec env -i PATH=/usr/bin:/bin HOME={self.folder}/home XDG_RUNTIME_DIR={self.folder}/run \
+              exec env -i PATH=/usr/bin:/bin HOME={home} XDG_RUNTIME_DIR={runtime} \
                 SYSTEMD_LOG_TARGET=console setpriv --reuid {os.getuid()} --regid {os.getgid()} --clear-groups \
                 {SYSTEMD} --user'
         """
@@ -116,7 +119,10 @@ def user_systemd(folder: Path, environment: dict[str, str]) -> Iterator[UserSyst
         pytest.skip(reason)
     cgroup2 = _cgroup2()
     assert cgroup2 is not None
-    lent = UserSystemd(folder, environment, cgroup2 / f"mosaic-test-{folder.name}")
+    for abandoned in cgroup2.glob(f"{_PREFIX}*"):
+        if not psutil.pid_exists(int(abandoned.name.removeprefix(_PREFIX).partition("-")[0])):
+            UserSystemd(folder, environment, abandoned).stop()  # a test run that was killed left it
+    lent = UserSystemd(folder, environment, cgroup2 / f"{_PREFIX}{os.getpid()}-{folder.name}")
     try:
         lent.start()
         yield lent

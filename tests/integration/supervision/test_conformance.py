@@ -9,7 +9,7 @@ import time
 from mosaic_framework.manifest import Manifest
 
 from tests.support.hostagent import World, eventually
-from tests.support.seats import EXITED, alive, last, running, server_pid, sessions, sits
+from tests.support.seats import EXITED, alive, last, nap, running, server_pid, sessions, sits
 
 
 async def test_a_wanted_seat_starts_once_whatever_its_name(world: World) -> None:
@@ -116,30 +116,30 @@ async def test_a_new_host_agent_adopts_what_runs_and_starts_nothing_twice(world:
 
 
 async def test_what_ended_while_no_host_agent_looked_comes_back_once(world: World) -> None:
-    world.want(world.seat("a", command=["sleep", "7301"]), generation=1)
+    world.want(world.seat("a", command=nap(7301)), generation=1)
     world.start()
     first = await sits(world, "a")
     await world.stop()
     os.kill(first.pid, signal.SIGKILL)
     await eventually(lambda: not alive(first.pid), "it is dead")
     world._open()
-    world.want(world.seat("a", command=["sleep", "7301"]), generation=1)
+    world.want(world.seat("a", command=nap(7301)), generation=1)
     world.start()
     second = await sits(world, "a", not_run=first.run_id)
     await world.reconciled(1)
     assert alive(second.pid)
-    assert running("sleep", "7301") == 1
+    assert running(*nap(7301)) == 1
     runs = await world.runs()
     assert [told[0] for told in runs].count("started") == 2
     assert [told[0] for told in runs].count("ended") == 1
 
 
 async def test_after_a_boot_wanted_seats_return_and_removed_ones_do_not(world: World) -> None:
-    seats = {name: world.seat(name, command=["sleep", f"73{number}"]) for number, name in enumerate("abc", start=20)}
+    seats = {name: world.seat(name, command=nap(7300 + number)) for number, name in enumerate("abc", start=20)}
     world.want(*seats.values(), generation=1)
     world.start()
     first = {name: await sits(world, name) for name in seats}
-    stopped = world.seat("b", generation=2, running=False, command=["sleep", "7321"])
+    stopped = world.seat("b", generation=2, running=False, command=nap(7321))
     world.want(seats["a"], stopped, generation=2)  # c is removed, b is stopped
     await world.reconciled(2)
     await world.stop()
@@ -152,7 +152,7 @@ async def test_after_a_boot_wanted_seats_return_and_removed_ones_do_not(world: W
     second = await sits(world, "a", not_run=first["a"].run_id)
     await world.reconciled(2)
     assert sessions(world) == ["_holder", "a"]
-    assert [running("sleep", f"73{number}") for number in (20, 21, 22)] == [1, 0, 0]
+    assert [running(*nap(7300 + number)) for number in (20, 21, 22)] == [1, 0, 0]
     assert second.pid != first["a"].pid
 
 
@@ -167,7 +167,7 @@ async def test_a_killed_tmux_server_comes_back_with_its_seats(world: World) -> N
 
 
 async def test_a_session_that_a_person_killed_does_not_leave_two_programs(world: World) -> None:
-    command = ["bash", "-c", "trap '' HUP; while :; do sleep 0.1; done"]
+    command = ["bash", "-c", f"trap '' HUP; : {os.getpid()}; while :; do sleep 0.1; done"]
     world.want(world.seat("a", command=command), generation=1)
     world.start()
     first = await sits(world, "a")
@@ -179,7 +179,7 @@ async def test_a_session_that_a_person_killed_does_not_leave_two_programs(world:
 
 
 async def test_a_program_that_closes_its_terminal_and_lives_on_is_not_doubled(world: World) -> None:
-    command = ["bash", "-c", "trap '' HUP; exec 0<&- 1>&- 2>&-; while :; do sleep 0.1; done"]
+    command = ["bash", "-c", f"trap '' HUP; : {os.getpid()}; exec 0<&- 1>&- 2>&-; while :; do sleep 0.1; done"]
     world.want(world.seat("a", command=command), generation=1)
     world.start()
     await eventually(lambda: world.reports and last(world, "a").run_id, "it was started")
@@ -191,25 +191,25 @@ async def test_a_program_that_closes_its_terminal_and_lives_on_is_not_doubled(wo
 
 
 async def test_a_stopped_seat_takes_its_processes_with_it(world: World) -> None:
-    command = ["bash", "-c", "trap '' HUP TERM; sleep 7341 & sleep 7342"]
+    command = ["bash", "-c", f"trap '' HUP TERM; {' '.join(nap(7341))} & {' '.join(nap(7342))}"]
     world.want(world.seat("a", command=command), generation=1)
     world.start()
     await sits(world, "a")
-    await eventually(lambda: running("sleep", "7341") and running("sleep", "7342"), "its children run")
+    await eventually(lambda: running(*nap(7341)) and running(*nap(7342)), "its children run")
     world.want(world.seat("a", generation=2, running=False, command=command), generation=2)
     await world.reconciled(2)
-    assert [running(*command), running("sleep", "7341"), running("sleep", "7342")] == [0, 0, 0]
+    assert [running(*command), running(*nap(7341)), running(*nap(7342))] == [0, 0, 0]
 
 
 async def test_somebody_elses_session_of_the_name_is_left_alone(world: World) -> None:
     world.want(world.seat("b"), generation=1)
     world.start()
     await sits(world, "b")
-    world.private.tmux("new-session", "-d", "-s", "a", "sleep", "7351")
+    world.private.tmux("new-session", "-d", "-s", "a", *nap(7351))
     world.want(world.seat("a"), world.seat("b"), generation=2)
     await world.reconciled(2)
     assert "is not this fleet's" in last(world, "a").problem
-    assert (sessions(world), running("sleep", "7351")) == (["_holder", "a", "b"], 1)
+    assert (sessions(world), running(*nap(7351))) == (["_holder", "a", "b"], 1)
 
 
 async def test_a_runtime_that_is_not_installed_is_a_problem_and_no_crash(world: World) -> None:
@@ -224,16 +224,16 @@ async def test_a_runtime_that_is_not_installed_is_a_problem_and_no_crash(world: 
 
 
 async def test_of_two_agents_that_had_one_name_only_the_newer_runs(world: World) -> None:
-    world.want(world.seat("a", agent_id="older", command=["sleep", "7361"]), generation=1)
+    world.want(world.seat("a", agent_id="older", command=nap(7361)), generation=1)
     world.start()
     first = await sits(world, "a")
-    world.want(world.seat("a", agent_id="newer", command=["sleep", "7362"]), generation=2)
+    world.want(world.seat("a", agent_id="newer", command=nap(7362)), generation=2)
     await eventually(lambda: world.supervisor.residents["newer"].alive or world.reports[-1].problem, "it was tried")
     world.supervisor.residents["newer"].not_before = 0.0
     world.supervisor._wake.set()
     await sits(world, "a", not_run=first.run_id)
     await eventually(lambda: not alive(first.pid), "the older one has ended")
-    assert (running("sleep", "7361"), running("sleep", "7362")) == (0, 1)
+    assert (running(*nap(7361)), running(*nap(7362))) == (0, 1)
 
 
 async def test_it_is_told_who_keeps_a_seat(world: World) -> None:

@@ -12,7 +12,7 @@ from mosaic_framework.manifest import Manifest
 from mosaic_hostagent.journal import Journal
 
 from tests.support.hostagent import World, eventually
-from tests.support.seats import alive, running, server_pid, sessions, sits
+from tests.support.seats import alive, nap, running, server_pid, sessions, sits
 from tests.support.supervised import SystemdWorld, unit_of
 from tests.support.tmux import PrivateTmux
 from tests.support.user_systemd import UserSystemd
@@ -41,7 +41,7 @@ async def test_the_tmux_server_is_the_holders_and_no_agents(world: SystemdWorld)
 
 
 async def test_a_killed_waiter_is_replaced_and_its_agent_runs_on(world: SystemdWorld) -> None:
-    world.want(world.seat("a", command=["sleep", "7401"]), generation=1)
+    world.want(world.seat("a", command=nap(7401)), generation=1)
     world.start()
     session = await sits(world, "a")
     waiter = int(world.systemd.value(unit_of("a"), "MainPID"))
@@ -51,30 +51,30 @@ async def test_a_killed_waiter_is_replaced_and_its_agent_runs_on(world: SystemdW
     )
     await eventually(lambda: world.systemd.value(unit_of("a"), "ActiveState") == "active", "it keeps the agent")
     assert alive(session.pid)
-    assert running("sleep", "7401") == 1
+    assert running(*nap(7401)) == 1
     assert world.resident("a").session == session
 
 
 async def test_agents_crash_and_boot_without_a_host_agent(world: SystemdWorld) -> None:
-    world.want(world.seat("a", command=["sleep", "7402"]), world.seat("b", command=["sleep", "7403"]), generation=1)
+    world.want(world.seat("a", command=nap(7402)), world.seat("b", command=nap(7403)), generation=1)
     world.start()
     first = await sits(world, "a")
     await sits(world, "b")
     await world.stop()
     os.kill(first.pid, signal.SIGKILL)
     await eventually(lambda: pane_pid(world, "a") not in (0, first.pid), "the crashed one is back")
-    assert running("sleep", "7402") == 1
+    assert running(*nap(7402)) == 1
     world.switch_off()
-    await eventually(lambda: running("sleep", "7402") + running("sleep", "7403") == 0, "the machine is off")
+    await eventually(lambda: running(*nap(7402)) + running(*nap(7403)) == 0, "the machine is off")
     world.boot()
-    await eventually(lambda: running("sleep", "7402") == running("sleep", "7403") == 1, "both are back")
+    await eventually(lambda: running(*nap(7402)) == running(*nap(7403)) == 1, "both are back")
     world._open()
-    world.want(world.seat("a", command=["sleep", "7402"]), world.seat("b", command=["sleep", "7403"]), generation=1)
+    world.want(world.seat("a", command=nap(7402)), world.seat("b", command=nap(7403)), generation=1)
     world.start()
     adopted = await sits(world, "a")
     await world.reconciled(1)
     assert adopted.run_id != first.run_id
-    assert [running("sleep", "7402"), running("sleep", "7403")] == [1, 1]
+    assert [running(*nap(7402)), running(*nap(7403))] == [1, 1]
     # Each run has an id of its own, and the journal has heard of those that live.
     started = {event.run_started.run_id for event in await world.events() if event.WhichOneof("event") == "run_started"}
     assert adopted.run_id in started
@@ -114,15 +114,15 @@ async def test_units_are_enabled_for_what_is_wanted_and_nothing_else(world: Syst
 
 
 async def test_a_crashed_agent_starts_as_the_roster_has_it_by_then(world: SystemdWorld) -> None:
-    world.want(world.seat("a", command=["sleep", "7404"]), generation=1)
+    world.want(world.seat("a", command=nap(7404)), generation=1)
     world.start()
     first = await sits(world, "a")
-    world.want(world.seat("a", generation=2, command=["sleep", "7405"]), generation=2)
+    world.want(world.seat("a", generation=2, command=nap(7405)), generation=2)
     await world.reconciled(2)
     assert alive(first.pid)
     os.kill(first.pid, signal.SIGKILL)
     await sits(world, "a", not_run=first.run_id)
-    assert [running("sleep", "7404"), running("sleep", "7405")] == [0, 1]
+    assert [running(*nap(7404)), running(*nap(7405))] == [0, 1]
 
 
 async def test_a_server_that_the_holder_lost_is_held_again(world: SystemdWorld) -> None:
@@ -162,22 +162,22 @@ async def test_a_seat_has_one_supervisor_when_its_machine_goes_over_to_systemd(
     worlds: Callable[[str], World], systemd: UserSystemd
 ) -> None:
     before = worlds("built-in")
-    before.want(before.seat("a", command=["sleep", "7411"]), generation=1)
+    before.want(before.seat("a", command=nap(7411)), generation=1)
     before.start()
     session = await sits(before, "a")
     await before.stop()
     after = worlds("systemd")
-    after.want(after.seat("a", command=["sleep", "7411"]), generation=1)
+    after.want(after.seat("a", command=nap(7411)), generation=1)
     after.start()
     assert await sits(after, "a") == session
     await after.reconciled(1)
     assert systemd.value(unit_of("a"), "ActiveState") == "active"
-    assert running("sleep", "7411") == 1
+    assert running(*nap(7411)) == 1
     os.kill(session.pid, signal.SIGKILL)
     await sits(after, "a", not_run=session.run_id)
-    after.want(after.seat("a", command=["sleep", "7411"]), generation=2)
+    after.want(after.seat("a", command=nap(7411)), generation=2)
     await after.reconciled(2)
-    assert running("sleep", "7411") == 1
+    assert running(*nap(7411)) == 1
     assert [told[0] for told in await after.runs()] == ["started", "ended", "started"]
 
 
@@ -185,7 +185,7 @@ async def test_a_seat_has_one_supervisor_when_its_machine_goes_back_to_the_built
     worlds: Callable[[str], World], systemd: UserSystemd
 ) -> None:
     before = worlds("systemd")
-    before.want(before.seat("a", command=["sleep", "7412"]), generation=1)
+    before.want(before.seat("a", command=nap(7412)), generation=1)
     before.start()
     session = await sits(before, "a")
     await before.stop()
@@ -194,12 +194,12 @@ async def test_a_seat_has_one_supervisor_when_its_machine_goes_back_to_the_built
     systemd.ctl("disable", unit_of("a"))
     systemd.ctl("stop", unit_of("a"))
     after = worlds("built-in")
-    after.want(after.seat("a", command=["sleep", "7412"]), generation=1)
+    after.want(after.seat("a", command=nap(7412)), generation=1)
     after.start()
     assert await sits(after, "a") == session
     os.kill(session.pid, signal.SIGKILL)
     await sits(after, "a", not_run=session.run_id)
-    after.want(after.seat("a", command=["sleep", "7412"]), generation=2)
+    after.want(after.seat("a", command=nap(7412)), generation=2)
     await after.reconciled(2)
-    assert running("sleep", "7412") == 1
+    assert running(*nap(7412)) == 1
     assert systemd.value(unit_of("a"), "ActiveState") == "inactive"
