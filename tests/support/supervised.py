@@ -32,7 +32,7 @@ def install_units(root: Path, systemd: UserSystemd) -> None:
     texts = units.unit_texts(home, python=sys.executable, hostagent=program, catalog=Catalog.open())
     for name, text in texts.items():
         (folder / name).write_text(text)
-    kept = {key: environment[key] for key in ("PATH", "TMUX_TMPDIR", "SHELL", "PS1")}
+    kept = {key: environment[key] for key in ("PATH", "TMUX_TMPDIR", "SHELL", "PS1") if key in environment}
     units.environment_file(home).parent.mkdir(parents=True, exist_ok=True)
     units.environment_file(home).write_text(units.environment_text({**kept, "MOSAIC_HOME": str(root)}))
     systemd.ctl("daemon-reload")
