@@ -31,11 +31,11 @@ from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
-from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import read_text
 from mosaic_hostagent.tidying import tidy
-from mosaic_hostagent.units.builtin import BuiltIn
+from mosaic_hostagent.units.choice import supervision_of
 from mosaic_hostagent.viewing import Viewing
+from mosaic_hostagent.watchdog import keep_watchdog
 from mosaic_hostagent.watching import Watching
 
 HINT = "mosaic host join"
@@ -81,8 +81,10 @@ class HostAgent:
         self._clock = Clock()
         self._identity = identity
         self._desired_file = DesiredFile(home.state, host_id=identity.identity_id)
-        self._pool = ServerPool(home.state, home=home.digest, environment=environment)
-        self._supervision = BuiltIn(self._pool)
+        self._environment = environment
+        self._pool, self._supervision = supervision_of(
+            home, environment=environment, stop_grace=config.stop_grace_seconds
+        )
         self._outgoing = Outgoing(journal)
         self._sessions = Sessions(home.state, host=identity.name, socket=socket_path(home))
         self._sessions.lives = self._lives
@@ -150,6 +152,7 @@ class HostAgent:
             group.create_task(self._supervisor.run(), name="supervisor")
             group.create_task(self._watching.run(), name="watching")
             group.create_task(self._link.run(), name="link")
+            group.create_task(keep_watchdog(self._environment), name="watchdog")
 
     async def close(self) -> None:
         """Let deliveries that have begun finish, and detach. Seats go on."""

@@ -121,6 +121,7 @@ def prepare(
         argv=_past_tmux(argv, env),
         env=env,
         folder=folder,
+        restarts=not seat.on_demand,
     )
 
 
