@@ -68,6 +68,8 @@ def agent_document(agent: fleet_pb2.Agent, at: Any) -> dict[str, Any]:
         "reportedModel": agent.reported_model,
         "runtimeVersion": agent.runtime_version,
         "runtimeSession": agent.runtime_session,
+        "driver": agent.driver,
+        "drivenSince": rfc3339(agent.driven_since),
     }
 
 

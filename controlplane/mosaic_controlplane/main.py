@@ -23,7 +23,15 @@ from mosaic_framework import __version__, wire
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home, write_private
-from mosaic_proto.v1 import enrolment_pb2_grpc, fleet_pb2_grpc, host_link_pb2_grpc, messages_pb2_grpc, signals_pb2_grpc
+from mosaic_proto.v1 import (
+    enrolment_pb2_grpc,
+    fleet_pb2_grpc,
+    host_link_pb2_grpc,
+    messages_pb2_grpc,
+    seeding_pb2_grpc,
+    signals_pb2_grpc,
+    terminal_pb2_grpc,
+)
 
 from mosaic_controlplane import config
 from mosaic_controlplane.api.enrolment import EnrolmentService
@@ -32,13 +40,17 @@ from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
+from mosaic_controlplane.api.seeding import SeedingService
 from mosaic_controlplane.api.signals import SignalService
+from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
 from mosaic_controlplane.identity.bootstrap import open_cluster
 from mosaic_controlplane.identity.tokens import make_token
+from mosaic_controlplane.mesh.attach import Attachments
 from mosaic_controlplane.mesh.forwarding import Forwarder
 from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.liveness import Liveness
 from mosaic_controlplane.mesh.messages import Messages
+from mosaic_controlplane.mesh.views import Views
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import audit, replica, tenant
 from mosaic_controlplane.register.database import Database
@@ -109,9 +121,15 @@ async def serve(home: Home) -> None:
             HostService(database, cluster, lambda: enrol_addresses), fleet_server
         )
         messages_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(Messages(database, wakes)), fleet_server)
+        seeding_pb2_grpc.add_SeedingServiceServicer_to_server(SeedingService(database), fleet_server)
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(
             HostLinkService(database, wakes, links, replica_id), fleet_server
         )
+        views = Views(links)
+        terminal_pb2_grpc.add_TerminalServiceServicer_to_server(
+            TerminalService(database, links, Forwarder(leaf), views, Attachments(database, views)), fleet_server
+        )
+        terminal_pb2_grpc.add_HostTerminalServiceServicer_to_server(HostTerminalService(views), fleet_server)
         health_servicer = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 

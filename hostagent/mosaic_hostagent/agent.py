@@ -35,10 +35,12 @@ from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
-from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import read_text
-from mosaic_hostagent.units.builtin import BuiltIn
+from mosaic_hostagent.tidying import tidy
+from mosaic_hostagent.units.choice import supervision_of
 from mosaic_hostagent.versions import Versions
+from mosaic_hostagent.viewing import Viewing
+from mosaic_hostagent.watchdog import keep_watchdog
 from mosaic_hostagent.watching import Watching
 
 HINT = "mosaic host join"
@@ -84,8 +86,10 @@ class HostAgent:
         self._clock = Clock()
         self._identity = identity
         self._desired_file = DesiredFile(home.state, host_id=identity.identity_id)
-        self._pool = ServerPool(home.state, home=home.digest, environment=environment)
-        self._supervision = BuiltIn(self._pool)
+        self._environment = environment
+        self._pool, self._supervision = supervision_of(
+            home, environment=environment, stop_grace=config.stop_grace_seconds
+        )
         self._outgoing = Outgoing(journal)
         self._sessions = Sessions(home.state, host=identity.name, socket=socket_path(home))
         self._sessions.lives = self._lives
@@ -105,11 +109,12 @@ class HostAgent:
             journal=journal,
             pool=self._pool,
             supervision=self._supervision,
-            on_applied=self._outgoing.applied,
+            on_applied=self._applied,
         )
         self._watching = Watching(self._supervisor.residents, self._pool, self._report, self._drain_reports)
         self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
+        self._viewing = Viewing(self._supervisor.residents, self._pool, self._report)
         self._link = Link(
             identity=self._identity_now,
             addresses=lambda stored: config.addresses or stored.fleet_addresses,
@@ -122,13 +127,14 @@ class HostAgent:
                 acknowledged=journal.acknowledge,
                 capture=self._capture,
                 explain=self._explain,
+                open_view=self._viewing.serve,
             ),
             on_up=self._link_is_up,
         )
 
         self._upstream = Upstream(self._identity_now, lambda: self._link.address)
         # The mailroom listens to prompts and turns once it can (signals.TurnListener).
-        self._versions = Versions(environment, self._watching.poke)
+        self._versions = Versions(home, environment, self._watching.poke)
         self._keeper.on_occupied = self._versions.ask
         self._reports = Reports(self._sessions, Intake(self._supervisor.residents, self._watching.poke).take)
         relay = Relay(self._sessions, self._upstream, journal.all_told)
@@ -157,6 +163,7 @@ class HostAgent:
             group.create_task(self._supervisor.run(), name="supervisor")
             group.create_task(self._watching.run(), name="watching")
             group.create_task(self._link.run(), name="link")
+            group.create_task(keep_watchdog(self._environment), name="watchdog")
 
     async def close(self) -> None:
         """Let deliveries that have begun finish, and detach. Seats go on."""
@@ -188,6 +195,10 @@ class HostAgent:
     def _report(self, resident: Resident) -> None:
         if self._supervisor.residents.get(resident.seat.agent_id) is resident:
             self._outgoing.report(resident.report())
+
+    def _applied(self, generation: int) -> None:
+        tidy(self._home, names={resident.seat.name for resident in self._supervisor.residents.values()})
+        self._outgoing.applied(generation)
 
     def _identity_now(self) -> StoredIdentity:
         identity = load_identity(self._home)

@@ -1,7 +1,8 @@
-"""From a wanted seat to what tmux is asked to start: program, environment, working directory, contract on disk."""
+"""From a wanted seat to what is to be started: program, environment, working directory, and its files on disk."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -10,24 +11,27 @@ from pathlib import Path
 import structlog
 from mosaic_framework.errors import FleetError
 from mosaic_framework.ids import new_id
+from mosaic_framework.launch import Circumstances, Wish, check_passable, launch_vector, session_files
 from mosaic_framework.manifest import Manifest
-from mosaic_framework.runtimes import installed, launch_vector
+from mosaic_framework.paths import Home
+from mosaic_framework.programs import Found, RuntimeNotInstalled
+from mosaic_framework.seat_environment import find_for_seat, read_env_file
+from mosaic_framework.seeding import compose
+from mosaic_framework.user_files import settle
 from pydantic import ValidationError
 
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.seats import Seat
 from mosaic_hostagent.sessions import Sessions
-from mosaic_hostagent.signal_setup import signal_setup
+from mosaic_hostagent.signal_setup import signal_setup, with_settings
 from mosaic_hostagent.storage import write_state
 from mosaic_hostagent.terminal.server import Launch
 
+SEED_FILE = "seed.md"
+SEED_VARIABLE = "MOSAIC_SEED_FILE"
+"""Where any program, also one that the roster names by `command`, finds what its seat boots with."""
+
 log = structlog.get_logger(__name__)
-
-
-class RuntimeNotInstalled(FleetError):
-    """The seat's program is not installed on this host."""
-
-    code = "runtime-not-installed"
 
 
 class BadWorkingDirectory(FleetError):
@@ -59,37 +63,56 @@ def prepare(
     environment: Mapping[str, str],
     sessions: Sessions,
 ) -> Launch:
-    """Return what to start, with a new run id and session; makes the working directory and writes the contract.
+    """Return what to start, with a new run id and session; makes the working directory, writes the session's files.
 
-    Raises RuntimeNotInstalled, BadWorkingDirectory, LaunchImpossible or StateUnwritable.
+    `state_folder`: `$MOSAIC_HOME/state`. Raises RuntimeNotInstalled, BadWorkingDirectory, LaunchImpossible,
+    EnvFileInvalid, EnvFileUnusable, UserFileUnusable or StateUnwritable.
     """
     spec = seat.spec
+    home = Home(state_folder.parent)
     around = inheritable(environment)
-    folder = working_directory(spec.working_directory, home=Path(around.get("HOME") or Path.home()))
-    program = "" if spec.command else _find_program(manifest, around)
-    if spec.command:
-        _check_command(spec.command[0], folder, {**around, **spec.env}.get("PATH", os.defpath))
-    contract_file: Path | None = None
-    if manifest.system_prompt is not None and manifest.system_prompt.kind == "file" and spec.contract:
-        contract_file = state_folder / "contracts" / f"{seat.agent_id}.md"
-        write_state(contract_file, spec.contract.encode())
-    run_id = str(new_id())
-    signal_args, signal_env = ([], {}) if spec.command else signal_setup(manifest, state_folder=state_folder)
-    argv, env = launch_vector(
-        manifest,
-        program=program,
+    own = read_env_file(home, seat.name)
+    site = own.site if own is not None else {}
+    signals = signal_setup(manifest, state_folder=state_folder)
+    wish = Wish(
         model=spec.model,
         unattended=spec.unattended,
-        args=[*signal_args, *spec.args],
+        args=[*signals.args, *spec.args],
         command=list(spec.command),
-        env={**signal_env, **spec.env},
-        contract=spec.contract,
-        contract_file=contract_file,
-        as_root=os.getuid() == 0,
-        environment=around,
+        env={**({} if spec.command else signals.env), **spec.env, **site},
     )
+    whole = {**around, **wish.env}
+    user_home = Path(whole.get("HOME") or Path.home())
+    folder = working_directory(spec.working_directory, home=user_home)
+    found = (
+        _find_command(spec.command[0], folder, whole)
+        if spec.command
+        else find_for_seat(home, seat.name, manifest, whole)
+    )
+    run_id = str(new_id())
+    place = Circumstances(
+        folder=folder.resolve(),
+        session=sessions.folder / run_id,
+        as_root=os.getuid() == 0,
+        at_home=folder.resolve() == user_home.resolve(),
+    )
+    seed = compose(spec, seat.briefing, manifest).text
+    seed_file = place.session / SEED_FILE if seed else None
+    argv, env = launch_vector(manifest, wish, place, program=found.program, seed=seed, seed_file=seed_file)
+    env["PATH"] = found.path(whole.get("PATH", os.defpath))
+    if seed_file is not None:
+        env[SEED_VARIABLE] = str(seed_file)
+    check_passable(argv, env)
     session, token = sessions.begin(run_id, agent_id=seat.agent_id)
     env |= sessions.session_environment(session, token, agent=seat.name)
+    if seed_file is not None:
+        write_state(seed_file, seed.encode())
+    for name, content in with_settings(session_files(manifest, wish, place), signals).items():
+        write_state(place.session / name, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
+    if spec.unattended and not spec.command:
+        for file in manifest.unattended.user_files:
+            if settle(home, file, place, whole):
+                log.info("questions of a program are settled in a file of the user's", file=file.file, agent=seat.name)
     return Launch(
         agent_id=seat.agent_id,
         name=seat.name,
@@ -97,11 +120,18 @@ def prepare(
         generation=seat.generation,
         restart=seat.restart,
         launch_digest=seat.launch_digest,
-        argv=argv,
+        argv=_past_tmux(argv, env),
         env=env,
         folder=folder,
-        model=spec.model,
+        restarts=not seat.on_demand,
     )
+
+
+def _past_tmux(argv: list[str], env: dict[str, str]) -> list[str]:
+    """Return a vector that sets SHELL itself: of all variables it is the one that tmux replaces by its own."""
+    if "SHELL" not in env:
+        return argv
+    return ["sh", "-c", 'SHELL=$1; export SHELL; shift; exec "$@"', "sh", env.pop("SHELL"), *argv]
 
 
 def working_directory(text: str, *, home: Path) -> Path:
@@ -125,20 +155,11 @@ def working_directory(text: str, *, home: Path) -> Path:
     return folder
 
 
-def _find_program(manifest: Manifest, environment: Mapping[str, str]) -> str:
-    program = installed(manifest, environment)
-    if program is None:
-        raise RuntimeNotInstalled(
-            f"{manifest.title} ({manifest.program}) is not installed on this host",
-            next_step=manifest.install.command or f"install {manifest.program}",
-        )
-    return program
-
-
-def _check_command(program: str, folder: Path, path: str) -> None:
-    found = shutil.which(folder / program) if "/" in program else shutil.which(program, path=path)
-    if found is None:
+def _find_command(program: str, folder: Path, environment: Mapping[str, str]) -> Found:
+    path = environment.get("PATH", os.defpath)
+    if (shutil.which(folder / program) if "/" in program else shutil.which(program, path=path)) is None:
         raise RuntimeNotInstalled(
             f"the seat's command {program!r} is not a program on this host",
             next_step="install it, or correct `command` in the roster",
         )
+    return Found(program)

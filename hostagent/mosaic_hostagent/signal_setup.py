@@ -8,10 +8,13 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_framework.catalog import shipped_data
 from mosaic_framework.manifest import Manifest
+from mosaic_framework.marks import merge
+from pydantic import JsonValue
 
 from mosaic_hostagent import reporter
 from mosaic_hostagent.storage import write_state
@@ -25,18 +28,39 @@ def reporter_command() -> str:
     return f"{command} __EVENT__ 2>/dev/null || :"
 
 
-def signal_setup(manifest: Manifest, *, state_folder: Path) -> tuple[list[str], dict[str, str]]:
-    """Return arguments and environment that make the program report to us; writes the files that they name.
+@dataclass(frozen=True, slots=True)
+class SignalSetup:
+    """What a launch gets so that its program reports. `settings`: JSON that joins the session's own file of a name."""
+
+    args: list[str]
+    env: dict[str, str]
+    settings: dict[str, JsonValue]
+
+
+def signal_setup(manifest: Manifest, *, state_folder: Path) -> SignalSetup:
+    """Return what makes the program report to us; writes the files that it names, where they are not as they should be.
 
     They are the same for every session on this host, which tells itself by its environment. Raises StateUnwritable.
     """
     signals = manifest.signals
     folder = state_folder / FOLDER
     for name in signals.files:
-        content = (shipped_data() / "runtimes" / "signals" / name).read_text(encoding="utf-8")
-        _write_changed(folder / name, filled(content))
-    args = [*toml_hooks(signals.toml_hooks), *(_placed(one, folder) for one in signals.args)]
-    return args, {key: _placed(value, folder) for key, value in signals.env.items()}
+        _write_changed(folder / name, _shipped(name))
+    return SignalSetup(
+        args=[*toml_hooks(signals.toml_hooks), *(_placed(one, folder) for one in signals.args)],
+        env={key: _placed(value, folder) for key, value in signals.env.items()},
+        settings={name: json.loads(filled(_shipped(name))) for name in signals.settings},
+    )
+
+
+def with_settings(files: Mapping[str, JsonValue], signals: SignalSetup) -> dict[str, JsonValue]:
+    """Return a session's files, name → content, with our settings joined into those of the same name."""
+    joined = {name: merge(files[name], ours) if name in files else ours for name, ours in signals.settings.items()}
+    return {**files, **joined}
+
+
+def _shipped(name: str) -> str:
+    return (shipped_data() / "runtimes" / "signals" / name).read_text(encoding="utf-8")
 
 
 def filled(content: str) -> str:

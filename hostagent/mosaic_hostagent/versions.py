@@ -9,7 +9,10 @@ from pathlib import Path
 import structlog
 from mosaic_framework.errors import FleetError
 from mosaic_framework.manifest import Manifest
-from mosaic_framework.runtimes import installed, read_version
+from mosaic_framework.paths import Home
+from mosaic_framework.programs import find_program
+from mosaic_framework.runtimes import read_version
+from mosaic_framework.seat_environment import PROGRAM, read_env_file
 
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.residents import Resident
@@ -22,7 +25,8 @@ log = structlog.get_logger(__name__)
 class Versions:
     """Finds versions in the background. `on_found` is told of each seat whose version is new."""
 
-    def __init__(self, environment: Mapping[str, str], on_found: Callable[[Resident], None]) -> None:
+    def __init__(self, home: Home, environment: Mapping[str, str], on_found: Callable[[Resident], None]) -> None:
+        self._home = home
         self._environment = inheritable(environment)
         self._on_found = on_found
         self._known: dict[_Mark, asyncio.Task[str]] = {}
@@ -46,16 +50,25 @@ class Versions:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _find(self, resident: Resident, manifest: Manifest, run_id: str) -> None:
-        program = installed(manifest, self._environment)
-        if program is None:
+        try:
+            program = self._program(resident, manifest)
+            mark = _mark(program)
+        except (FleetError, OSError) as error:
+            log.warning(
+                "a seat's program could not be found to ask its version", agent=resident.seat.name, why=str(error)
+            )
             return
-        mark = _mark(program)
         if mark not in self._known:
             self._known[mark] = asyncio.create_task(self._read(manifest, program), name="read-version")
         version = await asyncio.shield(self._known[mark])
         if version and resident.run_id == run_id:
             resident.version = version
             self._on_found(resident)
+
+    def _program(self, resident: Resident, manifest: Manifest) -> str:
+        file = read_env_file(self._home, resident.seat.name)
+        known = file.generated.get(PROGRAM, "") if file is not None else ""
+        return find_program(manifest, self._environment, known=known).program
 
     async def _read(self, manifest: Manifest, program: str) -> str:
         async with self._one_at_a_time:

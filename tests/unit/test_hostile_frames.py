@@ -53,6 +53,20 @@ def test_the_longest_reports_of_the_largest_fleet_fit_into_one_reply() -> None:
     assert 1000 * len(row.command + row.detail + row.problem) < 3 * 1024 * 1024
 
 
+def test_a_nul_in_a_text_for_all_agents_is_refused() -> None:
+    asked = roster()
+    asked.briefing.texts.add(name="user", text="a\x00b")
+    with pytest.raises(InvalidInput, match="NUL"):
+        decode_seats(asked)
+
+
+def test_what_all_agents_are_told_counts_for_the_size_of_an_apply() -> None:
+    asked = roster()
+    asked.briefing.texts.add(name="user", text="x" * 4_000_000)
+    with pytest.raises(TooLarge):
+        decode_seats(asked)
+
+
 def test_more_reports_than_a_fleet_has_seats_are_refused() -> None:
     with pytest.raises(InvalidInput):
         decode_reports([pb.SeatReport(agent_id=str(new_id())) for _ in range(10_000)])

@@ -18,8 +18,9 @@ from mosaic_framework.runtimes import read_manifest
 from mosaic_hostagent.heartbeats import HeartbeatFile, parse
 from mosaic_hostagent.reports import BadReport
 from mosaic_hostagent.reports import parse as parse_report
-from mosaic_hostagent.signal_setup import filled, reporter_command, signal_setup, toml_hooks
+from mosaic_hostagent.signal_setup import filled, reporter_command, signal_setup, toml_hooks, with_settings
 from mosaic_hostagent.signals import Report, Signal, Told, answer_of, fold, fold_report, understand
+from pydantic import JsonValue
 
 
 @functools.cache
@@ -120,17 +121,21 @@ def test_a_text_that_is_handed_over_goes_in_as_data() -> None:
     assert found == {"decision": "block", "reason": text}
 
 
-def test_claudes_settings_name_a_reporter_for_each_event_of_the_manifest(tmp_path: Path) -> None:
-    args, env = signal_setup(manifest("claude"), state_folder=tmp_path)
-    assert (args[0], env) == ("--settings", {})
-    hooks = json.loads(Path(args[1]).read_text())["hooks"]
+def test_claudes_settings_get_a_reporter_for_each_event_of_the_manifest(tmp_path: Path) -> None:
+    setup = signal_setup(manifest("claude"), state_folder=tmp_path)
+    own: dict[str, JsonValue] = {"claude-settings.json": {"autoCompactEnabled": True}, "other.json": 1}
+    files = with_settings(own, setup)
+    settings = files["claude-settings.json"]
+    assert isinstance(settings, dict)
+    assert settings["autoCompactEnabled"] is True
+    assert files["other.json"] == 1
+    hooks: Any = settings["hooks"]
     assert set(hooks) == set(manifest("claude").signals.events)
     for event, groups in hooks.items():
         words = shlex.split(groups[0]["hooks"][0]["command"].partition(" 2>")[0])
         assert words[1:3] == ["-I", "-S"]
         assert Path(words[3]).name == "reporter.py"
         assert words[4] == event
-    assert Path(args[1]).stat().st_mode & 0o777 == 0o600
 
 
 def test_codex_is_given_hooks_that_trust_exactly_themselves() -> None:
@@ -154,11 +159,12 @@ def test_codexs_hash_of_a_hook_is_the_one_that_codex_makes(monkeypatch: pytest.M
 
 
 def test_files_of_a_runtime_are_written_once_and_stay_private(tmp_path: Path) -> None:
-    args, _ = signal_setup(manifest("pi"), state_folder=tmp_path)
+    args = signal_setup(manifest("pi"), state_folder=tmp_path).args
+    assert Path(args[1]).stat().st_mode & 0o777 == 0o600
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "signals").rglob("*")}
-    assert signal_setup(manifest("pi"), state_folder=tmp_path)[0] == args
+    assert signal_setup(manifest("pi"), state_folder=tmp_path).args == args
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "signals").rglob("*")} == before
-    _, env = signal_setup(manifest("opencode"), state_folder=tmp_path)
+    env = signal_setup(manifest("opencode"), state_folder=tmp_path).env
     assert (Path(env["OPENCODE_CONFIG_DIR"]) / "plugin" / "mosaic.js").is_file()
 
 

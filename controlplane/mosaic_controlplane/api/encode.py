@@ -112,6 +112,8 @@ def agent(row: AgentRow) -> fleet_pb2.Agent:
         runtime_version=row.runtime_version,
         runtime_session=row.runtime_session,
         labels=spec.labels,
+        driver=row.driver,
+        driven_since=timestamp(row.driven_since),
         **{"class": row.class_name},
     )
 

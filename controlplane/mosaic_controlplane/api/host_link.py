@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 from mosaic_framework.errors import FleetError, InvalidInput, Unreachable
-from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc
+from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_controlplane.api import encode
@@ -103,7 +103,7 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
         )
         log.info("a host linked", host=caller.name, link_epoch=key.link_epoch, journal_replaced=opened.journal_replaced)
         down: asyncio.Queue[pb.ControlFrame | None] = asyncio.Queue(_DOWN_LIMIT)
-        link = HeldLink(key, caller.name, _downward(down))
+        link = HeldLink(key, caller.name, _downward(down, caller.name), frozenset(hello.capabilities))
         down.put_nowait(
             pb.ControlFrame(
                 welcome=pb.Welcome(
@@ -246,9 +246,9 @@ async def _read_hello(frames: AsyncIterator[pb.HostFrame]) -> pb.Hello:
     return first.hello
 
 
-def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
-    async def desired(generation: int, seats: list[DesiredSeat]) -> None:
-        state = pb.DesiredState(generation=generation)
+def _downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Downward:
+    async def desired(generation: int, seats: list[DesiredSeat], briefing: bytes) -> None:
+        state = pb.DesiredState(generation=generation, briefing=seeding_pb2.Briefing.FromString(briefing))
         for seat in seats:
             state.seats.add(
                 agent_id=str(seat.agent_id),
@@ -256,7 +256,7 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
                 running=seat.running,
                 restart=seat.restart,
                 spec=fleet_pb2.SeatSpec.FromString(seat.spec),
-            )
+            ).spec.host = host_name
         await down.put(pb.ControlFrame(desired=state))
 
     async def dispatch(offer: Offer) -> None:
@@ -283,7 +283,12 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
     async def explain(call_id: str, agent_id: UUID) -> None:
         await down.put(pb.ControlFrame(explain=pb.ExplainSeat(call_id=call_id, agent_id=str(agent_id))))
 
-    return Downward(desired, dispatch, capture, explain)
+    async def open_view(call_id: str, agent_id: UUID, scrolled: bool) -> None:
+        await down.put(
+            pb.ControlFrame(open_view=pb.OpenView(call_id=call_id, agent_id=str(agent_id), scrolled=scrolled))
+        )
+
+    return Downward(desired, dispatch, capture, explain, open_view)
 
 
 def _text(text: str, limit: int = _TEXT_LIMIT) -> str:
@@ -324,6 +329,8 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
             reported_model=_text(report.reported_model, 256),
             runtime_version=_text(report.runtime_version, 64),
             runtime_session=_text(report.runtime_session, 256),
+            driver=_text(report.driver, 200),
+            driven=_age(report.driven_ms),
         )
         for agent_id, report in newest.items()
     ]

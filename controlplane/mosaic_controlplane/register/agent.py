@@ -52,6 +52,8 @@ class AgentRow:
     runtime_version: str
     runtime_session: str
     class_name: str
+    driver: str
+    driven_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,8 @@ class SeatReportRow:
     reported_model: str = ""
     runtime_version: str = ""
     runtime_session: str = ""
+    driver: str = ""
+    driven: timedelta = timedelta(0)
 
 
 async def list_agents(connection: Connection, *, tenant_id: UUID, agent_id: UUID | None = None) -> list[AgentRow]:
@@ -235,3 +239,7 @@ async def report_seats(
         strict=True,
     )
     await connection.execute(SQL.report_seats, tenant_id, host_id, *(list(column) for column in columns))
+    drivers = [(r.agent_id, r.driver, r.driven) for r in reports]
+    await connection.execute(
+        SQL.report_drivers, tenant_id, host_id, *(list(column) for column in zip(*drivers, strict=True))
+    )

@@ -112,6 +112,12 @@ create table fleet.roster (
   primary key (tenant_id, version)
 );
 
+-- What the seats of a tenant are all told beside their roles, as of its newest roster.
+create table fleet.briefing (
+  tenant_id uuid primary key references fleet.tenant,
+  content bytea not null                              -- mosaic.v1.Briefing, peers included
+);
+
 -- A seat: what is wanted of it, and what its host last said of it.
 create table fleet.agent (
   tenant_id uuid not null references fleet.tenant,
@@ -150,6 +156,8 @@ create table fleet.agent (
   reported_model text not null default '',            -- what it says itself
   runtime_version text not null default '',
   runtime_session text not null default '',           -- its own id of its session
+  driver text not null default '',                    -- who holds the lease on its terminal; empty: nobody
+  driven_since timestamptz,
   primary key (tenant_id, agent_id),
   foreign key (tenant_id, host_id) references fleet.host
 ) with (fillfactor = 70);
@@ -308,6 +316,9 @@ create trigger agent_supervision_changed after update on fleet.agent
 create trigger agent_says_another after update on fleet.agent
   for each row when ((old.reported_model, old.runtime_version, old.runtime_session)
     is distinct from (new.reported_model, new.runtime_version, new.runtime_session))
+  execute function fleet.record_agent_change();
+create trigger agent_driven after update of driver on fleet.agent
+  for each row when (old.driver is distinct from new.driver)
   execute function fleet.record_agent_change();
 
 create function fleet.record_host_change() returns trigger language plpgsql as $$

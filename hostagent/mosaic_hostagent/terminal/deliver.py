@@ -6,6 +6,7 @@ Nothing is claimed that was not seen: without evidence in time the outcome is un
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +16,7 @@ from mosaic_framework.steps import reached
 
 from mosaic_hostagent.terminal import gate
 from mosaic_hostagent.terminal.control_mode import Command
+from mosaic_hostagent.terminal.driving import Driving
 from mosaic_hostagent.terminal.evidence import Snapshot, holds, submitted, typed
 from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 from mosaic_hostagent.terminal.screen import look, snapshot_commands, snapshot_of
@@ -60,6 +62,8 @@ class Pane:
     server: TmuxServer
     pane_id: str
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    driving: Driving = field(default_factory=Driving)
+    """a person's own keys: the seat's, across its runs"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class Order:
 async def deliver(pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, *, settled: bool = False) -> None:
     """Type `order` and press Enter, telling `ledger`. Raises NotNow or TerminalLost when nothing was typed."""
     async with pane.lock:
+        if reason := pane.driving.holds_back(time.monotonic()):
+            raise NotNow(reason)
         before = await _look_or_wait(pane)
         before = await _clear_leftovers(pane, manifest, order.leftovers, before)
         if reason := gate.obstacle(before, manifest, settled=settled):

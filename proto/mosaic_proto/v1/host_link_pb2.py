@@ -25,59 +25,62 @@ _sym_db = _symbol_database.Default()
 from mosaic_proto.v1 import fleet_pb2 as mosaic__proto_dot_v1_dot_fleet__pb2
 from mosaic_proto.v1 import messages_pb2 as mosaic__proto_dot_v1_dot_messages__pb2
 from mosaic_proto.v1 import signals_pb2 as mosaic__proto_dot_v1_dot_signals__pb2
+from mosaic_proto.v1 import seeding_pb2 as mosaic__proto_dot_v1_dot_seeding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmosaic_proto/v1/host_link.proto\x12\tmosaic.v1\x1a\x1bmosaic_proto/v1/fleet.proto\x1a\x1emosaic_proto/v1/messages.proto\x1a\x1dmosaic_proto/v1/signals.proto\"\xfa\x02\n\tHostFrame\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.mosaic.v1.HelloH\x00\x12\x1f\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x0f.mosaic.v1.BeatH\x00\x12%\n\x04seat\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.SeatReportH\x00\x12(\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x17.mosaic.v1.JournalEventH\x00\x12%\n\x07\x61pplied\x18\x05 \x01(\x0b\x32\x12.mosaic.v1.AppliedH\x00\x12+\n\x08terminal\x18\x06 \x01(\x0b\x32\x17.mosaic.v1.TerminalTextH\x00\x12-\n\texplained\x18Z \x01(\x0b\x32\x18.mosaic.v1.ExplainedSeatH\x00\x12!\n\x05ready\x18\x07 \x01(\x0b\x32\x10.mosaic.v1.ReadyH\x00\x12)\n\tunmanaged\x18n \x01(\x0b\x32\x14.mosaic.v1.UnmanagedH\x00\x42\x07\n\x05\x66rame\"\xd8\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12\x12\n\njournal_id\x18\x04 \x01(\t\x12$\n\x05seats\x18\x05 \x03(\x0b\x32\x15.mosaic.v1.SeatReport\x12\x1b\n\x13observed_generation\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07machine\x18\x08 \x01(\t\x12\x15\n\rjournal_epoch\x18\t \x01(\x03\"\x1b\n\x05Ready\x12\x12\n\nlink_epoch\x18\x01 \x01(\x03\"\x18\n\x04\x42\x65\x61t\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\xb5\x03\n\nSeatReport\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.mosaic.v1.AgentState\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x14\n\x0cstate_age_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\t \x01(\t\x12\x12\n\ngeneration\x18\n \x01(\x03\x12\x0f\n\x07problem\x18\x0b \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x0c \x01(\x05\x12\x16\n\x0ereported_model\x18Z \x01(\t\x12\x17\n\x0fruntime_version\x18[ \x01(\t\x12\x17\n\x0fruntime_session\x18\\ \x01(\t\x12\x13\n\x0bsupervision\x18\x32 \x01(\t\x12\x0c\n\x04unit\x18\x33 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x34 \x01(\x08\x12\x15\n\routput_age_ms\x18n \x01(\x03\x12\x17\n\x0frunning_runtime\x18o \x01(\t\x12\x15\n\rrunning_model\x18p \x01(\t\":\n\tUnmanaged\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.mosaic.v1.UnmanagedSession\"\xa7\x01\n\x0cJournalEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x04step\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.StepEventH\x00\x12,\n\x0brun_started\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.RunStartedH\x00\x12(\n\trun_ended\x18\x04 \x01(\x0b\x32\x13.mosaic.v1.RunEndedH\x00\x42\x07\n\x05\x65vent\"\x8c\x01\n\tStepEvent\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x04step\x18\x02 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"^\n\nRunStarted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"a\n\x08RunEnded\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\x05\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"\x1d\n\x07\x41pplied\x12\x12\n\ngeneration\x18\x01 \x01(\x03\">\n\x0cTerminalText\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"\xde\x02\n\x0c\x43ontrolFrame\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.WelcomeH\x00\x12*\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x17.mosaic.v1.DesiredStateH\x00\x12\'\n\x08\x64ispatch\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.DispatchH\x00\x12\x35\n\x0c\x61\x63knowledged\x18\x04 \x01(\x0b\x32\x1d.mosaic.v1.EventsAcknowledgedH\x00\x12-\n\x07\x63\x61pture\x18\x05 \x01(\x0b\x32\x1a.mosaic.v1.CaptureTerminalH\x00\x12\x38\n\x11\x62\x65\x61t_acknowledged\x18\x06 \x01(\x0b\x32\x1b.mosaic.v1.BeatAcknowledgedH\x00\x12)\n\x07\x65xplain\x18Z \x01(\x0b\x32\x16.mosaic.v1.ExplainSeatH\x00\x42\x07\n\x05\x66rame\"{\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x12\n\nlink_epoch\x18\x03 \x01(\x03\x12\x18\n\x10\x62\x65\x61t_interval_ms\x18\x04 \x01(\x03\x12\x12\n\nreplica_id\x18\x05 \x01(\t\"$\n\x10\x42\x65\x61tAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"I\n\x0c\x44\x65siredState\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12%\n\x05seats\x18\x02 \x03(\x0b\x32\x16.mosaic.v1.DesiredSeat\"x\n\x0b\x44\x65siredSeat\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x08\x12\x0f\n\x07restart\x18\x04 \x01(\x03\x12!\n\x04spec\x18\x05 \x01(\x0b\x32\x13.mosaic.v1.SeatSpec\"\xa8\x01\n\x08\x44ispatch\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08seat_seq\x18\x03 \x01(\x03\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12\x16\n\x0epayload_digest\x18\x05 \x01(\t\x12\x14\n\x0cremaining_ms\x18\x06 \x01(\x03\x12\x0e\n\x06sender\x18\x07 \x01(\t\x12\x18\n\x10sender_is_person\x18\x08 \x01(\x08\"&\n\x12\x45ventsAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"C\n\x0f\x43\x61ptureTerminal\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\x05\"0\n\x0b\x45xplainSeat\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\"^\n\rExplainedSeat\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12+\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x16.mosaic.v1.Explanation\x12\x0f\n\x07problem\x18\x03 \x01(\t2L\n\x0fHostLinkService\x12\x39\n\x04Link\x12\x14.mosaic.v1.HostFrame\x1a\x17.mosaic.v1.ControlFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmosaic_proto/v1/host_link.proto\x12\tmosaic.v1\x1a\x1bmosaic_proto/v1/fleet.proto\x1a\x1emosaic_proto/v1/messages.proto\x1a\x1dmosaic_proto/v1/signals.proto\x1a\x1dmosaic_proto/v1/seeding.proto\"\xfa\x02\n\tHostFrame\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.mosaic.v1.HelloH\x00\x12\x1f\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x0f.mosaic.v1.BeatH\x00\x12%\n\x04seat\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.SeatReportH\x00\x12(\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x17.mosaic.v1.JournalEventH\x00\x12%\n\x07\x61pplied\x18\x05 \x01(\x0b\x32\x12.mosaic.v1.AppliedH\x00\x12+\n\x08terminal\x18\x06 \x01(\x0b\x32\x17.mosaic.v1.TerminalTextH\x00\x12-\n\texplained\x18Z \x01(\x0b\x32\x18.mosaic.v1.ExplainedSeatH\x00\x12!\n\x05ready\x18\x07 \x01(\x0b\x32\x10.mosaic.v1.ReadyH\x00\x12)\n\tunmanaged\x18n \x01(\x0b\x32\x14.mosaic.v1.UnmanagedH\x00\x42\x07\n\x05\x66rame\"\xd8\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12\x12\n\njournal_id\x18\x04 \x01(\t\x12$\n\x05seats\x18\x05 \x03(\x0b\x32\x15.mosaic.v1.SeatReport\x12\x1b\n\x13observed_generation\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07machine\x18\x08 \x01(\t\x12\x15\n\rjournal_epoch\x18\t \x01(\x03\"\x1b\n\x05Ready\x12\x12\n\nlink_epoch\x18\x01 \x01(\x03\"\x18\n\x04\x42\x65\x61t\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\xd8\x03\n\nSeatReport\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.mosaic.v1.AgentState\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x14\n\x0cstate_age_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\t \x01(\t\x12\x12\n\ngeneration\x18\n \x01(\x03\x12\x0f\n\x07problem\x18\x0b \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x0c \x01(\x05\x12\x16\n\x0ereported_model\x18Z \x01(\t\x12\x17\n\x0fruntime_version\x18[ \x01(\t\x12\x17\n\x0fruntime_session\x18\\ \x01(\t\x12\x13\n\x0bsupervision\x18\x32 \x01(\t\x12\x0c\n\x04unit\x18\x33 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x34 \x01(\x08\x12\x0e\n\x06\x64river\x18P \x01(\t\x12\x11\n\tdriven_ms\x18Q \x01(\x03\x12\x15\n\routput_age_ms\x18n \x01(\x03\x12\x17\n\x0frunning_runtime\x18o \x01(\t\x12\x15\n\rrunning_model\x18p \x01(\t\":\n\tUnmanaged\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.mosaic.v1.UnmanagedSession\"\xa7\x01\n\x0cJournalEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x04step\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.StepEventH\x00\x12,\n\x0brun_started\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.RunStartedH\x00\x12(\n\trun_ended\x18\x04 \x01(\x0b\x32\x13.mosaic.v1.RunEndedH\x00\x42\x07\n\x05\x65vent\"\x8c\x01\n\tStepEvent\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x04step\x18\x02 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"^\n\nRunStarted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"a\n\x08RunEnded\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\x05\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"\x1d\n\x07\x41pplied\x12\x12\n\ngeneration\x18\x01 \x01(\x03\">\n\x0cTerminalText\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"\x88\x03\n\x0c\x43ontrolFrame\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.WelcomeH\x00\x12*\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x17.mosaic.v1.DesiredStateH\x00\x12\'\n\x08\x64ispatch\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.DispatchH\x00\x12\x35\n\x0c\x61\x63knowledged\x18\x04 \x01(\x0b\x32\x1d.mosaic.v1.EventsAcknowledgedH\x00\x12-\n\x07\x63\x61pture\x18\x05 \x01(\x0b\x32\x1a.mosaic.v1.CaptureTerminalH\x00\x12\x38\n\x11\x62\x65\x61t_acknowledged\x18\x06 \x01(\x0b\x32\x1b.mosaic.v1.BeatAcknowledgedH\x00\x12)\n\x07\x65xplain\x18Z \x01(\x0b\x32\x16.mosaic.v1.ExplainSeatH\x00\x12(\n\topen_view\x18P \x01(\x0b\x32\x13.mosaic.v1.OpenViewH\x00\x42\x07\n\x05\x66rame\"{\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x12\n\nlink_epoch\x18\x03 \x01(\x03\x12\x18\n\x10\x62\x65\x61t_interval_ms\x18\x04 \x01(\x03\x12\x12\n\nreplica_id\x18\x05 \x01(\t\"$\n\x10\x42\x65\x61tAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"p\n\x0c\x44\x65siredState\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12%\n\x05seats\x18\x02 \x03(\x0b\x32\x16.mosaic.v1.DesiredSeat\x12%\n\x08\x62riefing\x18\x46 \x01(\x0b\x32\x13.mosaic.v1.Briefing\"x\n\x0b\x44\x65siredSeat\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x08\x12\x0f\n\x07restart\x18\x04 \x01(\x03\x12!\n\x04spec\x18\x05 \x01(\x0b\x32\x13.mosaic.v1.SeatSpec\"\xa8\x01\n\x08\x44ispatch\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08seat_seq\x18\x03 \x01(\x03\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12\x16\n\x0epayload_digest\x18\x05 \x01(\t\x12\x14\n\x0cremaining_ms\x18\x06 \x01(\x03\x12\x0e\n\x06sender\x18\x07 \x01(\t\x12\x18\n\x10sender_is_person\x18\x08 \x01(\x08\"&\n\x12\x45ventsAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"C\n\x0f\x43\x61ptureTerminal\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\x05\"0\n\x0b\x45xplainSeat\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\"^\n\rExplainedSeat\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12+\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x16.mosaic.v1.Explanation\x12\x0f\n\x07problem\x18\x03 \x01(\t\"?\n\x08OpenView\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08scrolled\x18\x03 \x01(\x08\x32L\n\x0fHostLinkService\x12\x39\n\x04Link\x12\x14.mosaic.v1.HostFrame\x1a\x17.mosaic.v1.ControlFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mosaic_proto.v1.host_link_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HOSTFRAME']._serialized_start=139
-  _globals['_HOSTFRAME']._serialized_end=517
-  _globals['_HELLO']._serialized_start=520
-  _globals['_HELLO']._serialized_end=736
-  _globals['_READY']._serialized_start=738
-  _globals['_READY']._serialized_end=765
-  _globals['_BEAT']._serialized_start=767
-  _globals['_BEAT']._serialized_end=791
-  _globals['_SEATREPORT']._serialized_start=794
-  _globals['_SEATREPORT']._serialized_end=1231
-  _globals['_UNMANAGED']._serialized_start=1233
-  _globals['_UNMANAGED']._serialized_end=1291
-  _globals['_JOURNALEVENT']._serialized_start=1294
-  _globals['_JOURNALEVENT']._serialized_end=1461
-  _globals['_STEPEVENT']._serialized_start=1464
-  _globals['_STEPEVENT']._serialized_end=1604
-  _globals['_RUNSTARTED']._serialized_start=1606
-  _globals['_RUNSTARTED']._serialized_end=1700
-  _globals['_RUNENDED']._serialized_start=1702
-  _globals['_RUNENDED']._serialized_end=1799
-  _globals['_APPLIED']._serialized_start=1801
-  _globals['_APPLIED']._serialized_end=1830
-  _globals['_TERMINALTEXT']._serialized_start=1832
-  _globals['_TERMINALTEXT']._serialized_end=1894
-  _globals['_CONTROLFRAME']._serialized_start=1897
-  _globals['_CONTROLFRAME']._serialized_end=2247
-  _globals['_WELCOME']._serialized_start=2249
-  _globals['_WELCOME']._serialized_end=2372
-  _globals['_BEATACKNOWLEDGED']._serialized_start=2374
-  _globals['_BEATACKNOWLEDGED']._serialized_end=2410
-  _globals['_DESIREDSTATE']._serialized_start=2412
-  _globals['_DESIREDSTATE']._serialized_end=2485
-  _globals['_DESIREDSEAT']._serialized_start=2487
-  _globals['_DESIREDSEAT']._serialized_end=2607
-  _globals['_DISPATCH']._serialized_start=2610
-  _globals['_DISPATCH']._serialized_end=2778
-  _globals['_EVENTSACKNOWLEDGED']._serialized_start=2780
-  _globals['_EVENTSACKNOWLEDGED']._serialized_end=2818
-  _globals['_CAPTURETERMINAL']._serialized_start=2820
-  _globals['_CAPTURETERMINAL']._serialized_end=2887
-  _globals['_EXPLAINSEAT']._serialized_start=2889
-  _globals['_EXPLAINSEAT']._serialized_end=2937
-  _globals['_EXPLAINEDSEAT']._serialized_start=2939
-  _globals['_EXPLAINEDSEAT']._serialized_end=3033
-  _globals['_HOSTLINKSERVICE']._serialized_start=3035
-  _globals['_HOSTLINKSERVICE']._serialized_end=3111
+  _globals['_HOSTFRAME']._serialized_start=170
+  _globals['_HOSTFRAME']._serialized_end=548
+  _globals['_HELLO']._serialized_start=551
+  _globals['_HELLO']._serialized_end=767
+  _globals['_READY']._serialized_start=769
+  _globals['_READY']._serialized_end=796
+  _globals['_BEAT']._serialized_start=798
+  _globals['_BEAT']._serialized_end=822
+  _globals['_SEATREPORT']._serialized_start=825
+  _globals['_SEATREPORT']._serialized_end=1297
+  _globals['_UNMANAGED']._serialized_start=1299
+  _globals['_UNMANAGED']._serialized_end=1357
+  _globals['_JOURNALEVENT']._serialized_start=1360
+  _globals['_JOURNALEVENT']._serialized_end=1527
+  _globals['_STEPEVENT']._serialized_start=1530
+  _globals['_STEPEVENT']._serialized_end=1670
+  _globals['_RUNSTARTED']._serialized_start=1672
+  _globals['_RUNSTARTED']._serialized_end=1766
+  _globals['_RUNENDED']._serialized_start=1768
+  _globals['_RUNENDED']._serialized_end=1865
+  _globals['_APPLIED']._serialized_start=1867
+  _globals['_APPLIED']._serialized_end=1896
+  _globals['_TERMINALTEXT']._serialized_start=1898
+  _globals['_TERMINALTEXT']._serialized_end=1960
+  _globals['_CONTROLFRAME']._serialized_start=1963
+  _globals['_CONTROLFRAME']._serialized_end=2355
+  _globals['_WELCOME']._serialized_start=2357
+  _globals['_WELCOME']._serialized_end=2480
+  _globals['_BEATACKNOWLEDGED']._serialized_start=2482
+  _globals['_BEATACKNOWLEDGED']._serialized_end=2518
+  _globals['_DESIREDSTATE']._serialized_start=2520
+  _globals['_DESIREDSTATE']._serialized_end=2632
+  _globals['_DESIREDSEAT']._serialized_start=2634
+  _globals['_DESIREDSEAT']._serialized_end=2754
+  _globals['_DISPATCH']._serialized_start=2757
+  _globals['_DISPATCH']._serialized_end=2925
+  _globals['_EVENTSACKNOWLEDGED']._serialized_start=2927
+  _globals['_EVENTSACKNOWLEDGED']._serialized_end=2965
+  _globals['_CAPTURETERMINAL']._serialized_start=2967
+  _globals['_CAPTURETERMINAL']._serialized_end=3034
+  _globals['_EXPLAINSEAT']._serialized_start=3036
+  _globals['_EXPLAINSEAT']._serialized_end=3084
+  _globals['_EXPLAINEDSEAT']._serialized_start=3086
+  _globals['_EXPLAINEDSEAT']._serialized_end=3180
+  _globals['_OPENVIEW']._serialized_start=3182
+  _globals['_OPENVIEW']._serialized_end=3245
+  _globals['_HOSTLINKSERVICE']._serialized_start=3247
+  _globals['_HOSTLINKSERVICE']._serialized_end=3323
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from mosaic_proto.v1 import fleet_pb2 as _fleet_pb2
 from mosaic_proto.v1 import messages_pb2 as _messages_pb2
+from mosaic_proto.v1 import seeding_pb2 as _seeding_pb2
 from mosaic_proto.v1 import signals_pb2 as _signals_pb2
 import builtins as _builtins
 import sys
@@ -200,6 +201,8 @@ class SeatReport(_message.Message):
     SUPERVISION_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    DRIVEN_MS_FIELD_NUMBER: _builtins.int
     OUTPUT_AGE_MS_FIELD_NUMBER: _builtins.int
     RUNNING_RUNTIME_FIELD_NUMBER: _builtins.int
     RUNNING_MODEL_FIELD_NUMBER: _builtins.int
@@ -228,6 +231,9 @@ class SeatReport(_message.Message):
     """the systemd user unit that keeps the seat"""
     enabled: _builtins.bool
     """it comes back when the machine boots, with nobody logged in"""
+    driver: _builtins.str
+    """who holds the attach lease; empty: nobody"""
+    driven_ms: _builtins.int
     output_age_ms: _builtins.int
     """how long ago its terminal last changed"""
     running_runtime: _builtins.str
@@ -255,13 +261,15 @@ class SeatReport(_message.Message):
         supervision: _builtins.str = ...,
         unit: _builtins.str = ...,
         enabled: _builtins.bool = ...,
+        driver: _builtins.str = ...,
+        driven_ms: _builtins.int = ...,
         output_age_ms: _builtins.int = ...,
         running_runtime: _builtins.str = ...,
         running_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "reported_model", b"reported_model", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime_session", b"runtime_session", "runtime_version", b"runtime_version", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "driven_ms", b"driven_ms", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "reported_model", b"reported_model", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime_session", b"runtime_session", "runtime_version", b"runtime_version", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -476,6 +484,7 @@ class ControlFrame(_message.Message):
     CAPTURE_FIELD_NUMBER: _builtins.int
     BEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
+    OPEN_VIEW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -494,6 +503,10 @@ class ControlFrame(_message.Message):
     def beat_acknowledged(self) -> Global___BeatAcknowledged: ...
     @_builtins.property
     def explain(self) -> Global___ExplainSeat: ...
+    @_builtins.property
+    def open_view(self) -> Global___OpenView:
+        """call HostTerminalService/Serve with this id"""
+
     def __init__(
         self,
         *,
@@ -504,12 +517,13 @@ class ControlFrame(_message.Message):
         capture: Global___CaptureTerminal | None = ...,
         beat_acknowledged: Global___BeatAcknowledged | None = ...,
         explain: Global___ExplainSeat | None = ...,
+        open_view: Global___OpenView | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -572,18 +586,24 @@ class DesiredState(_message.Message):
 
     GENERATION_FIELD_NUMBER: _builtins.int
     SEATS_FIELD_NUMBER: _builtins.int
+    BRIEFING_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     @_builtins.property
     def seats(self) -> _containers.RepeatedCompositeFieldContainer[Global___DesiredSeat]: ...
+    @_builtins.property
+    def briefing(self) -> _seeding_pb2.Briefing:
+        """what all seats of the tenant are told"""
+
     def __init__(
         self,
         *,
         generation: _builtins.int = ...,
         seats: _abc.Iterable[Global___DesiredSeat] | None = ...,
+        briefing: _seeding_pb2.Briefing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["briefing", b"briefing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "seats", b"seats"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["briefing", b"briefing", "generation", b"generation", "seats", b"seats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -757,3 +777,30 @@ class ExplainedSeat(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainedSeat: _TypeAlias = ExplainedSeat  # noqa: Y015
+
+@_typing.final
+class OpenView(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    SCROLLED_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """good once, for this link"""
+    agent_id: _builtins.str
+    scrolled: _builtins.bool
+    """also the lines that leave the screen at its top"""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        scrolled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "call_id", b"call_id", "scrolled", b"scrolled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenView: _TypeAlias = OpenView  # noqa: Y015
