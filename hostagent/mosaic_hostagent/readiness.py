@@ -257,6 +257,8 @@ def not_ready_yet(case: Case) -> State | None:
     signals, screen = case.signals, case.signals.screen
     if signals.was_ready or screen is None or screen.ready:
         return None
+    if signals.heartbeat is not None:
+        return None  # it told of itself before: it is past its start, and has stopped to tell
     if _is_settled(case):
         return State(AgentState.AVAILABLE, "process", "alive, quiet, and it runs nothing else; no known prompt")
     if signals.age < case.manifest.signs.ready_within_seconds:

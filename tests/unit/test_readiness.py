@@ -226,6 +226,14 @@ TABLE: list[tuple[str, dict[str, Any], Manifest, str, str, str]] = [
         "heartbeat",
     ),
     (
+        "a heartbeat that stopped, of a program that was never seen ready",
+        {"heartbeat": beat("busy", 46), "screen": BLANK, "was_ready": False},
+        SHELL,
+        "beats-no-more",
+        "unknown",
+        "heartbeat",
+    ),
+    (
         "a heartbeat whose process is gone",
         {"heartbeat": beat("stuck", 1, gone=True), "screen": BLANK},
         SHELL,

@@ -153,11 +153,11 @@ create table fleet.agent (
   output_at timestamptz,                              -- when its terminal last changed
   running_runtime text not null default '',           -- what its process was seen to be
   running_model text not null default '',
+  driver text not null default '',                    -- who holds the lease on its terminal; empty: nobody
+  driven_since timestamptz,
   reported_model text not null default '',            -- what it says itself
   runtime_version text not null default '',
   runtime_session text not null default '',           -- its own id of its session
-  driver text not null default '',                    -- who holds the lease on its terminal; empty: nobody
-  driven_since timestamptz,
   primary key (tenant_id, agent_id),
   foreign key (tenant_id, host_id) references fleet.host
 ) with (fillfactor = 70);
