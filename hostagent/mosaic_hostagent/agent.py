@@ -33,6 +33,7 @@ from mosaic_hostagent.relay import Relay, Upstream
 from mosaic_hostagent.reports import Reports
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.sessions import Sessions
+from mosaic_hostagent.signals import TurnListener
 from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.screen import read_text
@@ -133,10 +134,9 @@ class HostAgent:
         )
 
         self._upstream = Upstream(self._identity_now, lambda: self._link.address)
-        # The mailroom listens to prompts and turns once it can (signals.TurnListener).
         self._versions = Versions(home, environment, self._watching.poke)
         self._keeper.on_occupied = self._versions.ask
-        self._reports = Reports(self._sessions, Intake(self._supervisor.residents, self._watching.poke).take)
+        self._reports = Reports(self._sessions, self._intake().take)
         relay = Relay(self._sessions, self._upstream, journal.all_told)
         self._panes = PaneSocket(socket_path(home), relay, self._reports)
 
@@ -184,6 +184,10 @@ class HostAgent:
             await self._reports.drain()
         except OSError as error:
             log.error("spooled reports cannot be read", why=str(error))
+
+    def _intake(self) -> Intake:
+        listener = self._mailroom if isinstance(self._mailroom, TurnListener) else None
+        return Intake(self._supervisor.residents, self._watching.poke, listener)
 
     def _lives(self, agent_id: str, run_id: str) -> bool:
         """Whether a run that has begun still lives. One that is being launched is not in its seat yet."""

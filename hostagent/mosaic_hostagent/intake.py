@@ -13,8 +13,10 @@ from mosaic_framework.manifest import Meaning
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.sessions import PaneSession
 from mosaic_hostagent.signals import (
+    HANDED_OVER,
     REPORTABLE,
     REPORTED,
+    SOURCE,
     Report,
     SeatNotReady,
     Signal,
@@ -63,6 +65,10 @@ class Intake:
         if report.event == REPORTED:
             self._report(resident, report, at)
             return ""
+        if report.event == HANDED_OVER:
+            if self._listener is not None:
+                await self._listener.handover_taken(session.agent_id, session.run_id)
+            return ""
         signal = understand(report, resident.manifest, at=at)
         log.debug("signal", agent=session.agent_id, run=session.run_id, said=signal.event, means=signal.means)
         self._enter(resident, fold(resident.hooks, signal))
@@ -84,14 +90,14 @@ class Intake:
         listener, agent, run = self._listener, session.agent_id, session.run_id
         if listener is None:
             return ""
-        source = f"{resident.seat.spec.runtime} {signal.event}"
+        at_ms = int((time.time() - (time.monotonic() - signal.at)) * 1000)
         match signal.means:
             case Meaning.PROMPT_ACCEPTED:
-                await listener.prompt_accepted(agent, run, signal.prompt, source)
+                await listener.prompt_accepted(agent, run, signal.prompt, SOURCE, at_ms=at_ms)
             case Meaning.TURN_STARTED:
-                await listener.turn_started(agent, run, source)
+                await listener.turn_started(agent, run, SOURCE, at_ms=at_ms)
             case Meaning.TURN_ENDED | Meaning.TURN_FAILED:
-                await listener.turn_ended(agent, run, source)
+                await listener.turn_ended(agent, run, SOURCE, at_ms=at_ms)
         event = resident.manifest.signals.events.get(signal.event) if resident.manifest is not None else None
         if event is None or event.handover is None or time.monotonic() - signal.at > _ANSWERED_SECONDS:
             return ""

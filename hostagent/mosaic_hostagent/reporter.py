@@ -45,6 +45,7 @@ def report(event: str, payload: bytes) -> None:
     status, _, output = answer.partition(b"\n")
     if status == b"ok" and output:
         posix.write(1, output)
+        _deliver(_header("handover-taken"), b"")
 
 
 def _deliver(header: bytes, payload: bytes) -> bytes:

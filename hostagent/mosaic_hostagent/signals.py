@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mosaic_framework.errors import FleetError
 from mosaic_framework.manifest import Event, Manifest, Meaning
@@ -17,6 +17,9 @@ PROMPT_LIMIT = 512 * 1024
 _DETAIL_LIMIT = 200
 REPORTED = "agent-report"
 """The event of `mosaic agent report STATE`: the agent's own word, whatever its runtime."""
+HANDED_OVER = "handover-taken"
+"""The event of a reporter that has printed the text which `handover` returned."""
+SOURCE = "hook"
 REPORTABLE = ("working", "available", "waiting", "stuck")
 
 
@@ -26,20 +29,26 @@ class SeatNotReady(FleetError):
     code = "seat-not-ready"
 
 
+@runtime_checkable
 class TurnListener(Protocol):
-    """Who wants to hear what a runtime says of prompts and turns. `source` names the event."""
+    """Who wants to hear what a runtime says of prompts and turns. `at_ms`: when it happened, Unix milliseconds."""
 
-    async def prompt_accepted(self, agent_id: str, run_id: str, prompt: str, source: str) -> None:
+    async def prompt_accepted(
+        self, agent_id: str, run_id: str, prompt: str, source: str, *, at_ms: int | None = None
+    ) -> None:
         """The runtime said that it took this prompt."""
 
-    async def turn_started(self, agent_id: str, run_id: str, source: str) -> None:
+    async def turn_started(self, agent_id: str, run_id: str, source: str, *, at_ms: int | None = None) -> None:
         """A turn began."""
 
-    async def turn_ended(self, agent_id: str, run_id: str, source: str) -> None:
+    async def turn_ended(self, agent_id: str, run_id: str, source: str, *, at_ms: int | None = None) -> None:
         """A turn ended."""
 
     async def handover(self, agent_id: str, run_id: str) -> str | None:
         """Return a text with which the runtime may go on at the end of a turn, journalled before; None: nothing."""
+
+    async def handover_taken(self, agent_id: str, run_id: str) -> None:
+        """The runtime's hook has read that text, and given it to the runtime."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,8 @@ async def test_an_event_arrives_with_its_payload_and_its_moment(host: Host) -> N
 async def test_what_the_host_agent_answers_is_what_the_hook_prints(host: Host) -> None:
     host.answer = '{"decision": "block", "reason": "go on\\n😀"}'
     assert await host.report("Stop") == (0, host.answer)
+    # Printed, and so read by the runtime: only now may the text count as given to it.
+    assert host.events == ["Stop", "handover-taken"]
 
 
 async def test_with_the_host_agent_dead_it_ends_well_and_what_it_had_is_delivered_later_in_order(host: Host) -> None:
