@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mosaic_proto.v1 import fleet_pb2, signals_pb2, signals_pb2_grpc
 
 from tests.fakes import claude_hooks
 from tests.mesh.test_from_a_pane import inside, mosaic
+from tests.support.checkout import ROOT
 from tests.support.mesh import Host, Mesh
 
 WORKING, AVAILABLE = fleet_pb2.AGENT_STATE_WORKING, fleet_pb2.AGENT_STATE_AVAILABLE
@@ -125,3 +127,19 @@ async def test_the_command_explains_from_outside_and_from_another_pane(mesh: Mes
     done = mosaic(await inside(mesh, "two"), "agent", "explain", "one", "-o", form)
     assert done.code == 0, done
     assert "rests-on-screen" in done.out
+
+
+async def test_the_commands_that_the_guide_shows_for_a_pane_work_in_one(mesh: Mesh, tmp_path: Path) -> None:
+    await mesh.join("alpha")
+    await mesh.apply({"own": "alpha"}, command={"own": ["sh", "-c", "while :; do sleep 1000; done"]})
+    (tmp_path / "mosaic").write_text(f'#!/bin/sh\nexec {sys.executable} -m mosaic_cli.main "$@"\n')
+    (tmp_path / "mosaic").chmod(0o755)
+    environment = await inside(mesh, "own")
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    blocks = re.findall(r"^```sh pane\n(.*?)^```", (ROOT / "docs" / "states.md").read_text(), re.MULTILINE | re.DOTALL)
+    shown = [line for block in blocks for line in block.splitlines()]
+    assert len(shown) >= 4
+    for command in shown:
+        process = await asyncio.create_subprocess_exec("sh", "-c", command, env=environment, cwd=ROOT)
+        assert await process.wait() == 0, command
+    assert "status=working" in Path(environment[pane.HEARTBEAT]).read_text()
