@@ -158,7 +158,7 @@ async def test_every_field_arrives_as_data(seats: Seats, runtime: str) -> None:
     )
     seat = seats.resident.seat
     seed = compose(seat.spec, seat.briefing, seats.manifest(runtime)).text
-    session = seats.world.state / "launch" / seat.agent_id
+    session = Path(started.env.get("MOSAIC_SEED_FILE", "/none/seed.md")).parent
 
     wanted = arguments(runtime, folder=str(folder), session=session, seed=seed, text=text)
     wanted += ["-x", text, "", "--", "$HOME"]
@@ -167,7 +167,7 @@ async def test_every_field_arrives_as_data(seats: Seats, runtime: str) -> None:
     assert started.folder == str(folder)
     if runtime != "shell":
         assert seed.count(text) >= 8
-        assert Path(started.env["MOSAIC_SEED_FILE"]).read_text() == seed
+        assert (session / "seed.md").read_text() == seed
 
     adds = {**environment(runtime, session=session), **own, "SITE": text}
     adds |= {"PATH": f"{program.path.parent}:{base['PATH']}", "PWD": str(folder)}
