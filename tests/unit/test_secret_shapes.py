@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 import uuid
 
 import pytest
@@ -108,20 +107,18 @@ def test_a_uuid_is_not_taken_for_a_secret(value: uuid.UUID) -> None:
     assert find(f"message {value}, id={value}, {{'request_id': '{value.hex}'}}") == []
 
 
-@given(
-    st.lists(
-        st.from_regex(r"[a-z]{1,12}|[A-Z][a-z]{1,10}|[a-z_]{3,30}\(\)|\d{1,6}|[=+*/(){}:;,.\[\]-]{1,2}", fullmatch=True)
-    )
-)
+WORD = r"[a-z]{1,12}|[A-Z][a-z]{1,10}|[a-z_]{3,30}\(\)|\d{1,6}|[=+*/(){}:;,.\[\]-]{1,2}"
+
+
+@given(st.lists(st.from_regex(WORD, fullmatch=True)))
 def test_words_numbers_and_punctuation_are_not_taken_for_a_secret(words: list[str]) -> None:
     assert find(" ".join(words)) == []
 
 
-@pytest.mark.parametrize(
-    "unit", ["a", "key", "api_key", "api_key=", "eyJ", "x://a:", "password:", "xoxb-1-", "mosaic1.", "\n", "aws secret"]
-)
-def test_no_text_makes_the_search_take_long(unit: str) -> None:
-    text = (unit * (256 * 1024 // len(unit) + 1))[: 256 * 1024]
-    began = time.process_time()
-    find(text)
-    assert time.process_time() - began < 5
+UNITS = ["a", "key", "api_key", "api_key=", "eyJ", "x://a:", "password:", "xoxb-1-", "mosaic1.", "\n", "aws secret"]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("unit", UNITS)
+def test_no_text_of_the_largest_size_makes_the_search_explode(unit: str) -> None:
+    assert find((unit * (256 * 1024 // len(unit) + 1))[: 256 * 1024]) == []
