@@ -47,6 +47,7 @@ class Wish:
     reply_to: str = ""
     timeout: float = 60.0
     detach: bool = False
+    allow_secrets: bool = False
 
 
 def check_step(name: str) -> int:
@@ -112,6 +113,7 @@ class _Sender:
             to=self._wish.to,
             body=self._wish.body,
             reply_to=self._wish.reply_to,
+            allow_secrets=self._wish.allow_secrets,
         )
         if self._wish.deadline:
             request.deadline.CopyFrom(Duration(nanos=0, seconds=max(int(self._wish.deadline), 1)))
