@@ -107,7 +107,7 @@ async def serve(home: Home) -> None:
         )
         messages_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(Messages(database, wakes)), fleet_server)
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(
-            HostLinkService(database, wakes, links, replica_id), fleet_server
+            HostLinkService(database, wakes, links, replica_id, lambda: liveness.replica_addresses), fleet_server
         )
         health_servicer = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)

@@ -39,6 +39,13 @@ MOST_LINES = 50_000
 log = structlog.get_logger(__name__)
 
 
+class JournalRestored(FleetError):
+    """The journal of this host was restored from an older one; what was open in it is unknown now."""
+
+    code = "journal-restored"
+    hint = "look at what became unknown: mosaic message ls"
+
+
 class AlreadyRunning(Conflict):
     """Another host-agent runs for this home."""
 
@@ -114,7 +121,6 @@ class HostAgent:
             agent = cls(home=home, config=config, identity=identity, journal=journal, environment=environment)
             if (last := agent._desired_file.load()) is not None:
                 agent._supervisor.want(Desired.from_wire(last))
-            await agent._mailroom.resume()
         except BaseException:
             await journal.close()
             raise
@@ -149,13 +155,15 @@ class HostAgent:
             raise HostReplaced(f"this home now belongs to host {identity.name}, another one than when this began")
         return identity
 
-    def _hello(self) -> pb.Hello:
+    async def _hello(self) -> pb.Hello:
+        sequence = await self._journal.sequence_to_claim()
         return pb.Hello(
             protocol_version=PROTOCOL_VERSION,
             capabilities=CAPABILITIES,
             host_id=self._identity.identity_id,
             journal_id=self._journal.journal_id,
             journal_epoch=self._journal.link_epoch,
+            journal_sequence=sequence,
             seats=[resident.report() for resident in self._supervisor.residents.values()],
             observed_generation=self._supervisor.applied,
             version=__version__,
@@ -163,7 +171,12 @@ class HostAgent:
         )
 
     async def _welcome(self, welcome: pb.Welcome) -> None:
-        await self._journal.set_link_epoch(welcome.link_epoch)
+        if welcome.journal_disowned:
+            await self._journal.disown()
+            raise JournalRestored
+        await self._journal.linked(welcome.link_epoch)
+        # Only now is it known that this journal is the newest: what waits in an older one may have been typed already.
+        await self._mailroom.resume()
 
     async def _desired(self, state: pb.DesiredState) -> None:
         if state.generation < self._supervisor.generation:

@@ -58,6 +58,9 @@ class FakeHostLinks(host_link_pb2_grpc.HostLinkServiceServicer):
         self.deaf = False
         self.acknowledges = True
         self.refuse: Exception | None = None
+        self.disowns = 0
+        """so many of the next links are told that their journal is an older one"""
+        self.fleet_addresses: list[str] = []
         self.links: list[HeldLink] = []
         self.linked = asyncio.Event()
         self.folder = folder
@@ -134,8 +137,15 @@ class FakeHostLinks(host_link_pb2_grpc.HostLinkServiceServicer):
         link = HeldLink(first.hello, len(self.links) + 1, deaf=self.deaf)
         self.links.append(link)
         self.linked.set()
+        disowned, self.disowns = self.disowns > 0, max(0, self.disowns - 1)
         yield pb.ControlFrame(
-            welcome=pb.Welcome(protocol_version=1, link_epoch=link.epoch, beat_interval_ms=self.beat_ms)
+            welcome=pb.Welcome(
+                protocol_version=1,
+                link_epoch=link.epoch,
+                beat_interval_ms=self.beat_ms,
+                fleet_addresses=self.fleet_addresses,
+                journal_disowned=disowned,
+            )
         )
         reader = asyncio.create_task(self._read(request_iterator, link))
         try:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from mosaic_controlplane.identity.caller import Caller
-from mosaic_controlplane.mesh import rosters
+from mosaic_controlplane.mesh import host_events, rosters
 from mosaic_controlplane.mesh.links import HelloFacts, Links
 from mosaic_controlplane.mesh.messages import Draft, MessageReused, Messages, MessageTooLarge
 from mosaic_controlplane.mesh.wakes import Wakes
@@ -192,6 +192,7 @@ async def test_what_a_lost_journal_held_becomes_unknown_and_what_it_never_had_is
     hello = HelloFacts(
         journal_id=new_id() if other else site.journal_id,
         journal_epoch=link.link_epoch if other else link.link_epoch - 1,
+        journal_sequence=None,
         version="0",
         machine="m",
         observed_generation=0,
@@ -217,6 +218,7 @@ async def test_a_journal_that_has_the_newest_epoch_keeps_its_messages(site: Site
             replica_id=site.replica_id,
             journal_id=site.journal_id,
             journal_epoch=link.link_epoch,
+            journal_sequence=None,
             version="0",
             machine="m",
             observed_generation=0,
@@ -302,3 +304,60 @@ async def test_a_host_cannot_step_a_message_of_another_host(site: Site, messages
             detail="",
         )
     assert not taken
+
+
+@pytest.mark.parametrize(
+    ("sequence", "epoch", "replaced", "disowned"),
+    [
+        (7, 0, False, False),
+        (9, 0, False, False),
+        (None, 0, False, False),
+        (6, 0, True, True),
+        (0, 0, True, True),
+        (9, -1, True, True),
+    ],
+    ids=["newest", "newer", "does not tell", "one less", "from the start", "of an older link"],
+)
+async def test_a_journal_that_knows_less_than_the_register_has_of_it_is_an_older_one_restored(
+    site: Site, sequence: int | None, epoch: int, replaced: bool, disowned: bool
+) -> None:
+    link = await site.link()
+    wakes = Wakes(site.database, site.replica_id)
+    for newest in (7, 5):  # repeats of what is known do not lower it
+        await host_events.record(site.database, wakes, link, [], newest=newest)
+    opened = await open_link(site, site.journal_id, sequence, link.link_epoch + epoch)
+    assert (opened.journal_replaced, opened.journal_disowned) == (replaced, disowned)
+
+
+async def test_a_new_journal_is_not_disowned_and_counts_from_its_own_start(site: Site) -> None:
+    link = await site.link()
+    wakes = Wakes(site.database, site.replica_id)
+    await host_events.record(site.database, wakes, link, [], newest=7)
+    journal = new_id()
+    opened = await open_link(site, journal, 0, 0)
+    assert (opened.journal_replaced, opened.journal_disowned) == (True, False)
+    again = await open_link(site, journal, 0, 0)
+    assert (again.journal_replaced, again.journal_disowned) == (False, False)
+
+
+async def test_a_journal_of_another_id_that_has_a_past_is_disowned(site: Site) -> None:
+    link = await site.link()
+    opened = await open_link(site, new_id(), 100, link.link_epoch)
+    assert (opened.journal_replaced, opened.journal_disowned) == (True, True)
+
+
+async def open_link(site: Site, journal_id: UUID, sequence: int | None, epoch: int) -> host_table.OpenedLink:
+    async with site.database.transaction() as connection:
+        return await host_table.open_link(
+            connection,
+            tenant_id=site.tenant_id,
+            host_id=site.host_id,
+            identity_epoch=1,
+            replica_id=site.replica_id,
+            journal_id=journal_id,
+            journal_epoch=epoch,
+            journal_sequence=sequence,
+            version="0",
+            machine="m",
+            observed_generation=0,
+        )

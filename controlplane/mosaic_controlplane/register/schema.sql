@@ -97,6 +97,8 @@ create table fleet.host (
   -- Desired state: the generation wanted, and the newest one that the host reports as reconciled.
   generation bigint not null default 0,
   observed_generation bigint not null default 0,
+  -- The newest event of the journal which is in the register: a hello that knows less comes from a restored one, too.
+  journal_sequence bigint not null default 0,
   primary key (tenant_id, host_id),
   unique (tenant_id, name)
 ) with (fillfactor = 70);

@@ -92,6 +92,11 @@ class TmuxServer:
         return self.key.socket_name or "default"
 
     @property
+    def holder_target(self) -> str:
+        """Return what names our holder session in a tmux command."""
+        return f"={self.key.holder}:"
+
+    @property
     def socket_path(self) -> Path:
         """Where tmux keeps the server's socket."""
         folder = Path(self._env.get("TMUX_TMPDIR") or _TMUX_FOLDER) / f"tmux-{os.getuid()}"
