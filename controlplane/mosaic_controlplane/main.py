@@ -128,8 +128,7 @@ async def serve(home: Home) -> None:
         fleet_address = _advertised(fleet_bound, settings.advertise)
         liveness = Liveness(database, wakes, links, replica_id, fleet_address)
 
-        async with database.connection() as connection:
-            await replica.arrive(connection, replica_id=replica_id, address=fleet_address, version=__version__)
+        await liveness.arrive()
         background = [
             asyncio.create_task(wakes.run()),
             asyncio.create_task(liveness.run()),

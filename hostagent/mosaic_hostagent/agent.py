@@ -16,6 +16,7 @@ from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import host_link_pb2 as pb
 
+from mosaic_hostagent.addresses import KnownAddresses
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
 from mosaic_hostagent.desired import Desired, DesiredFile
@@ -82,6 +83,7 @@ class HostAgent:
         self._clock = Clock()
         self._identity = identity
         self._desired_file = DesiredFile(home.state, host_id=identity.identity_id)
+        self._addresses = KnownAddresses(home.state, host_id=identity.identity_id)
         self._pool = ServerPool(home.state, home=home.digest, environment=environment)
         self._outgoing = Outgoing(journal)
         self._keeper = SeatKeeper(
@@ -99,7 +101,7 @@ class HostAgent:
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
         self._link = Link(
             identity=self._identity_now,
-            addresses=lambda stored: config.addresses or stored.fleet_addresses,
+            addresses=lambda stored: config.addresses or self._addresses.to_dial(stored.fleet_addresses),
             outgoing=self._outgoing,
             handlers=Handlers(
                 hello=self._hello,
@@ -174,6 +176,7 @@ class HostAgent:
         if welcome.journal_disowned:
             await self._journal.disown()
             raise JournalRestored
+        self._addresses.learn(welcome.fleet_addresses)
         await self._journal.linked(welcome.link_epoch)
         # Only now is it known that this journal is the newest: what waits in an older one may have been typed already.
         await self._mailroom.resume()

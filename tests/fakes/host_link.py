@@ -69,6 +69,12 @@ class FakeHostLinks(host_link_pb2_grpc.HostLinkServiceServicer):
         self._server: grpc.aio.Server | None = None
         self.address = ""
 
+    def twin(self) -> FakeHostLinks:
+        """Return another replica of the same cluster, which is not started."""
+        twin = FakeHostLinks(self.folder, beat_ms=self.beat_ms)
+        twin._authority, twin.host_id = self._authority, self.host_id
+        return twin
+
     async def start(self, port: int = 0) -> None:
         """Serve on a port of 127.0.0.1; the same one again after `stop`, to come back."""
         key = pki.new_key()

@@ -230,11 +230,11 @@ async def test_a_journal_that_has_the_newest_epoch_keeps_its_messages(site: Site
 async def test_past_its_deadline_a_message_no_host_was_given_expires_and_an_offered_one_stays_open(
     site: Site, messages: Messages
 ) -> None:
-    given = await send(site, messages, deadline=timedelta(milliseconds=50))
+    given = await send(site, messages, deadline=timedelta(seconds=30))
     await offered(site, await site.link())
-    kept = await send(site, messages, deadline=timedelta(milliseconds=50))
+    kept = await send(site, messages, deadline=timedelta(seconds=30))
     async with site.database.connection() as connection:
-        await connection.execute("update fleet.message set deadline_at = deadline_at - interval '1 second'")
+        await connection.execute("update fleet.message set deadline_at = deadline_at - interval '31 seconds'")
         ended = await message.expire(connection)
     assert ended == [(site.tenant_id, kept)]
     assert await state(site, messages, kept) == "expired"
@@ -244,10 +244,10 @@ async def test_past_its_deadline_a_message_no_host_was_given_expires_and_an_offe
 async def test_an_offered_message_nobody_answers_for_becomes_unknown_and_its_host_may_settle_it(
     site: Site, messages: Messages
 ) -> None:
-    message_id = await send(site, messages, deadline=timedelta(milliseconds=50))
+    message_id = await send(site, messages, deadline=timedelta(seconds=30))
     await offered(site, await site.link())
     async with site.database.connection() as connection:
-        await connection.execute("update fleet.message set deadline_at = deadline_at - interval '2 minutes'")
+        await connection.execute("update fleet.message set deadline_at = deadline_at - interval '150 seconds'")
         await message.expire(connection)
     assert await state(site, messages, message_id) == "unknown"
     assert await step(site, message_id, "submitted")

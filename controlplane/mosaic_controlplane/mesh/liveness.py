@@ -32,6 +32,15 @@ class Liveness:
         self.replica_addresses = [address]
         """The fleet addresses of all live replicas, this one first: what a joiner is told."""
 
+    async def arrive(self) -> None:
+        """Enter this replica in the register. Before the first call is served: hosts are told of all replicas."""
+        async with self._database.connection() as connection:
+            await replica.arrive(connection, replica_id=self._replica_id, address=self._address, version=__version__)
+            self._learn(await replica.addresses(connection))
+
+    def _learn(self, addresses: list[str]) -> None:
+        self.replica_addresses = [self._address, *(other for other in addresses if other != self._address)]
+
     async def run(self) -> None:
         """Tick until cancelled."""
         ticks = 0
@@ -67,7 +76,7 @@ class Liveness:
         else:
             log.warning("the register had forgotten this replica")
             await self._wakes.rescan()
-        self.replica_addresses = [self._address, *(other for other in addresses if other != self._address)]
+        self._learn(addresses)
         for _tenant_id, _host_id, name, state in changed:
             log.warning("a host's liveness changed", host=name, state=state)
         self._wakes.tell(

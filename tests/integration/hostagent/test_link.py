@@ -348,3 +348,28 @@ async def test_a_disowned_journal_gets_a_new_id_and_what_was_open_in_it_is_unkno
     await submitted(third, dispatch(third, "a", "echo y >> out", seq=2))
     await eventually((private.folder / "home" / "out").exists, "the next one ran")
     assert (private.folder / "home" / "out").read_text() == "y\n"
+
+
+async def test_a_host_moves_to_a_replica_that_it_heard_of_by_its_link_alone_and_remembers_it(
+    host: Running, plane: FakeHostLinks
+) -> None:
+    other = plane.twin()
+    await other.start()
+    try:
+        plane.fleet_addresses = [plane.address, other.address]
+        await host.start()
+        await (await plane.link()).has("ready")
+        await plane.stop()
+        await other.link()
+        await host.stop()
+        await host.start()  # with an identity that knows only the first, which is gone
+        await other.link(count=2)
+    finally:
+        await other.stop()
+
+
+async def test_addresses_that_make_no_sense_are_not_taken(host: Running, plane: FakeHostLinks) -> None:
+    plane.fleet_addresses = ["", "no port", "a:b", "x:99999", "$(reboot):1"]
+    await host.start()
+    await (await plane.link()).has("beat")
+    assert not (host.home.state / "addresses.json").exists()
