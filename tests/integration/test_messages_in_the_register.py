@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 from uuid import UUID
@@ -100,6 +101,19 @@ async def test_a_message_id_used_for_another_payload_is_a_conflict(
     other = Draft(**{"message_id": message_id, "to": "coder0", "body": "hello", **change})  # type: ignore[arg-type]
     with pytest.raises(MessageReused):
         await messages.send(other, caller=site.operator, tenant_id=site.tenant_id)
+
+
+@pytest.mark.parametrize("body", ["hello", "other"])
+async def test_a_message_id_that_another_caller_has_used_is_a_conflict_that_tells_nothing_of_it(
+    site: Site, messages: Messages, body: str
+) -> None:
+    message_id = await send(site, messages)
+    ben = replace(site.operator, id=new_id(), name="ben")
+    with pytest.raises(MessageReused) as refused:
+        await messages.send(Draft(message_id, "coder0", body), caller=ben, tenant_id=site.tenant_id)
+    assert (refused.value.why, refused.value.details) == ("", {"message_id": str(message_id)})
+    (kept,) = await messages.list(tenant_id=site.tenant_id, address="", open_only=False, limit=10)
+    assert kept.sender_name == "anna"
 
 
 async def test_a_message_over_256_kib_is_refused_and_one_of_256_kib_is_taken(site: Site, messages: Messages) -> None:
