@@ -192,7 +192,9 @@ class SeatKeeper:
     def _occupy(self, resident: Resident, session: Session, state: State) -> None:
         self._unwatch(resident)
         resident.session, resident.exit_status = session, None
-        resident.pane = Pane(self._pool.get(session.server), session.pane_id, driving=resident.driving)
+        resident.pane = Pane(
+            self._pool.get(session.server), session.pane_id, session.agent_id, driving=resident.driving
+        )
         resident.launched = resident.wrote = resident.since = time.monotonic()
         resident.mark = resident.ending = resident.note = resident.problem = ""
         resident.runs = NOTHING

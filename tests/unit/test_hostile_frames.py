@@ -118,7 +118,7 @@ async def read(frames: list[pb.HostFrame], down: asyncio.Queue[pb.ControlFrame |
         await asyncio.Event().wait()
 
     held = some_links()
-    service = HostLinkService(NO_DATABASE, Wakes(NO_DATABASE, new_id()), held, new_id())
+    service = HostLinkService(NO_DATABASE, Wakes(NO_DATABASE, new_id()), held, new_id(), list)
     up: asyncio.Queue[pb.HostFrame] = asyncio.Queue(host_link._UP_LIMIT)
     await asyncio.wait_for(service._read(stream(), a_link(), up, down, 0.1), 5)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -78,11 +78,14 @@ class _GiveUp:
 class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
     """Links of hosts."""
 
-    def __init__(self, database: Database, wakes: Wakes, links: Links, replica_id: UUID) -> None:
+    def __init__(
+        self, database: Database, wakes: Wakes, links: Links, replica_id: UUID, addresses: Callable[[], list[str]]
+    ) -> None:
         self._database = database
         self._wakes = wakes
         self._links = links
         self._replica_id = replica_id
+        self._addresses = addresses
 
     async def Link(
         self, request_iterator: AsyncIterator[pb.HostFrame], context: ServicerContext[pb.HostFrame, pb.ControlFrame]
@@ -96,6 +99,7 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             HelloFacts(
                 journal_id=encode.identifier(hello.journal_id, what="journal id"),
                 journal_epoch=hello.journal_epoch,
+                journal_sequence=hello.journal_sequence if hello.HasField("journal_sequence") else None,
                 version=_text(hello.version, 64),
                 machine=_text(hello.machine, 255),
                 observed_generation=hello.observed_generation,
@@ -111,6 +115,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
                     link_epoch=key.link_epoch,
                     beat_interval_ms=round(opened.beat_interval.total_seconds() * 1000),
                     replica_id=str(self._replica_id),
+                    fleet_addresses=self._addresses(),
+                    journal_disowned=opened.journal_disowned,
                 )
             )
         )
@@ -219,8 +225,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             await self._links.report_seats(link.key, decode_reports(reports))
             if events:
                 decoded = [found for found in map(decode_event, events) if found is not None]
-                await host_events.record(self._database, self._wakes, link.key, decoded)
                 newest = max(event.sequence for event in events)
+                await host_events.record(self._database, self._wakes, link.key, decoded, newest=newest)
                 await down.put(pb.ControlFrame(acknowledged=pb.EventsAcknowledged(sequence=newest)))
             for frame in frames:
                 if frame.WhichOneof("frame") == "applied":

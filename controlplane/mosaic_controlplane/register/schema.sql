@@ -98,6 +98,8 @@ create table fleet.host (
   generation bigint not null default 0,
   observed_generation bigint not null default 0,
   unmanaged bytea not null default '',                -- mosaic.v1.Unmanaged: sessions on its tmux servers that are not ours
+  -- The newest event of the journal which is in the register: a hello that knows less comes from a restored one, too.
+  journal_sequence bigint not null default 0,
   primary key (tenant_id, host_id),
   unique (tenant_id, name)
 ) with (fillfactor = 70);

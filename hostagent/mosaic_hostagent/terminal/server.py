@@ -116,6 +116,11 @@ class TmuxServer:
         return self.key.socket_name or "default"
 
     @property
+    def holder_target(self) -> str:
+        """Return what names our holder session in a tmux command."""
+        return f"={self.key.holder}:"
+
+    @property
     def command(self) -> list[str]:
         """The argument vector that names this server."""
         return list(self._tmux)

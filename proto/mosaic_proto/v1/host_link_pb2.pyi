@@ -100,6 +100,7 @@ class Hello(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MACHINE_FIELD_NUMBER: _builtins.int
     JOURNAL_EPOCH_FIELD_NUMBER: _builtins.int
+    JOURNAL_SEQUENCE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     host_id: _builtins.str
     journal_id: _builtins.str
@@ -109,6 +110,8 @@ class Hello(_message.Message):
     machine: _builtins.str
     journal_epoch: _builtins.int
     """the newest link epoch in the journal: an old one betrays a restored journal"""
+    journal_sequence: _builtins.int
+    """the newest event it had since a link: one the register is past, too"""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -125,12 +128,15 @@ class Hello(_message.Message):
         version: _builtins.str = ...,
         machine: _builtins.str = ...,
         journal_epoch: _builtins.int = ...,
+        journal_sequence: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence", "journal_sequence", b"journal_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "host_id", b"host_id", "journal_epoch", b"journal_epoch", "journal_id", b"journal_id", "machine", b"machine", "observed_generation", b"observed_generation", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence", "capabilities", b"capabilities", "host_id", b"host_id", "journal_epoch", b"journal_epoch", "journal_id", b"journal_id", "journal_sequence", b"journal_sequence", "machine", b"machine", "observed_generation", b"observed_generation", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__journal_sequence: _TypeAlias = _typing.Literal["journal_sequence"]  # noqa: Y015
+    _WhichOneofArgType__journal_sequence: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__journal_sequence) -> _WhichOneofReturnType__journal_sequence | None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
@@ -516,12 +522,22 @@ class Welcome(_message.Message):
     LINK_EPOCH_FIELD_NUMBER: _builtins.int
     BEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     REPLICA_ID_FIELD_NUMBER: _builtins.int
+    FLEET_ADDRESSES_FIELD_NUMBER: _builtins.int
+    JOURNAL_DISOWNED_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     link_epoch: _builtins.int
     beat_interval_ms: _builtins.int
     replica_id: _builtins.str
+    journal_disowned: _builtins.bool
+    """The journal is an older one restored: what is open in it may have been typed. The host ends all of it as unknown,
+    gives the journal a new id and dials anew.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def fleet_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of all live replicas, the one that speaks first: dial these from now on"""
+
     def __init__(
         self,
         *,
@@ -530,10 +546,12 @@ class Welcome(_message.Message):
         link_epoch: _builtins.int = ...,
         beat_interval_ms: _builtins.int = ...,
         replica_id: _builtins.str = ...,
+        fleet_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        journal_disowned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "capabilities", b"capabilities", "link_epoch", b"link_epoch", "protocol_version", b"protocol_version", "replica_id", b"replica_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "capabilities", b"capabilities", "fleet_addresses", b"fleet_addresses", "journal_disowned", b"journal_disowned", "link_epoch", b"link_epoch", "protocol_version", b"protocol_version", "replica_id", b"replica_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
