@@ -20,7 +20,7 @@ from mosaic_controlplane.register import card as card_table
 from mosaic_controlplane.register import card_claim as claim_table
 from mosaic_controlplane.register.card import CardRow
 from mosaic_controlplane.register.card_claim import FIRST_PLACE, Actor, Completed, Completion, Slot, Taken
-from mosaic_controlplane.register.database import Database, RegisterBusy
+from mosaic_controlplane.register.database import Connection, Database, RegisterBusy
 from mosaic_controlplane.register.replica import WakeKey
 
 AGENT_LEASE = timedelta(minutes=5)  # its host renews it every 60 s
@@ -70,10 +70,10 @@ class _Lane:
 class Claiming:
     """Claims and completions of every tenant; each call names its caller's.
 
-    A lane remembers where in the order of claims the last card was taken, and looks from there: before it lie only entries
-    of cards that are taken already, which nobody can clean up while an old snapshot is open. A card that becomes claimable
-    before that place moves it back; one that does so through another replica is passed over for half a second at most, and
-    never when nothing else is left.
+    A lane remembers where in the order of claims the last card was taken, and looks from there: before it lie only
+    entries of cards that are taken already, which nobody can clean up while an old snapshot is open. A card that
+    becomes claimable before that place moves it back; one that does so through another replica is passed over for half a second
+    at most, and never when nothing else is left.
     """
 
     def __init__(self, hot: Database, wakes: Wakes) -> None:
@@ -92,7 +92,7 @@ class Claiming:
     async def claim(self, tenant_id: UUID, wish: Wish) -> list[Taken]:
         """Return what the wish gets, best first; waits for work as long as it says. Empty: there was none.
 
-        A request that was made before gets what it got then. Raises CardNotFound or CardNotReady for a card that is named.
+        A request that was made before gets what it got then. Raises CardNotFound or CardNotReady for a card by id.
         """
         check(wish)
         if wish.card_id:
@@ -195,7 +195,7 @@ class Claiming:
 
     async def _take(
         self,
-        connection: claim_table.Connection,
+        connection: Connection,
         tenant_id: UUID,
         lane: _Lane,
         begin: tuple[int, int],
@@ -212,7 +212,7 @@ class Claiming:
 
     async def _add_repeated(
         self,
-        connection: claim_table.Connection,
+        connection: Connection,
         tenant_id: UUID,
         wishes: Sequence[Wish],
         got: dict[tuple[UUID, UUID], list[Taken]],

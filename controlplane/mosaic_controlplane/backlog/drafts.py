@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from mosaic_framework.errors import InvalidInput
@@ -64,7 +65,7 @@ class Problem:
     field: str
     code: str
     what: str
-    path: list[str] = field(default_factory=list)
+    path: list[str] = dataclasses.field(default_factory=list)
 
 
 def check_content(content: CardContent) -> Iterator[tuple[str, str, str]]:

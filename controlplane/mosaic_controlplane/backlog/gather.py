@@ -15,7 +15,7 @@ MOST_AT_ONCE = 256
 class Gatherer(Generic[Asked, Answer]):
     """One call at a time of `carry_out`, which answers all that it is given, in order.
 
-    `apart`: what must not be in one call twice; the second one waits for the next call. What fails, fails for all of a call.
+    `apart`: what must not be in one call twice; the second one waits for the next call. What fails, fails for all.
     """
 
     def __init__(
@@ -52,20 +52,15 @@ class Gatherer(Generic[Asked, Answer]):
                 batch = self._next()
                 if not batch:
                     continue
+                call = asyncio.ensure_future(self._carry_out([asked for asked, _ in batch]))
                 try:
-                    answers = await self._carry_out([asked for asked, _ in batch])
-                except Exception as error:
-                    for _, future in batch:
-                        if not future.done():
-                            future.set_exception(error)
-                    continue
-                except BaseException:  # the loop ends: nobody will answer these
+                    await asyncio.wait([call])
+                except asyncio.CancelledError:  # the loop ends: nobody will answer these
+                    call.cancel()
                     for _, future in batch:
                         future.cancel()
                     raise
-                for (_, future), answer in zip(batch, answers, strict=True):
-                    if not future.done():
-                        future.set_result(answer)
+                _answer(batch, call)
                 # Who is answered now asks again at once: give them the time to, so that they are gathered too.
                 await asyncio.sleep(0)
         finally:
@@ -91,3 +86,15 @@ class Gatherer(Generic[Asked, Answer]):
             batch.append((asked, future))
         self._waiting = later
         return batch
+
+
+def _answer(batch: Sequence[tuple[Asked, asyncio.Future[Answer]]], call: asyncio.Future[Sequence[Answer]]) -> None:
+    error = call.exception()
+    answers = [] if error is not None else call.result()
+    for index, (_, future) in enumerate(batch):
+        if future.done():  # its caller has gone
+            continue
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(answers[index])

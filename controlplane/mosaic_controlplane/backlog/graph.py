@@ -1,4 +1,4 @@
-"""Graphs of dependencies, purely: cycles, orders, paths, and how a tree is drawn. An edge is (card, what it depends on)."""
+"""Graphs of dependencies, purely: cycles, orders, paths, trees as drawn. An edge is (card, what it depends on)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def find_path(edges: Iterable[tuple[str, str]], start: str, goal: str) -> list[s
 def order(depends_on: Mapping[str, Sequence[str]]) -> tuple[list[str], list[list[str]]]:
     """Return the cards with what each depends on before it, and the cycles that keep the others out.
 
-    A dependency that is no key is taken as there already. A cycle is told as its ids in order, the first again at its end.
+    A dependency that is no key is taken as there already. A cycle is its ids in order, the first again at its end.
     """
     missing = {card: sum(1 for one in set(needed) if one in depends_on) for card, needed in depends_on.items()}
     above: dict[str, list[str]] = {}

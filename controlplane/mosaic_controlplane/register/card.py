@@ -1,11 +1,12 @@
-"""Cards of the backlog: what they say, what state they are in, their history. Claims: card_claim.py; edges: card_graph.py."""
+"""Cards of the backlog: what they say, their state, their history. Claims: card_claim.py; edges: card_graph.py."""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ STATUSES = ("claimed", "review", "blocked", "ready", "done", "cancelled")
 """In the order in which cards are listed: what needs a person comes first."""
 
 _EXPORT_PAGE = 500
+_WHENEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,9 @@ class EventRow:
     waited: timedelta | None = None
 
 
+_EVENT_FIELDS = tuple(one.name for one in fields(EventRow))
+
+
 @dataclass(frozen=True, slots=True)
 class PageFilter:
     """Which cards a listing shows; empty: any."""
@@ -265,7 +270,7 @@ async def add(connection: Connection, *, tenant_id: UUID, cards: Sequence[NewCar
             for card in cards
         ],
     )
-    created = EventRow(datetime.min, "created", "ready", 0, maker.kind, maker.id, maker.name, None, "", {})
+    created = EventRow(_WHENEVER, "created", "ready", 0, maker.kind, maker.id, maker.name, None, "", {})
     await add_events(connection, tenant_id=tenant_id, events=[(card.card_id, created) for card in cards], now=True)
 
 
@@ -381,19 +386,30 @@ async def page_ready(
     return [card_row(row["card"]) for row in rows]
 
 
-async def everything(connection: Connection, *, tenant_id: UUID) -> AsyncIterator[CardRow]:
-    """Yield every card in the order of creation. The connection is in a transaction."""
-    async for row in connection.cursor(SQL.everything, tenant_id, prefetch=_EXPORT_PAGE):
-        yield card_row(row["card"])
+async def everything(connection: Connection, *, tenant_id: UUID) -> AsyncIterator[list[CardRow]]:
+    """Yield every card in the order of creation, a few hundred at a time. The connection is in a transaction."""
+    cursor = await connection.cursor(SQL.everything, tenant_id)
+    while rows := await cursor.fetch(_EXPORT_PAGE):
+        yield [card_row(row["card"]) for row in rows]
 
 
 async def history(connection: Connection, *, tenant_id: UUID, card_id: str, limit: int) -> list[EventRow]:
     """Return the newest transitions of a card, oldest first."""
     rows = await connection.fetch(SQL.history, tenant_id, card_id, limit)
-    return [
-        EventRow(**{**dict(row.items()), "details": json.loads(row["details"] or "{}")})  # type: ignore[arg-type]
-        for row in reversed(rows)
-    ]
+    return [_event(row) for row in reversed(rows)]
+
+
+async def histories(connection: Connection, *, tenant_id: UUID, card_ids: Sequence[str]) -> dict[str, list[EventRow]]:
+    """Return all transitions of these cards, oldest first."""
+    found: dict[str, list[EventRow]] = defaultdict(list)
+    for row in await connection.fetch(SQL.histories, tenant_id, list(card_ids)):
+        found[row["card_id"]].append(_event(row))
+    return dict(found)
+
+
+def _event(row: Any) -> EventRow:
+    values = {name: row[name] for name in _EVENT_FIELDS}
+    return EventRow(**{**values, "details": json.loads(row["details"] or "{}")})
 
 
 async def counts(connection: Connection, *, tenant_id: UUID) -> list[CountRow]:

@@ -70,12 +70,17 @@ limit $13
 
 -- name: everything
 -- For an export: in the order of creation.
-select c as card, now() as at from fleet.card c where c.tenant_id = $1 order by c.seq
+select c as card from fleet.card c where c.tenant_id = $1 order by c.seq
 
 -- name: history
 select at, kind, status, fence, actor_kind, actor_id, actor_name, run_id, reason, details::text as details, waited
 from fleet.card_event where tenant_id = $1 and card_id = $2
 order by event_id desc limit $3
+
+-- name: histories
+select card_id, at, kind, status, fence, actor_kind, actor_id, actor_name, run_id, reason, details::text as details, waited
+from fleet.card_event where tenant_id = $1 and card_id = any($2::text[])
+order by card_id, event_id
 
 -- name: counts
 select c.status, c.unmet = 0 as free, c.required_class, count(*) as cards, sum(c.spent_cost_micros)::bigint as spent_cost_micros,

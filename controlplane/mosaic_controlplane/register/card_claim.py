@@ -34,7 +34,7 @@ HOT_SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who writes. `run_id`: an agent's run, or the claimant id of an operator. `may_override`: an operator, or a gate."""
+    """Who writes. `run_id`: an agent's run, or an operator's claimant id. `may_override`: an operator, or a gate."""
 
     kind: str
     id: UUID
@@ -282,7 +282,7 @@ async def note(
 async def renew(
     connection: Connection, *, tenant_id: UUID, card_id: str, lease: timedelta | None, extend: timedelta | None
 ) -> CardRow:
-    """Begin the lease anew; `extend`: the claim's limit is that long from now. Call it after `hold`, like the others."""
+    """Begin the lease anew; `extend`: its limit is that long from now. To be called after `hold`, as all below."""
     return card_row(await connection.fetchval(SQL.renew, tenant_id, card_id, lease, extend))
 
 

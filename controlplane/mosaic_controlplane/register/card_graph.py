@@ -30,6 +30,11 @@ async def lock_graph(connection: Connection, *, tenant_id: UUID) -> None:
     await connection.execute(SQL.lock_graph, str(tenant_id))
 
 
+async def share_graph(connection: Connection, *, tenant_id: UUID) -> None:
+    """Let nobody link cards of this tenant until the transaction ends; others may share the graph."""
+    await connection.execute(SQL.share_graph, str(tenant_id))
+
+
 async def lock_dependencies(
     connection: Connection, *, tenant_id: UUID, card_ids: Sequence[str]
 ) -> dict[str, Dependency]:

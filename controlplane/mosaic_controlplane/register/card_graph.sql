@@ -3,6 +3,10 @@
 -- neither sees. The lock ends with the transaction.
 select pg_advisory_xact_lock(hashtextextended('backlog-graph' || $1::text, 7))
 
+-- name: share_graph
+-- Whoever makes a card that depends on others: their depths must not change meanwhile.
+select pg_advisory_xact_lock_shared(hashtextextended('backlog-graph' || $1::text, 7))
+
 -- name: lock_dependencies
 -- Waits for completions under way of these cards, and holds off those to come, until this transaction ends.
 select c.card_id, c.status, c.depth from fleet.card c

@@ -146,6 +146,16 @@ class Database:
                 server_settings={**_SETTINGS, **settings},
             )
 
+    @asynccontextmanager
+    async def own(self) -> AsyncIterator[Connection]:
+        """Lend a connection of its own, closed at the end; errors are told as those of `connection` are."""
+        connection = await self.dedicated()
+        try:
+            with _using(self.url, connection):
+                yield connection
+        finally:
+            connection.terminate()
+
     async def close(self) -> None:
         """Close the pool; a connection still lent after 5 s is cut."""
         try:

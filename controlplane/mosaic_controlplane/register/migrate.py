@@ -55,7 +55,7 @@ class Applied:
 
 
 def migrations() -> list[Migration]:
-    """Return the program's migrations, oldest first. A misnamed file or a number twice is a mistake of ours: ValueError."""
+    """Return the program's migrations, oldest first. Raises ValueError on a misnamed file or a number twice."""
     found = []
     for file in resources.files(__package__).joinpath("migrations").iterdir():
         if not file.name.endswith(".sql"):
