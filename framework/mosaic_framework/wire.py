@@ -40,6 +40,9 @@ ERROR_KEY = "mosaic-error-bin"
 AGENT_KEY = "mosaic-on-behalf-of-agent"
 """Metadata with which a host speaks for an agent that sits on it."""
 
+RUN_KEY = "mosaic-on-behalf-of-run"
+"""Metadata with which a host says which run of that agent calls: what it claims is that run's."""
+
 MESSAGE_LIMIT = 4 * 1024 * 1024
 _TEXT_LIMIT = 700  # bytes; a peer refuses trailers above 8 KiB, and these travel as base64
 _DETAILS_LIMIT = 2_000

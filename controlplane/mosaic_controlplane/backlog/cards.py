@@ -252,8 +252,11 @@ class Cards:
         tenant_id: UUID,
         request_id: UUID,
         payload: bytes,
-    ) -> CardRow:
-        """Let a card depend on others. Raises LinkRefused, naming the path, for what no graph may have."""
+    ) -> tuple[CardRow, list[str]]:
+        """Let a card depend on others; returns it and all that it depends on.
+
+        Raises LinkRefused, naming the path, for what no graph may have.
+        """
         return await self._change_edges("Link", card_id, depends_on, caller, tenant_id, request_id, payload)
 
     async def unlink(
@@ -265,12 +268,12 @@ class Cards:
         tenant_id: UUID,
         request_id: UUID,
         payload: bytes,
-    ) -> CardRow:
-        """Let a card depend on others no longer."""
-        card = await self._change_edges("Unlink", card_id, depends_on, caller, tenant_id, request_id, payload)
+    ) -> tuple[CardRow, list[str]]:
+        """Let a card depend on others no longer; returns it and what it still depends on."""
+        card, left = await self._change_edges("Unlink", card_id, depends_on, caller, tenant_id, request_id, payload)
         if card.claimable:
             self._claiming.claimable(tenant_id, card.place)
-        return card
+        return card, left
 
     async def _change_edges(
         self,
@@ -281,7 +284,7 @@ class Cards:
         tenant_id: UUID,
         request_id: UUID,
         payload: bytes,
-    ) -> CardRow:
+    ) -> tuple[CardRow, list[str]]:
         if not 1 <= len(depends_on) <= DEPENDENCY_LIMIT:
             raise InvalidInput("no dependency is named" if not depends_on else "too many dependencies are named")
         async with self._database.transaction() as connection:
@@ -324,7 +327,9 @@ class Cards:
                 payload=payload,
                 write=write,
             )
-            return (await card_table.get(connection, tenant_id=tenant_id, card_ids=[named]))[named]
+            card = (await card_table.get(connection, tenant_id=tenant_id, card_ids=[named]))[named]
+            edges = await graph_table.dependencies(connection, tenant_id=tenant_id, card_ids=[named])
+            return card, edges.get(named, [])
 
     async def _add_edges(self, connection: Connection, tenant_id: UUID, card_id: str, needed: list[str]) -> list[str]:
         if card_id in needed:

@@ -72,8 +72,8 @@ class Claiming:
 
     A lane remembers where in the order of claims the last card was taken, and looks from there: before it lie only
     entries of cards that are taken already, which nobody can clean up while an old snapshot is open. A card that
-    becomes claimable before that place moves it back; one that does so through another replica is passed over for half a second
-    at most, and never when nothing else is left.
+    becomes claimable before that place moves it back; one that does so through another replica is passed over for half
+    a second at most, and never when nothing else is left.
     """
 
     def __init__(self, hot: Database, wakes: Wakes) -> None:

@@ -52,7 +52,7 @@ class Gatherer(Generic[Asked, Answer]):
                 batch = self._next()
                 if not batch:
                     continue
-                call = asyncio.ensure_future(self._carry_out([asked for asked, _ in batch]))
+                call = asyncio.create_task(self._whole(batch))
                 try:
                     await asyncio.wait([call])
                 except asyncio.CancelledError:  # the loop ends: nobody will answer these
@@ -68,6 +68,9 @@ class Gatherer(Generic[Asked, Answer]):
             for _, future in self._waiting:  # only when this task is cancelled
                 future.cancel()
             self._waiting.clear()
+
+    async def _whole(self, batch: Sequence[tuple[Asked, asyncio.Future[Answer]]]) -> Sequence[Answer]:
+        return await self._carry_out([asked for asked, _ in batch])
 
     def _next(self) -> list[tuple[Asked, asyncio.Future[Answer]]]:
         batch: list[tuple[Asked, asyncio.Future[Answer]]] = []

@@ -60,12 +60,18 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A card that a request got, or (`card` may be another's by now) had got under `fence`."""
+    """A card that a request got, or (`card` may be another's by now) had got under `fence`; as of `at`."""
 
     request_id: UUID
     place: int
     card: CardRow
     fence: int
+    at: datetime
+
+    @property
+    def over(self) -> bool:
+        """Whether the claim has ended since."""
+        return self.card.status != "claimed" or self.card.fence != self.fence
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +197,7 @@ async def claim_one(
 
 def _taken(row: object) -> Taken:
     card = card_row(row["card"])  # type: ignore[index]
-    return Taken(row["request_id"], row["place"], card, card.fence)  # type: ignore[index]
+    return Taken(row["request_id"], row["place"], card, card.fence, card.changed_at)  # type: ignore[index]
 
 
 async def claimed_by_requests(
@@ -201,7 +207,7 @@ async def claimed_by_requests(
     rows = await connection.fetch(
         SQL.claimed_by_requests, tenant_id, [one for one, _ in requests], [actor for _, actor in requests]
     )
-    return [Taken(row["request_id"], row["place"], card_row(row["card"]), row["fence"]) for row in rows]
+    return [Taken(row["request_id"], row["place"], card_row(row["card"]), row["fence"], row["at"]) for row in rows]
 
 
 async def complete(connection: Connection, *, tenant_id: UUID, completions: Sequence[Completion]) -> list[Completed]:
@@ -376,9 +382,9 @@ async def renew_runs(
     return [HeldByRun(**dict(row)) for row in rows]
 
 
-async def run_ended(connection: Connection, *, tenant_id: UUID, run_id: UUID) -> None:
-    """End the leases of a run that is over."""
-    await connection.execute(SQL.run_ended, tenant_id, run_id)
+async def run_ended(connection: Connection, *, tenant_id: UUID, run_id: UUID, agent_id: UUID, host_id: UUID) -> None:
+    """End the leases of a run of an agent of this host that is over."""
+    await connection.execute(SQL.run_ended, tenant_id, run_id, agent_id, host_id)
 
 
 async def tick(connection: Connection) -> timedelta | None:

@@ -25,7 +25,7 @@ from fleet.take_cards($1, array(
 
 -- name: claimed_by_requests
 -- What these requests claimed when they were made before, and the cards as they are now.
-select e.request_id, e.request_place as place, e.fence, c.card
+select e.request_id, e.request_place as place, e.fence, c.card, now() as at
 from unnest($2::uuid[], $3::uuid[]) as asked (request_id, actor_id)
 join fleet.card_event e on e.request_id = asked.request_id and e.actor_id = asked.actor_id and e.kind = 'claimed'
 cross join lateral (select k as card from fleet.card k where k.tenant_id = $1 and k.card_id = e.card_id offset 0) c
@@ -52,7 +52,7 @@ from fleet.card c where c.tenant_id = $1 and c.card_id = $2
 
 -- name: renew
 update fleet.card c set
-  lease = coalesce($3::interval, c.lease),
+  lease = coalesce($3::interval, c.lease), changed_at = now(),
   renew_until = coalesce(now() + $4::interval, c.renew_until),
   lease_until = least(now() + coalesce($3::interval, c.lease), coalesce(now() + $4::interval, c.renew_until))
 where c.tenant_id = $1 and c.card_id = $2
@@ -145,7 +145,9 @@ returning c.run_id, c.holder_id, c.card_id, c.title, c.fence, c.lease_until - no
 -- name: run_ended
 -- Nobody works for an ended run: its leases are over now, and the reaper takes the cards back.
 update fleet.card c set lease_until = least(c.lease_until, now())
-where c.tenant_id = $1 and c.run_id = $2 and c.status = 'claimed' and c.card_id = any(array(
+where c.tenant_id = $1 and c.run_id = $2 and c.status = 'claimed' and c.holder_id = (
+    select a.agent_id from fleet.agent a where a.tenant_id = $1 and a.agent_id = $3 and a.host_id = $4)
+  and c.card_id = any(array(
   select k.card_id from fleet.card k where k.run_id = $2 and (k.status = 'claimed' or k.expired)))
 
 -- name: tick
