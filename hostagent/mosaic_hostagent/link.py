@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Call = StreamStreamCall[pb.HostFrame, pb.ControlFrame]
 
 PROTOCOL_VERSION = 1
-CAPABILITIES = ("capture",)
+CAPABILITIES = ("capture", "claims")
 DEFAULT_BEAT_SECONDS = 5.0
 STABLE_SECONDS = 10.0
 _WELCOME_SECONDS = 10.0
@@ -60,6 +60,7 @@ class Handlers:
     dispatch: Callable[[pb.Dispatch], Awaitable[None]]
     acknowledged: Callable[[int], Awaitable[None]]
     capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
+    claims: Callable[[pb.ClaimsHeld], Awaitable[None]]
 
 
 class Link:
@@ -168,6 +169,8 @@ class Link:
                         await self._handlers.dispatch(frame.dispatch)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
+                    case "claims_held":
+                        await self._handlers.claims(frame.claims_held)
                     case "capture":
                         task = asyncio.create_task(self._capture(frame.capture), name="link-capture")
                         captures.add(task)
