@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import mosaic_proto.v1.backlog_pb2
 import mosaic_proto.v1.fleet_pb2
 import mosaic_proto.v1.host_link_pb2
 import mosaic_proto.v1.messages_pb2  # noqa: F401  (in the pool, so that its methods are found)
