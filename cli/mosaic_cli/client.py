@@ -53,6 +53,13 @@ class Connection:
         self.hosts: Any = HostServiceStub(self._channel)
         self.messages: Any = MessageServiceStub(self._channel)
 
+    @property
+    def backlog(self) -> Any:
+        """The backlog's stub; imported only by the commands that need it."""
+        from mosaic_proto.v1.backlog_pb2_grpc import BacklogServiceStub
+
+        return BacklogServiceStub(self._channel)
+
     def reconnect(self) -> None:
         """Dial again, whichever replica answers first; stubs taken before are dead."""
         self.close()
