@@ -24,6 +24,9 @@ from mosaic_cli.failures import UsageError
 from mosaic_cli.output import Format
 
 STANDARD_INPUT = "-"
+CREATE_SECONDS = 30.0
+"""How long thousands of cards in one transaction may take."""
+
 _EXISTS = ("exists", "key-reused")
 
 
@@ -137,7 +140,10 @@ def _value(name: str, text: str) -> Any:
 def _create(drafts: list[pb.CardDraft], wish: Wish) -> pb.CreateCardsReply:
     with connect(wish.context, tenant=wish.tenant) as connection:
         request = pb.CreateCardsRequest(tenant=connection.tenant, cards=drafts)
-        return calls.write(connection, lambda stub: stub.Create, request, request_id=wish.request_id, waits=30.0)
+        reply: pb.CreateCardsReply = calls.write(
+            connection, lambda stub: stub.Create, request, request_id=wish.request_id, waits=CREATE_SECONDS
+        )
+    return reply
 
 
 def _say_created(placed: Sequence[PlacedDraft], reply: pb.CreateCardsReply) -> None:

@@ -19,7 +19,7 @@ from mosaic_cli.output import Format
 VERIFY_SECONDS = 120.0
 
 
-def statuses(words: Sequence[str]) -> list[pb.CardStatus]:
+def statuses(words: Sequence[str]) -> list[pb.CardStatus.ValueType]:
     """Return statuses by their words. Raises UsageError with the nearest."""
     for word in words:
         if word not in STATUSES:
@@ -29,7 +29,7 @@ def statuses(words: Sequence[str]) -> list[pb.CardStatus]:
                 why=f"the nearest is {close[0]}" if close else "",
                 next_step=f"one of: {' '.join(STATUSES)}",
             )
-    return [pb.CardStatus.Value(f"CARD_STATUS_{word.upper()}") for word in words]  # type: ignore[misc]
+    return [pb.CardStatus.Value(f"CARD_STATUS_{word.upper()}") for word in words]
 
 
 def list_cards(request: pb.ListCardsRequest, *, form: Format, context: str, tenant: str) -> None:

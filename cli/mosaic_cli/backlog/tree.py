@@ -19,7 +19,7 @@ _MARKS = {
 
 
 def draw(nodes: Sequence[pb.TreeNode]) -> str:
-    """Return the tree a line a node. `nodes` are in the order of drawing, the root first; a level's sign is not told."""
+    """Return the tree a line a node. `nodes` are in the order of drawing, the root first."""
     depths = [abs(node.level) for node in nodes]
     lines = []
     open_: list[bool] = []

@@ -1,4 +1,4 @@
-"""mosaic backlog: ls, show, stats, verify, export, import; verbs on cards and claims in backlog_cards, backlog_claims."""
+"""mosaic backlog: ls, show, stats, verify, export, import; other verbs are in backlog_cards and backlog_claims."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def list_cards(
         text=text,
         limit=limit,
         cursor=cursor,
-        **{"class": class_},
     )
+    setattr(request, "class", class_)  # a word of Python's own
     reading.list_cards(request, form=output_form, context=context, tenant=tenant)
 
 
