@@ -5,6 +5,7 @@ A list stands alone or under the key `cards`. Keys are read in snake_case and in
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -151,10 +152,14 @@ def spend(*, cost: float = 0, tokens: int = 0, seconds: float = 0, basis: str = 
 
 
 def _is_json_lines(content: bytes) -> bool:
-    """Say whether each line is an object of its own: the first one is whole, and something follows it or nothing."""
-    first, _, rest = content.lstrip().partition(b"\n")
-    first = first.strip()
-    return first.startswith(b"{") and first.endswith(b"}") and (not rest.strip() or rest.lstrip().startswith(b"{"))
+    """Say whether each line is a card of its own: the first one is in braces, and is not the whole document."""
+    first = content.lstrip().partition(b"\n")[0].strip()
+    if not (first.startswith(b"{") and first.endswith(b"}")):
+        return False
+    try:
+        return "cards" not in json.loads(first)
+    except (ValueError, RecursionError):
+        return True  # the line will say what is wrong with it
 
 
 def _read_document(content: bytes, problems: Problems) -> list[PlacedDraft]:
