@@ -220,6 +220,7 @@ def _content_lines(card: pb.Card) -> list[tuple[str, str]]:
         ("head", content.head),
         ("pull request", content.pull_request),
         ("gated", "yes" if content.gated else ""),
+        ("time limit", age(seconds(content.time_limit)) if content.HasField("time_limit") else ""),
         ("estimate", spend_text(content.estimate)),
     ]
 
