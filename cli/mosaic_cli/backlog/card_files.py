@@ -109,8 +109,9 @@ def refused(placed: Sequence[PlacedDraft], found: Iterable[pb.CardProblem], sour
 
 
 def problem_text(problem: pb.CardProblem) -> str:
-    """Return what is wrong with a card; the path of a cycle is named."""
-    return f"{problem.what}: {' → '.join(problem.path)}" if problem.path else problem.what
+    """Return what is wrong with a card; the path of a circle is named, once."""
+    path = " → ".join(problem.path)
+    return problem.what if path in problem.what else f"{problem.what}: {path}"
 
 
 def draft_of(entry: CardEntry) -> pb.CardDraft:
