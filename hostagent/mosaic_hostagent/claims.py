@@ -26,7 +26,8 @@ def living_runs(residents: Mapping[str, Resident]) -> list[str]:
 class Claims:
     """Vouches for living runs every 60 s and at every new link; keeps what the control plane says they hold.
 
-    A run that is gone is not named any more: its leases run out. `residents` is the supervisor's, and read only.
+    A run that is gone is not named any more: its leases run out by themselves. `residents` is the supervisor's, and
+    read only.
     """
 
     def __init__(
