@@ -115,7 +115,7 @@ def _launch_digest(spec: fleet_pb2.SeatSpec, briefing: seeding_pb2.Briefing) -> 
     told = "".join(f"{one.name} {one.digest}\n" for one in briefing.texts)
     if not takes_seed(spec.manifest_json):
         told = ""
-        for field in ("contract", "contract_digest", "runtime_notes", "persistent_persona"):
-            relevant.ClearField(field)
+        for text in ("contract", "contract_digest", "runtime_notes", "persistent_persona"):
+            relevant.ClearField(text)
     content = relevant.SerializeToString(deterministic=True)
     return hashlib.sha256(content + told.encode()).hexdigest()[:32]
