@@ -184,8 +184,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             until.reschedule(asyncio.get_running_loop().time())
 
         async def look(until: asyncio.Timeout) -> None:
-            while (left := AWAY_SECONDS - self._register_away()) > 0:
-                await asyncio.sleep(left)  # it cannot be due before
+            while (left := AWAY_SECONDS - self._register_away()) > 0:  # noqa: ASYNC110 - the clock makes it due
+                await asyncio.sleep(left)
             lost.append(RegisterUnreachable(why=f"terminals are not shown without it for more than {AWAY_SECONDS:g} s"))
             until.reschedule(asyncio.get_running_loop().time())
 
