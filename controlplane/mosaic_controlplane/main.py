@@ -119,7 +119,10 @@ async def serve(home: Home) -> None:
         enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
             EnrolmentService(database, cluster, fleet_addresses=lambda: liveness.replica_addresses), enrol_server
         )
-        fleet_server = grpc.aio.server(interceptors=[AuthInterceptor(database, cluster)], options=wire.SERVER_OPTIONS)
+        fleet_server = grpc.aio.server(
+            interceptors=[AuthInterceptor(database, cluster, register_away=lambda: liveness.register_away())],
+            options=wire.SERVER_OPTIONS,
+        )
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
             FleetService(
                 database, cluster, wakes, links, Forwarder(leaf), replica_id, lambda: liveness.cursor_stall.seconds
