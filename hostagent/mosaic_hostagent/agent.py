@@ -17,6 +17,8 @@ from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import host_link_pb2 as pb
 
+from mosaic_hostagent.addresses import KnownAddresses
+from mosaic_hostagent.claims import Claims
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
 from mosaic_hostagent.desired import Desired, DesiredFile
@@ -49,6 +51,13 @@ CLOSE_SECONDS = 3.0
 MOST_LINES = 50_000
 
 log = structlog.get_logger(__name__)
+
+
+class JournalRestored(FleetError):
+    """The journal of this host was restored from an older one; what was open in it is unknown now."""
+
+    code = "journal-restored"
+    hint = "look at what became unknown: mosaic message ls"
 
 
 class AlreadyRunning(Conflict):
@@ -87,6 +96,7 @@ class HostAgent:
         self._clock = Clock()
         self._identity = identity
         self._desired_file = DesiredFile(home.state, host_id=identity.identity_id)
+        self._addresses = KnownAddresses(home.state, host_id=identity.identity_id)
         self._environment = environment
         self._pool, self._supervision = supervision_of(
             home, environment=environment, stop_grace=config.stop_grace_seconds
@@ -116,9 +126,10 @@ class HostAgent:
         self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
         self._viewing = Viewing(self._supervisor.residents, self._pool, self._report)
+        self._claims = Claims(self._supervisor.residents, self._outgoing, linked=lambda: self._link.up)
         self._link = Link(
             identity=self._identity_now,
-            addresses=lambda stored: config.addresses or stored.fleet_addresses,
+            addresses=lambda stored: config.addresses or self._addresses.to_dial(stored.fleet_addresses),
             outgoing=self._outgoing,
             handlers=Handlers(
                 hello=self._hello,
@@ -129,6 +140,7 @@ class HostAgent:
                 capture=self._capture,
                 explain=self._explain,
                 open_view=self._viewing.serve,
+                claims=self._claims.told,
             ),
             on_up=self._link_is_up,
         )
@@ -150,7 +162,6 @@ class HostAgent:
             if (last := agent._desired_file.load()) is not None:
                 agent._supervisor.want(Desired.from_wire(last))
             agent._sessions.load(living={run.run_id for run in await journal.open_runs()})
-            await agent._mailroom.resume()
             await agent._panes.start()
         except BaseException:
             await journal.close()
@@ -164,6 +175,7 @@ class HostAgent:
             group.create_task(self._watching.run(), name="watching")
             group.create_task(self._link.run(), name="link")
             group.create_task(keep_watchdog(self._environment), name="watchdog")
+            group.create_task(self._claims.run(), name="claims")
 
     async def close(self) -> None:
         """Let deliveries that have begun finish, and detach. Seats go on."""
@@ -211,13 +223,15 @@ class HostAgent:
             raise HostReplaced(f"this home now belongs to host {identity.name}, another one than when this began")
         return identity
 
-    def _hello(self) -> pb.Hello:
+    async def _hello(self) -> pb.Hello:
+        sequence = await self._journal.sequence_to_claim()
         return pb.Hello(
             protocol_version=PROTOCOL_VERSION,
             capabilities=CAPABILITIES,
             host_id=self._identity.identity_id,
             journal_id=self._journal.journal_id,
             journal_epoch=self._journal.link_epoch,
+            journal_sequence=sequence,
             seats=[resident.report() for resident in self._supervisor.residents.values()],
             observed_generation=self._supervisor.applied,
             version=__version__,
@@ -225,7 +239,13 @@ class HostAgent:
         )
 
     async def _welcome(self, welcome: pb.Welcome) -> None:
-        await self._journal.set_link_epoch(welcome.link_epoch)
+        if welcome.journal_disowned:
+            await self._journal.disown()
+            raise JournalRestored
+        self._addresses.learn(welcome.fleet_addresses)
+        await self._journal.linked(welcome.link_epoch)
+        # Only now is it known that this journal is the newest: what waits in an older one may have been typed already.
+        await self._mailroom.resume()
 
     async def _desired(self, state: pb.DesiredState) -> None:
         if state.generation < self._supervisor.generation:
@@ -258,6 +278,7 @@ class HostAgent:
         return pb.ExplainedSeat(call_id=asked.call_id, explanation=explanation)
 
     def _link_is_up(self) -> None:
+        self._claims.link_is_up()
         path = self._home.run / "hostagent.json"
         with contextlib.suppress(FileNotFoundError):
             if json.loads(path.read_bytes()).get("pid") == os.getpid():

@@ -196,7 +196,9 @@ class SeatKeeper:
     def _occupy(self, resident: Resident, session: Session, state: State) -> None:
         self._unwatch(resident)
         resident.session, resident.exit_status = session, None
-        resident.pane = Pane(self._pool.get(session.server), session.pane_id, driving=resident.driving)
+        resident.pane = Pane(
+            self._pool.get(session.server), session.pane_id, session.agent_id, driving=resident.driving
+        )
         resident.launched = resident.wrote = resident.since = time.monotonic()
         resident.mark = resident.ending = resident.note = resident.problem = ""
         pane_session = self._sessions.of_run(session.run_id)
@@ -274,12 +276,12 @@ class SeatKeeper:
     async def _exit_status(self, session: Session) -> tuple[int | None, bool]:
         """Ask tmux, which reaps the program, how it ended: (status, whether the session is still there)."""
         deadline, delay = time.monotonic() + _STATUS_SECONDS, 0.005
+        server = self._pool.get(session.server)
         while True:
             try:
-                sessions = (await self._pool.observe(session.server, start=False)).sessions
+                found = await server.observe_one(session) if server.connected else None
             except FleetError:
                 return None, False
-            found = next((one for one in sessions if one.run_id == session.run_id), None)
             if found is None:
                 return None, False
             if found.exit_status is not None or time.monotonic() > deadline:
@@ -287,7 +289,7 @@ class SeatKeeper:
             await asyncio.sleep(delay)  # the kernel told us before tmux has reaped it
             delay *= 2
             if delay > _REAP_AFTER:
-                await self._pool.get(session.server).reap()
+                await server.reap()
 
 
 async def _let_delivery_finish(resident: Resident) -> None:

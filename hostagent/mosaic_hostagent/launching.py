@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mosaic_framework.errors import FleetError
 from mosaic_framework.ids import new_id
 from mosaic_framework.launch import Circumstances, Wish, check_passable, launch_vector, session_files
 from mosaic_framework.manifest import Manifest
-from mosaic_framework.paths import Home
+from mosaic_framework.paths import Home, private_folder
 from mosaic_framework.programs import Found, RuntimeNotInstalled
 from mosaic_framework.seat_environment import find_for_seat, read_env_file
 from mosaic_framework.seeding import compose
@@ -24,7 +25,7 @@ from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.seats import Seat
 from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.signal_setup import signal_setup, with_settings
-from mosaic_hostagent.storage import write_state
+from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.terminal.server import Launch
 
 SEED_FILE = "seed.md"
@@ -99,20 +100,24 @@ def prepare(
     seed = compose(spec, seat.briefing, manifest).text
     seed_file = place.session / SEED_FILE if seed else None
     argv, env = launch_vector(manifest, wish, place, program=found.program, seed=seed, seed_file=seed_file)
-    env["PATH"] = found.path(whole.get("PATH", os.defpath))
     if seed_file is not None:
         env[SEED_VARIABLE] = str(seed_file)
+    env["PATH"] = _with_mosaic(found.path(whole.get("PATH", os.defpath)), state_folder)
     check_passable(argv, env)
-    session, token = sessions.begin(run_id, agent_id=seat.agent_id)
-    env |= sessions.session_environment(session, token, agent=seat.name)
-    if seed_file is not None:
-        write_state(seed_file, seed.encode())
-    for name, content in with_settings(session_files(manifest, wish, place), signals).items():
-        write_state(place.session / name, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
     if spec.unattended and not spec.command:
         for file in manifest.unattended.user_files:
             if settle(home, file, place, whole):
                 log.info("questions of a program are settled in a file of the user's", file=file.file, agent=seat.name)
+    session, token = sessions.begin(run_id, agent_id=seat.agent_id)
+    env |= sessions.session_environment(session, token, agent=seat.name)
+    try:
+        if seed_file is not None:
+            write_state(seed_file, seed.encode())
+        for name, content in with_settings(session_files(manifest, wish, place), signals).items():
+            write_state(place.session / name, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
+    except StateUnwritable:
+        sessions.end(run_id)
+        raise
     return Launch(
         agent_id=seat.agent_id,
         name=seat.name,
@@ -124,14 +129,38 @@ def prepare(
         env=env,
         folder=folder,
         restarts=not seat.on_demand,
+        model=spec.model,
     )
 
 
+def _with_mosaic(path: str, state_folder: Path) -> str:
+    """Return a PATH that has a `mosaic`: agents are told to run it, and a service's PATH seldom leads to ours.
+
+    Ours is put behind all else, alone in a folder: what else stands beside it (a Python) is none of an agent's.
+    """
+    if shutil.which("mosaic", path=path) is not None:
+        return path
+    ours = Path(sys.executable).parent / "mosaic"
+    link = state_folder / "bin" / "mosaic"
+    if not ours.exists():
+        return path
+    if not link.is_symlink() or link.readlink() != ours:
+        try:
+            private_folder(link.parent)
+            link.unlink(missing_ok=True)
+            link.symlink_to(ours)
+        except OSError as error:
+            raise StateUnwritable(f"{link} cannot be written", why=str(error.strerror or error)) from error
+    return f"{path}{os.pathsep}{link.parent}" if path else str(link.parent)
+
+
 def _past_tmux(argv: list[str], env: dict[str, str]) -> list[str]:
-    """Return a vector that sets SHELL itself: of all variables it is the one that tmux replaces by its own."""
-    if "SHELL" not in env:
+    """Return a vector that sets for itself what tmux replaces: SHELL always, PATH when a client made the session."""
+    names = [name for name in ("SHELL", "PATH") if name in env]
+    if not names:
         return argv
-    return ["sh", "-c", 'SHELL=$1; export SHELL; shift; exec "$@"', "sh", env.pop("SHELL"), *argv]
+    exports = "; ".join(f"{name}=${number}; export {name}" for number, name in enumerate(names, start=1))
+    return ["sh", "-c", f'{exports}; shift {len(names)}; exec "$@"', "sh", *(env.pop(name) for name in names), *argv]
 
 
 def working_directory(text: str, *, home: Path) -> Path:

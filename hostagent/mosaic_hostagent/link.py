@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Call = StreamStreamCall[pb.HostFrame, pb.ControlFrame]
 
 PROTOCOL_VERSION = 1
-CAPABILITIES = ("capture", "view")
+CAPABILITIES = ("capture", "view", "claims")
 DEFAULT_BEAT_SECONDS = 5.0
 STABLE_SECONDS = 10.0
 _WELCOME_SECONDS = 10.0
@@ -53,9 +53,9 @@ class HostReplaced(FleetError):
 class Handlers:
     """What the rest of the host-agent does with what comes down. All are awaited in the order of the stream."""
 
-    hello: Callable[[], pb.Hello]
+    hello: Callable[[], Awaitable[pb.Hello]]
     welcome: Callable[[pb.Welcome], Awaitable[None]]
-    """returns when the link epoch is on disk; only then is the host ready for messages"""
+    """returns when the link epoch is on disk; only then is the host ready for messages. A FleetError ends the link"""
     desired: Callable[[pb.DesiredState], Awaitable[None]]
     dispatch: Callable[[pb.Dispatch], Awaitable[None]]
     acknowledged: Callable[[int], Awaitable[None]]
@@ -63,6 +63,7 @@ class Handlers:
     explain: Callable[[pb.ExplainSeat], pb.ExplainedSeat]
     open_view: Callable[[grpc.aio.Channel, pb.OpenView, int], Awaitable[None]]
     """calls back over the link's own connection, under the link's epoch, until the view ends"""
+    claims: Callable[[pb.ClaimsHeld], Awaitable[None]]
 
 
 class Link:
@@ -117,9 +118,13 @@ class Link:
         self._dials += 1
         async with aio_channel(identity, address) as channel:
             stub = host_link_pb2_grpc.HostLinkServiceStub(channel)
+            # The hello tells of all seats as they are at this moment; what is reported from here on goes after it. Made
+            # before the call, which may have failed by the time that anything else has been waited for.
+            self._outgoing.rewind()
+            hello = await self._handlers.hello()
             call: Call = stub.Link()
             try:
-                await self._hold(call, address, channel)
+                await self._hold(call, hello, address, channel)
             except grpc.RpcError as error:
                 raise error_from_rpc(error) from error
             finally:
@@ -127,10 +132,7 @@ class Link:
                 self.address = ""
                 call.cancel()
 
-    async def _hold(self, call: Call, address: str, channel: grpc.aio.Channel) -> None:
-        # The hello tells of all seats as they are at this moment; what is reported from here on goes after it.
-        self._outgoing.rewind()
-        hello = self._handlers.hello()
+    async def _hold(self, call: Call, hello: pb.Hello, address: str, channel: grpc.aio.Channel) -> None:
         try:
             async with asyncio.timeout(_WELCOME_SECONDS):
                 await call.write(pb.HostFrame(hello=hello))
@@ -175,6 +177,8 @@ class Link:
                         await self._handlers.dispatch(frame.dispatch)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
+                    case "claims_held":
+                        await self._handlers.claims(frame.claims_held)
                     case "capture":
                         task: asyncio.Future[None] = asyncio.create_task(
                             self._capture(frame.capture), name="link-capture"

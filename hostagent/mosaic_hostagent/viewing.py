@@ -18,7 +18,7 @@ from mosaic_proto.v1 import terminal_pb2 as pb
 
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.terminal.driving import Lease
-from mosaic_hostagent.terminal.keys import KeyReader
+from mosaic_hostagent.terminal.keyboard import KeyReader
 from mosaic_hostagent.terminal.picture import ABOVE_ROWS
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.pressing import press

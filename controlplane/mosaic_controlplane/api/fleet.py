@@ -62,6 +62,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         links: Links,
         forwarder: Forwarder,
         replica_id: UUID,
+        cursor_stall: Callable[[], float],
     ) -> None:
         self._database = database
         self._cluster = cluster
@@ -69,6 +70,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         self._links = links
         self._forwarder = forwarder
         self._replica_id = replica_id
+        self._cursor_stall = cursor_stall
 
     async def ApplyRoster(
         self, request_: pb.ApplyRosterRequest, context: ServicerContext[pb.ApplyRosterRequest, pb.ApplyRosterReply]
@@ -281,6 +283,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             at=encode.timestamp(at),
             caller=encode.caller_principal(caller),
             caller_role=caller.role,
+            cursor_stall_ms=round(self._cursor_stall() * 1000),
         )
 
 

@@ -61,6 +61,8 @@ class HelloFacts:
 
     journal_id: UUID
     journal_epoch: int
+    journal_sequence: int | None
+    """None: a host-agent that does not tell"""
     version: str
     machine: str
     observed_generation: int
@@ -114,6 +116,7 @@ class Links:
                 replica_id=self._replica_id,
                 journal_id=hello.journal_id,
                 journal_epoch=hello.journal_epoch,
+                journal_sequence=hello.journal_sequence,
                 version=hello.version,
                 machine=hello.machine,
                 observed_generation=hello.observed_generation,

@@ -10,7 +10,7 @@ from mosaic_framework.ids import new_id
 
 from mosaic_hostagent.terminal.control_mode import Command
 from mosaic_hostagent.terminal.deliver import Pane
-from mosaic_hostagent.terminal.keys import Literal, Named, Stroke
+from mosaic_hostagent.terminal.keyboard import Literal, Named, Stroke
 
 PATIENCE_SECONDS = 2.0
 """How long keys wait for a delivery that is under way.

@@ -116,6 +116,11 @@ class TmuxServer:
         return self.key.socket_name or "default"
 
     @property
+    def holder_target(self) -> str:
+        """Return what names our holder session in a tmux command."""
+        return f"={self.key.holder}:"
+
+    @property
     def command(self) -> list[str]:
         """The argument vector that names this server."""
         return list(self._tmux)
@@ -182,6 +187,15 @@ class TmuxServer:
         """Return our sessions. Of several panes in one, the one that we started counts."""
         (rows,) = await self.run(["list-panes", "-a", "-F", PANE_FORMAT])
         return read_panes(rows, self.key, home=self._home)
+
+    async def observe_one(self, session: Session) -> Session | None:
+        """Return a session of ours as it is now; None when it is gone. Raises TerminalLost."""
+        try:
+            (rows,) = await self.run(["list-panes", "-s", "-t", f"{session.session_id}:", "-F", PANE_FORMAT])
+        except TmuxRefused:
+            return None
+        found = read_panes(rows, self.key, home=self._home).sessions
+        return next((one for one in found if one.run_id == session.run_id), None)
 
     async def look(self) -> Observed:
         """Return our sessions, by a tmux of its own: takes no lock and starts nothing. Raises TerminalLost."""

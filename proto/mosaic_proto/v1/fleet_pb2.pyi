@@ -984,6 +984,7 @@ class GetClusterReply(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     CALLER_ROLE_FIELD_NUMBER: _builtins.int
+    CURSOR_STALL_MS_FIELD_NUMBER: _builtins.int
     trust_domain: _builtins.str
     cluster: _builtins.str
     """alias"""
@@ -992,6 +993,8 @@ class GetClusterReply(_message.Message):
     register_epoch: _builtins.str
     replicas: _builtins.int
     caller_role: _builtins.str
+    cursor_stall_ms: _builtins.int
+    """how long an open transaction has held watchers back; 0: nothing does"""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1008,10 +1011,11 @@ class GetClusterReply(_message.Message):
         at: _timestamp_pb2.Timestamp | None = ...,
         caller: _common_pb2.Principal | None = ...,
         caller_role: _builtins.str = ...,
+        cursor_stall_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "caller", b"caller", "caller_role", b"caller_role", "cluster", b"cluster", "register_epoch", b"register_epoch", "replica_id", b"replica_id", "replicas", b"replicas", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "caller", b"caller", "caller_role", b"caller_role", "cluster", b"cluster", "cursor_stall_ms", b"cursor_stall_ms", "register_epoch", b"register_epoch", "replica_id", b"replica_id", "replicas", b"replicas", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,6 +37,7 @@ class HostFrame(_message.Message):
     EXPLAINED_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     UNMANAGED_FIELD_NUMBER: _builtins.int
+    RUNS_ALIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """first, exactly once"""
@@ -71,6 +72,10 @@ class HostFrame(_message.Message):
     def unmanaged(self) -> Global___Unmanaged:
         """replaces what was told before"""
 
+    @_builtins.property
+    def runs_alive(self) -> Global___RunsAlive:
+        """with the hello's link, when a run begins, and every 60 s: what these runs hold is renewed"""
+
     def __init__(
         self,
         *,
@@ -83,12 +88,13 @@ class HostFrame(_message.Message):
         explained: Global___ExplainedSeat | None = ...,
         ready: Global___Ready | None = ...,
         unmanaged: Global___Unmanaged | None = ...,
+        runs_alive: Global___RunsAlive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "explained", "ready", "unmanaged"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "explained", "ready", "unmanaged", "runs_alive"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -107,6 +113,7 @@ class Hello(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MACHINE_FIELD_NUMBER: _builtins.int
     JOURNAL_EPOCH_FIELD_NUMBER: _builtins.int
+    JOURNAL_SEQUENCE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     host_id: _builtins.str
     journal_id: _builtins.str
@@ -116,6 +123,8 @@ class Hello(_message.Message):
     machine: _builtins.str
     journal_epoch: _builtins.int
     """the newest link epoch in the journal: an old one betrays a restored journal"""
+    journal_sequence: _builtins.int
+    """the newest event it had since a link: one the register is past, too"""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -132,12 +141,15 @@ class Hello(_message.Message):
         version: _builtins.str = ...,
         machine: _builtins.str = ...,
         journal_epoch: _builtins.int = ...,
+        journal_sequence: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence", "journal_sequence", b"journal_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "host_id", b"host_id", "journal_epoch", b"journal_epoch", "journal_id", b"journal_id", "machine", b"machine", "observed_generation", b"observed_generation", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence", "capabilities", b"capabilities", "host_id", b"host_id", "journal_epoch", b"journal_epoch", "journal_id", b"journal_id", "journal_sequence", b"journal_sequence", "machine", b"machine", "observed_generation", b"observed_generation", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__journal_sequence: _TypeAlias = _typing.Literal["journal_sequence"]  # noqa: Y015
+    _WhichOneofArgType__journal_sequence: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__journal_sequence) -> _WhichOneofReturnType__journal_sequence | None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
@@ -485,6 +497,7 @@ class ControlFrame(_message.Message):
     BEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     OPEN_VIEW_FIELD_NUMBER: _builtins.int
+    CLAIMS_HELD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -507,6 +520,10 @@ class ControlFrame(_message.Message):
     def open_view(self) -> Global___OpenView:
         """call HostTerminalService/Serve with this id"""
 
+    @_builtins.property
+    def claims_held(self) -> Global___ClaimsHeld:
+        """the answer to RunsAlive"""
+
     def __init__(
         self,
         *,
@@ -518,12 +535,13 @@ class ControlFrame(_message.Message):
         beat_acknowledged: Global___BeatAcknowledged | None = ...,
         explain: Global___ExplainSeat | None = ...,
         open_view: Global___OpenView | None = ...,
+        claims_held: Global___ClaimsHeld | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -538,12 +556,22 @@ class Welcome(_message.Message):
     LINK_EPOCH_FIELD_NUMBER: _builtins.int
     BEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     REPLICA_ID_FIELD_NUMBER: _builtins.int
+    FLEET_ADDRESSES_FIELD_NUMBER: _builtins.int
+    JOURNAL_DISOWNED_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     link_epoch: _builtins.int
     beat_interval_ms: _builtins.int
     replica_id: _builtins.str
+    journal_disowned: _builtins.bool
+    """The journal is an older one restored: what is open in it may have been typed. The host ends all of it as unknown,
+    gives the journal a new id and dials anew.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def fleet_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of all live replicas, the one that speaks first: dial these from now on"""
+
     def __init__(
         self,
         *,
@@ -552,10 +580,12 @@ class Welcome(_message.Message):
         link_epoch: _builtins.int = ...,
         beat_interval_ms: _builtins.int = ...,
         replica_id: _builtins.str = ...,
+        fleet_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        journal_disowned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "capabilities", b"capabilities", "link_epoch", b"link_epoch", "protocol_version", b"protocol_version", "replica_id", b"replica_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "capabilities", b"capabilities", "fleet_addresses", b"fleet_addresses", "journal_disowned", b"journal_disowned", "link_epoch", b"link_epoch", "protocol_version", b"protocol_version", "replica_id", b"replica_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -804,3 +834,87 @@ class OpenView(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OpenView: _TypeAlias = OpenView  # noqa: Y015
+
+@_typing.final
+class RunsAlive(_message.Message):
+    """The host vouches for these runs: their programs live. Their claims' leases are renewed; of a run that is not named any
+    more they run out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunsAlive: _TypeAlias = RunsAlive  # noqa: Y015
+
+@_typing.final
+class ClaimsHeld(_message.Message):
+    """What the runs of this host hold, whole; replaces what came before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldClaim]: ...
+    def __init__(
+        self,
+        *,
+        claims: _abc.Iterable[Global___HeldClaim] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimsHeld: _TypeAlias = ClaimsHeld  # noqa: Y015
+
+@_typing.final
+class HeldClaim(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    CARD_ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    LEASE_LEFT_MS_FIELD_NUMBER: _builtins.int
+    LIMIT_LEFT_MS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    agent_id: _builtins.str
+    card_id: _builtins.str
+    title: _builtins.str
+    fence: _builtins.int
+    lease_left_ms: _builtins.int
+    limit_left_ms: _builtins.int
+    """until the wall-clock limit of the claim"""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        card_id: _builtins.str = ...,
+        title: _builtins.str = ...,
+        fence: _builtins.int = ...,
+        lease_left_ms: _builtins.int = ...,
+        limit_left_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "card_id", b"card_id", "fence", b"fence", "lease_left_ms", b"lease_left_ms", "limit_left_ms", b"limit_left_ms", "run_id", b"run_id", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldClaim: _TypeAlias = HeldClaim  # noqa: Y015
