@@ -33,6 +33,7 @@ class HostFrame(_message.Message):
     APPLIED_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """first, exactly once"""
@@ -59,6 +60,10 @@ class HostFrame(_message.Message):
     def ready(self) -> Global___Ready:
         """the welcome's epoch is fsynced in the journal; only now are messages dispatched"""
 
+    @_builtins.property
+    def waits(self) -> Global___Waits:
+        """why a message is not typed yet; told again at every link"""
+
     def __init__(
         self,
         *,
@@ -69,12 +74,13 @@ class HostFrame(_message.Message):
         applied: Global___Applied | None = ...,
         terminal: Global___TerminalText | None = ...,
         ready: Global___Ready | None = ...,
+        waits: Global___Waits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "waits", b"waits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready", "waits"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -181,6 +187,7 @@ class SeatReport(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
+    STRONGEST_STEP_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     name: _builtins.str
     state: _fleet_pb2.AgentState.ValueType
@@ -195,6 +202,8 @@ class SeatReport(_message.Message):
     """of the seat, as last acted on"""
     problem: _builtins.str
     exit_status: _builtins.int
+    strongest_step: _messages_pb2.MessageStep.ValueType
+    """how much this run can say of a message; UNSPECIFIED: submitted"""
     def __init__(
         self,
         *,
@@ -210,14 +219,38 @@ class SeatReport(_message.Message):
         generation: _builtins.int = ...,
         problem: _builtins.str = ...,
         exit_status: _builtins.int = ...,
+        strongest_step: _messages_pb2.MessageStep.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "strongest_step", b"strongest_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SeatReport: _TypeAlias = SeatReport  # noqa: Y015
+
+@_typing.final
+class Waits(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    reason: _builtins.str
+    """for a person; never the body"""
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Waits: _TypeAlias = Waits  # noqa: Y015
 
 @_typing.final
 class JournalEvent(_message.Message):
@@ -405,6 +438,7 @@ class ControlFrame(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     CAPTURE_FIELD_NUMBER: _builtins.int
     BEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -421,6 +455,8 @@ class ControlFrame(_message.Message):
     def capture(self) -> Global___CaptureTerminal: ...
     @_builtins.property
     def beat_acknowledged(self) -> Global___BeatAcknowledged: ...
+    @_builtins.property
+    def cancel(self) -> Global___CancelDelivery: ...
     def __init__(
         self,
         *,
@@ -430,12 +466,13 @@ class ControlFrame(_message.Message):
         acknowledged: Global___EventsAcknowledged | None = ...,
         capture: Global___CaptureTerminal | None = ...,
         beat_acknowledged: Global___BeatAcknowledged | None = ...,
+        cancel: Global___CancelDelivery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "cancel"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -560,6 +597,7 @@ class Dispatch(_message.Message):
     REMAINING_MS_FIELD_NUMBER: _builtins.int
     SENDER_FIELD_NUMBER: _builtins.int
     SENDER_IS_PERSON_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     agent_id: _builtins.str
     seat_seq: _builtins.int
@@ -571,6 +609,7 @@ class Dispatch(_message.Message):
     sender: _builtins.str
     """display address"""
     sender_is_person: _builtins.bool
+    mode: _messages_pb2.DeliveryMode.ValueType
     def __init__(
         self,
         *,
@@ -582,14 +621,36 @@ class Dispatch(_message.Message):
         remaining_ms: _builtins.int = ...,
         sender: _builtins.str = ...,
         sender_is_person: _builtins.bool = ...,
+        mode: _messages_pb2.DeliveryMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "body", b"body", "message_id", b"message_id", "payload_digest", b"payload_digest", "remaining_ms", b"remaining_ms", "seat_seq", b"seat_seq", "sender", b"sender", "sender_is_person", b"sender_is_person"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "body", b"body", "message_id", b"message_id", "mode", b"mode", "payload_digest", b"payload_digest", "remaining_ms", b"remaining_ms", "seat_seq", b"seat_seq", "sender", b"sender", "sender_is_person", b"sender_is_person"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Dispatch: _TypeAlias = Dispatch  # noqa: Y015
+
+@_typing.final
+class CancelDelivery(_message.Message):
+    """Take a dispatched message back, if its typing has not begun; it comes after the dispatch on the stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDelivery: _TypeAlias = CancelDelivery  # noqa: Y015
 
 @_typing.final
 class EventsAcknowledged(_message.Message):
