@@ -18,7 +18,7 @@ from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, exited
 from mosaic_hostagent.reconcile import Keep, Rest, SeatPlan, Start, Stop
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.seats import Seat, Session
-from mosaic_hostagent.terminal.deliver import Pane
+from mosaic_hostagent.terminal.pane import Pane
 from mosaic_hostagent.terminal.pool import ServerPool
 
 _DELIVERY_GRACE = 2.0
@@ -166,7 +166,8 @@ class SeatKeeper:
     def _occupy(self, resident: Resident, session: Session, state: State) -> None:
         self._unwatch(resident)
         resident.session, resident.exit_status = session, None
-        resident.pane = Pane(self._pool.get(session.server), session.pane_id)
+        resident.pane = Pane(self._pool.get(session.server), session.pane_id, session.pid)
+        resident.speaks = False
         resident.launched = resident.wrote = resident.since = time.monotonic()
         resident.mark = resident.ending = resident.note = resident.problem = ""
         resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))

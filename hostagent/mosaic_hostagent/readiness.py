@@ -11,7 +11,8 @@ from enum import StrEnum
 from mosaic_framework.manifest import Manifest
 from mosaic_proto.v1 import fleet_pb2
 
-from mosaic_hostagent.terminal.evidence import Snapshot, composer_region, prompt_is_up, signs_seen
+from mosaic_hostagent.terminal.composer import composer_region
+from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up, signs_seen
 
 SETTLED_SECONDS = 3.0
 """A program in a line composer that wrote nothing for so long, and runs no other, waits for input."""

@@ -7,14 +7,14 @@ import time
 from dataclasses import dataclass, field
 
 from mosaic_framework.manifest import Manifest
-from mosaic_proto.v1 import host_link_pb2
+from mosaic_proto.v1 import host_link_pb2, messages_pb2
 
 from mosaic_hostagent.backoff import Crashes
 from mosaic_hostagent.journal_facts import exit_code
 from mosaic_hostagent.processes import ExitWatch
 from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, to_wire
 from mosaic_hostagent.seats import Seat, Session
-from mosaic_hostagent.terminal.deliver import Pane
+from mosaic_hostagent.terminal.pane import Pane
 
 
 @dataclass(slots=True)
@@ -44,6 +44,8 @@ class Resident:
     command: str = ""
     crashes: Crashes = field(default_factory=Crashes)
     not_before: float = 0.0
+    speaks: bool = False
+    """what makes its runtime tell of prompts and turns is in place in this run"""
     ending: str = ""
     """why we end its session just now"""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,6 +79,16 @@ class Resident:
         """Whether a delivery may look if the pane takes text now: it is the pane itself that decides then."""
         return self.alive and not self.ending and self.state.state not in (AgentState.STARTING, AgentState.EXITED)
 
+    @property
+    def steers(self) -> bool:
+        """Whether a prompt taken while it works joins the running turn."""
+        return self.manifest is not None and self.manifest.while_working == "steers"
+
+    @property
+    def strongest_step(self) -> str:
+        """How much this run can say of a message."""
+        return self.manifest.strongest_step if self.speaks and self.manifest is not None else "submitted"
+
     def report(self) -> host_link_pb2.SeatReport:
         """Return what the control plane is told."""
         session = self.session
@@ -92,5 +104,6 @@ class Resident:
             command=self.command if self.alive else "",
             generation=self.acted,
             problem=self.problem or self.note,
+            strongest_step=messages_pb2.MessageStep.Value(f"MESSAGE_STEP_{self.strongest_step.upper()}"),
             exit_status=0 if self.alive or session is None else exit_code(self.exit_status),
         )

@@ -17,7 +17,7 @@ from mosaic_framework.paths import runtime_root
 from mosaic_hostagent.environment import inheritable, is_ours
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.seats import ServerKey, Session, session_name
-from mosaic_hostagent.terminal.control_mode import Command, ControlMode, Reply
+from mosaic_hostagent.terminal.control_mode import Command, Conditional, ControlMode, Reply
 from mosaic_hostagent.terminal.panes import PANE_FORMAT, Observed, read_panes
 from mosaic_hostagent.terminal.problems import (
     SessionNameTaken,
@@ -140,7 +140,7 @@ class TmuxServer:
             await self._attach()
             return True
 
-    async def run(self, *commands: Command) -> list[Reply]:
+    async def run(self, *commands: Command | Conditional) -> list[Reply]:
         """Run commands on the living connection; see ControlMode.run."""
         return await (await self.control()).run(*commands)
 

@@ -17,8 +17,9 @@ import pytest
 from mosaic_framework.manifest import Manifest
 from mosaic_hostagent.seats import Session
 from mosaic_hostagent.terminal import deliver as delivery
-from mosaic_hostagent.terminal.deliver import NotNow, Order, Pane, deliver
+from mosaic_hostagent.terminal.deliver import Order, deliver
 from mosaic_hostagent.terminal.gate import obstacle
+from mosaic_hostagent.terminal.pane import NotNow, Pane
 from mosaic_hostagent.terminal.screen import look, read_text
 from mosaic_hostagent.terminal.server import Launch, TmuxServer
 from mosaic_hostagent.terminal.text import compose
@@ -34,6 +35,7 @@ class Ledger:
     """Remembers what it is told."""
 
     said: list[str] = field(default_factory=list)
+    stalls: list[str] = field(default_factory=list)
     on: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 
     async def _say(self, what: str) -> None:
@@ -56,8 +58,14 @@ class Ledger:
     async def submitted(self, detail: str) -> None:
         await self._say("submitted")
 
+    async def accepted(self) -> None:
+        await self._say("accepted")
+
     async def unknown(self, reason: str) -> None:
         await self._say("unknown")
+
+    def stalled(self, reason: str) -> None:
+        self.stalls.append(reason)
 
 
 DONE = ["typing", "typed and entering", "submitted"]
@@ -75,7 +83,7 @@ class Typist:
 
     @property
     def pane(self) -> Pane:
-        return Pane(self.server, self.session.pane_id)
+        return Pane(self.server, self.session.pane_id, self.session.pid)
 
     async def ready(self) -> None:
         for _ in range(1000):

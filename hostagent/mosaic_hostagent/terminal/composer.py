@@ -1,0 +1,177 @@
+"""What stands in a program's composer, and what that proves of a text of ours (pure).
+
+Programs wrap, indent, box, clip and collapse what is typed, and terminals draw some characters in their own way. So
+text and screen are compared by what both keep: letters, digits and punctuation, without white space, frames and marks.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from enum import StrEnum
+
+from mosaic_framework.manifest import Composer
+
+from mosaic_hostagent.terminal.evidence import Snapshot, line_holds, line_submitted, line_typed, squeeze, tail_of
+
+_RULE = re.compile(r"[─━═]{5,}")
+_SIDE = re.compile(r"[│┃║▏▕]")
+_SIDE_ROWS = re.compile(r"(?:[^\S\n]*[│┃║▏▕][^\S\n]*\n)*")
+_CLIPPED_LEAST = 24
+_HEAD, _TAIL = 48, 24
+_DRAWN_ALIKE = ("L", "N", "P", "Sm", "Sc")
+
+
+class Standing(StrEnum):
+    """What stands in a composer, as far as a text of ours is concerned."""
+
+    UNSEEN = "unseen"
+    """no composer is on the screen, or nobody can tell where it ends"""
+    EMPTY = "empty"
+    OURS = "ours"
+    """exactly the text, as far as it is shown"""
+    PART = "part"
+    """the beginning of the text: the program is still taking it in"""
+    OTHER = "other"
+    """something else, or more than the text"""
+
+
+def fold(text: str) -> str:
+    """Return what of `text` every program and terminal draws alike, without white space and frames."""
+    squeezed = squeeze(text)
+    if squeezed.isascii():
+        return squeezed
+    return "".join(c for c in squeezed if c.isascii() or unicodedata.category(c).startswith(_DRAWN_ALIKE))
+
+
+def composer_region(composer: Composer, screen: str) -> str | None:
+    """Return what stands in a box composer, and below it when its end is not known; None when none is on the screen."""
+    found = _region(composer, screen)
+    return None if found is None else screen[found]
+
+
+def _region(composer: Composer, screen: str) -> slice | None:
+    if composer.glyph is None:
+        return slice(0, len(screen))
+    found = list(re.finditer(composer.glyph, screen, re.MULTILINE))
+    if not found:
+        return None
+    last = found[-1]
+    if _RULE.fullmatch(last.group()) and len(found) > 1:
+        return slice(found[-2].end(), last.start())  # between two rules: the last one is its end
+    first = last
+    if _SIDE.search(last.group()):  # a box whose every row begins with the glyph
+        for earlier in reversed(found[:-1]):
+            if not _SIDE_ROWS.fullmatch(screen[earlier.end() : first.start()].partition("\n")[2]):
+                break
+            first = earlier
+    end = re.compile(composer.end, re.MULTILINE).search(screen, first.end()) if composer.end is not None else None
+    return slice(first.end(), end.start() if end is not None else len(screen))
+
+
+def ends_are_known(composer: Composer) -> bool:
+    """Say whether a draft in the composer can be told from what stands below it."""
+    return composer.end is not None or (composer.glyph is not None and _between_rules(composer))
+
+
+def _between_rules(composer: Composer) -> bool:
+    return composer.glyph is not None and re.search(composer.glyph, "─" * 200, re.MULTILINE) is not None
+
+
+def standing(snapshot: Snapshot, composer: Composer, text: str) -> Standing:
+    """Return what stands in a box composer. `text`: what is ours, "" for nothing."""
+    if composer.kind != "box" or not ends_are_known(composer):
+        return Standing.UNSEEN
+    region = _region(composer, snapshot.screen)
+    if region is None:
+        return Standing.UNSEEN
+    area = _shown(snapshot, composer)[region]
+    collapsed = _collapsed(composer, area)
+    if composer.placeholder is not None:
+        area = re.sub(composer.placeholder, "", area)
+    shown, ours = fold(area), fold(text)
+    if not collapsed and (not shown or _shows_nothing(composer, area)):
+        return Standing.EMPTY
+    if not ours:
+        return Standing.OTHER
+    if collapsed:
+        return Standing.OURS if shown in ours else Standing.OTHER
+    if shown == ours or (len(shown) >= _CLIPPED_LEAST and ours.endswith(shown)):
+        return Standing.OURS
+    return Standing.PART if ours.startswith(shown) else Standing.OTHER
+
+
+def holds(snapshot: Snapshot, composer: Composer, text: str) -> bool:
+    """Say whether the composer is seen to hold `text`, whole or collapsed, and nothing else if that can be told."""
+    if not squeeze(text):
+        return False
+    if composer.kind == "line":
+        return line_holds(snapshot, text)
+    if (seen := standing(snapshot, composer, text)) is not Standing.UNSEEN:
+        return seen is Standing.OURS
+    region = composer_region(composer, snapshot.screen)
+    if region is None:
+        return False
+    return tail_of(text) in squeeze(region) or _collapsed(composer, region) > 0
+
+
+def typed(before: Snapshot, now: Snapshot, composer: Composer, text: str) -> bool:
+    """Say whether `now` proves that `text` is in the composer, where it was not `before`."""
+    if composer.kind == "line":
+        return line_typed(before, now, text)
+    if now.dead:
+        return False
+    if (seen := standing(now, composer, text)) is not Standing.UNSEEN:
+        return seen is Standing.OURS
+    # The first line of a long text may have scrolled out, glyph and all: before any Enter, what is new was typed.
+    region, earlier = (
+        shot.screen if (found := composer_region(composer, shot.screen)) is None else found for shot in (now, before)
+    )
+    appeared = squeeze(region).count(tail_of(text)) > squeeze(earlier).count(tail_of(text))
+    return appeared or _collapsed(composer, region) > _collapsed(composer, earlier)
+
+
+def submitted(before: Snapshot, at_enter: Snapshot, now: Snapshot, composer: Composer, text: str) -> bool:
+    """Say whether `now` proves that the composer let go of `text`, which it held at `at_enter` and not `before`.
+
+    An empty composer alone does not: a person may have cleared it, the program may have begun anew.
+    """
+    if composer.kind == "line":
+        return line_submitted(at_enter, now, text)
+    if now.dead or (area := composer_region(composer, now.screen)) is None:
+        return False  # a screen that shows no composer says nothing about what is in it
+    if holds(now, composer, text) or tail_of(text) in squeeze(area) or _collapsed(composer, area):
+        return False
+    return not composer.transcript or _in_transcript(before, now, composer, text)
+
+
+def let_go(now: Snapshot, composer: Composer, text: str) -> bool:
+    """Say whether the composer is there and holds nothing of `text`, wherever that went."""
+    return not now.dead and composer_region(composer, now.screen) is not None and not holds(now, composer, text)
+
+
+def _in_transcript(before: Snapshot, now: Snapshot, composer: Composer, text: str) -> bool:
+    """Say whether a text is seen outside of the composer, by its beginning, its end or its placeholder."""
+    ours, shown, earlier = fold(text), fold(now.screen), fold(before.screen)
+    ends = (ours[:_HEAD], ours[-_TAIL:])
+    if any(end and shown.count(end) > earlier.count(end) for end in ends):
+        return True
+    # The screen is full of it, and the one before was, too.
+    if any(end and shown.count(end) and now.history != before.history for end in ends):
+        return True
+    return _collapsed(composer, now.screen) > _collapsed(composer, before.screen)
+
+
+def _shown(snapshot: Snapshot, composer: Composer) -> str:
+    """Return the screen with blanks for the program's own suggestions."""
+    rows: Sequence[str] = snapshot.bright if composer.faint_is_ghost and snapshot.bright else snapshot.rows
+    return "\n".join(rows)
+
+
+def _shows_nothing(composer: Composer, area: str) -> bool:
+    return composer.empty is not None and re.fullmatch(composer.empty, area.strip()) is not None
+
+
+def _collapsed(composer: Composer, region: str) -> int:
+    return len(re.findall(composer.placeholder, region)) if composer.placeholder is not None else 0
