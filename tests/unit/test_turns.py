@@ -76,7 +76,7 @@ def test_after_a_restart_the_journal_tells_which_turn_runs() -> None:
 def test_signals_repeated_and_out_of_order_never_end_a_message_before_its_turn(
     data: st.DataObject, steers: bool
 ) -> None:
-    """A queueing or steering runtime is played; what it says is doubled and comes a little late, each word by itself."""
+    """A queueing or steering runtime is played; what it says is doubled and comes a little late."""
     queues = not steers
     signals: list[tuple[str, int, str]] = []
     ends: dict[str, int] = {}

@@ -102,6 +102,14 @@ def standing(snapshot: Snapshot, composer: Composer, text: str) -> Standing:
     return Standing.PART if ours.startswith(shown) else Standing.OTHER
 
 
+def mixed(snapshot: Snapshot, composer: Composer, text: str) -> bool:
+    """Say whether a box composer holds `text` and more: a person's keys came before, into or after it."""
+    if standing(snapshot, composer, text) is not Standing.OTHER:
+        return False
+    area = composer_region(composer, snapshot.screen) or ""
+    return tail_of(text)[-_TAIL:] in squeeze(area) or _collapsed(composer, area) > 0
+
+
 def holds(snapshot: Snapshot, composer: Composer, text: str) -> bool:
     """Say whether the composer is seen to hold `text`, whole or collapsed, and nothing else if that can be told."""
     if not squeeze(text):
@@ -112,8 +120,15 @@ def holds(snapshot: Snapshot, composer: Composer, text: str) -> bool:
         return seen is Standing.OURS
     region = composer_region(composer, snapshot.screen)
     if region is None:
-        return False
+        return _overflows(composer, snapshot.screen, text)
     return tail_of(text) in squeeze(region) or _collapsed(composer, region) > 0
+
+
+def _overflows(composer: Composer, screen: str, text: str) -> bool:
+    """Say whether a text taller than the screen ends where the composer does; its beginning has scrolled out."""
+    ends = list(re.finditer(composer.end, screen, re.MULTILINE)) if composer.end is not None else []
+    above = squeeze(screen[: ends[-1].start()]) if ends else ""
+    return text.count("\n") + len(text) // 200 > 10 and above.endswith(tail_of(text))
 
 
 def typed(before: Snapshot, now: Snapshot, composer: Composer, text: str) -> bool:
@@ -148,7 +163,9 @@ def submitted(before: Snapshot, at_enter: Snapshot, now: Snapshot, composer: Com
 
 def let_go(now: Snapshot, composer: Composer, text: str) -> bool:
     """Say whether the composer is there and holds nothing of `text`, wherever that went."""
-    return not now.dead and composer_region(composer, now.screen) is not None and not holds(now, composer, text)
+    if now.dead or composer_region(composer, now.screen) is None:
+        return False
+    return not holds(now, composer, text) and not mixed(now, composer, text)
 
 
 def _in_transcript(before: Snapshot, now: Snapshot, composer: Composer, text: str) -> bool:

@@ -14,7 +14,7 @@ from mosaic_framework.manifest import Manifest
 from mosaic_framework.steps import reached
 
 from mosaic_hostagent.terminal import drafts, gate, keys
-from mosaic_hostagent.terminal.composer import Standing, holds, let_go, standing, submitted, typed
+from mosaic_hostagent.terminal.composer import Standing, holds, let_go, mixed, standing, submitted, typed
 from mosaic_hostagent.terminal.evidence import Snapshot
 from mosaic_hostagent.terminal.pane import NotNow, Pane
 from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
@@ -32,6 +32,7 @@ _SECONDS_PER_CHARACTER = 10.0 / 65_536  # a slow program draws a long paste for 
 _ENTER_LOOKS = 0.25
 _MOVING_LOOKS = 0.005
 _CURSOR_SECONDS = 1.0
+_GONE_SECONDS = 0.5
 
 
 class Ledger(Protocol):
@@ -90,7 +91,7 @@ async def deliver(pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, 
             raise NotNow(reason)
         before, draft = await drafts.set_aside(pane, manifest, before)
         try:
-            await _Delivery(pane, manifest, order, ledger, before).run()
+            await _Delivery(pane, manifest, order, ledger, before, settled=settled).run()
         finally:
             if draft:
                 await drafts.bring_back(pane, manifest, draft)
@@ -99,7 +100,9 @@ async def deliver(pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, 
 class _Delivery:
     """One delivery, from the paste on; the pane's lock is held."""
 
-    def __init__(self, pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, before: Snapshot) -> None:
+    def __init__(
+        self, pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, before: Snapshot, *, settled: bool
+    ) -> None:
         self._pane = pane
         self._manifest = manifest
         self._composer = manifest.composer
@@ -107,6 +110,7 @@ class _Delivery:
         self._text = order.typing.whole
         self._ledger = ledger
         self._before = before
+        self._settled = settled
         self._loop = asyncio.get_running_loop()
         self._stalled = False
 
@@ -115,27 +119,44 @@ class _Delivery:
         await self._ledger.typing()
         reached("hostagent.before-typing")
         try:
-            pasted = await keys.paste(
-                self._pane.server,
-                self._pane.pane_id,
-                self._order.typing.pieces,
-                name=self._order.name,
-                seen=self._before,
-            )
+            hindrance = await self._paste()
         except TmuxRefused as refused:
-            await self._ledger.untyped()
-            raise NotNow(f"tmux refused the paste: {refused.why}") from refused
+            hindrance = f"tmux refused the paste: {refused.why}"
         except TerminalLost:
             await self._ledger.unknown("the tmux server was lost while the text was pasted")
             return
-        if not pasted:
+        if hindrance:
             await self._ledger.untyped()
-            raise NotNow("its terminal changed in the moment before the paste")
+            raise NotNow(hindrance)
         reached("hostagent.pasted")
         try:
             await self._after_paste(self._loop.time())
         except (TerminalLost, TmuxRefused) as lost:
             await self._ledger.unknown(f"the terminal was lost after the text was pasted: {lost.why or lost.what}")
+
+    async def _paste(self) -> str:
+        """Paste while the pane is as it was looked at; return why not, or "" when it was done."""
+        for still in (True, True, True, False):  # a cursor that never rests does not forbid it for ever
+            async with self._pane.moment:
+                if self._pane.person_types:
+                    return gate.DRAFT
+                if await keys.paste(
+                    self._pane.server,
+                    self._pane.pane_id,
+                    self._order.typing.pieces,
+                    name=self._order.name,
+                    seen=self._before,
+                    cursor=still,
+                ):
+                    return ""
+            now = await self._pane.look()
+            reason = gate.obstacle(now, self._manifest, settled=self._settled, only_idle=self._order.only_idle)
+            if reason := reason or (gate.DRAFT if gate.draft_stands(now, self._manifest) else ""):
+                return reason
+            if (now.pid, now.command) != (self._before.pid, self._before.command):
+                break
+            self._before = now
+        return "its terminal changed in the moment before the paste"
 
     async def _after_paste(self, pasted_at: float) -> None:
         seen = await self._until_typed()
@@ -159,7 +180,7 @@ class _Delivery:
         extra = len(self._text) * _SECONDS_PER_CHARACTER
         first = await self._pane.look()
         seen = await self._watched(
-            lambda now: typed(self._before, now, self._composer, self._text),
+            self._is_typed,
             first,
             stall=STALL_SECONDS + extra,
             seconds=SEEN_SECONDS + extra,
@@ -172,37 +193,56 @@ class _Delivery:
             )
         return seen
 
+    def _is_typed(self, now: Snapshot) -> bool:
+        # Together with a person's keys it was typed as well: those are waited for later.
+        return typed(self._before, now, self._composer, self._text) or mixed(now, self._composer, self._text)
+
     async def _enter(self, seen: Snapshot) -> Snapshot | None:
         """Press Enter while the composer holds exactly our text and nothing asks; return what was seen just before.
 
-        None when it is over without: a person sent it, the program ended, or it could not be done before the deadline.
+        None when it is over without: a person sent or cleared it, the program ended, or the deadline came first.
         """
-        began = self._loop.time()
         detail = "seen before the cursor" if self._composer.kind == "line" else "seen in the composer"
-        told = False
-        while True:
-            if await self._was_accepted():
-                return None
+        began, told, gone_since = self._loop.time(), False, 0.0
+        while not await self._was_accepted():
+            now = self._loop.time()
             if reason := self._hindrance(seen):
                 if not told:
                     await self._ledger.typed(detail)
                     told = True
                 self._stall(reason)
-                if seen.dead or self._loop.time() >= self._order.enter_by:
+                gone_since = (gone_since or now) if let_go(seen, self._composer, self._text) else 0.0
+                if gone_since and now - gone_since >= _GONE_SECONDS:
+                    await self._without_us(seen)
+                    return None
+                if seen.dead or now >= self._order.enter_by:
                     await self._ledger.unknown(f"it was typed; Enter could not be pressed safely: {reason}")
                     return None
-                await asyncio.sleep(_ENTER_LOOKS if told else _MOVING_LOOKS)
+                await asyncio.sleep(_ENTER_LOOKS)
             else:
                 self._stall("")
                 await self._ledger.typed_and_entering(detail)
                 reached("hostagent.typed-recorded")
                 reached("hostagent.before-enter")
                 # A cursor that never rests would keep it for ever: what the composer holds must be enough then.
-                still = self._loop.time() - began < _CURSOR_SECONDS
-                if await keys.press(self._pane.server, self._pane.pane_id, ["Enter"], seen=seen, cursor=still):
+                if await self._press_enter(seen, cursor=now - began < _CURSOR_SECONDS):
                     return seen
                 await asyncio.sleep(_MOVING_LOOKS)
             seen = await self._pane.look()
+        return None
+
+    async def _press_enter(self, seen: Snapshot, *, cursor: bool = True) -> bool:
+        async with self._pane.moment:
+            if self._pane.person_types or keys.unread(seen.tty):
+                return False
+            return await keys.press(self._pane.server, self._pane.pane_id, ["Enter"], seen=seen, cursor=cursor)
+
+    async def _without_us(self, seen: Snapshot) -> None:
+        """Our text has left the composer before our Enter."""
+        if submitted(self._before, self._before, seen, self._composer, self._text):
+            await self._ledger.submitted("somebody else sent it from the composer")
+        else:
+            await self._ledger.unknown("it was typed, and somebody took it out of the composer before Enter")
 
     def _hindrance(self, seen: Snapshot) -> str:
         if reason := gate.obstacle_to_enter(seen, self._manifest):
@@ -222,7 +262,7 @@ class _Delivery:
         first = await self._pane.look()
         wake = self._order.accepted
         seen = await self._pane.until(lambda now: wake.is_set() or over(now), first, SWALLOWED_SECONDS, wake=wake)
-        if seen is None and await self._repair(at_enter):
+        if seen is None and await self._repair():
             reached("hostagent.enter-repeated")
         if seen is None:
             seen = await self._watched(
@@ -243,15 +283,13 @@ class _Delivery:
         await self._ledger.submitted("the cursor is past the text" if line else "the composer no longer holds it")
         return True
 
-    async def _repair(self, at_enter: Snapshot) -> bool:
-        """Press Enter again if the program read the first one, and all that stands in the composer is ours. Once."""
+    async def _repair(self) -> bool:
+        """Press Enter again, once, if the program has read the first one and exactly ours stands in the composer."""
         now = await self._pane.look()
         exactly = standing(now, self._composer, self._text) is Standing.OURS
         if not exactly or self._hindrance(now) or gate.works(now, self._manifest):
             return False
-        if keys.unread(now.tty) != 0 or now.rows != at_enter.rows:
-            return False  # it has not come to it yet; or something happened
-        return await keys.press(self._pane.server, self._pane.pane_id, ["Enter"], seen=now)
+        return keys.unread(now.tty) == 0 and await self._press_enter(now)
 
     async def _watched(
         self, proven: Callable[[Snapshot], bool], first: Snapshot, *, stall: float, seconds: float, what: str

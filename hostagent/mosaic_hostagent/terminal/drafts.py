@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -12,6 +13,8 @@ from mosaic_hostagent.terminal.composer import Standing, composer_region, fold, 
 from mosaic_hostagent.terminal.evidence import Snapshot
 from mosaic_hostagent.terminal.pane import NotNow, Pane
 
+RESTS_SECONDS = 1.5
+"""A draft that has not changed for so long is not being typed, and may be set aside"""
 _SECONDS = 2.0
 _LEFT = "the text of an earlier message stands in its composer"
 
@@ -47,6 +50,11 @@ async def set_aside(pane: Pane, manifest: Manifest, now: Snapshot) -> tuple[Snap
     if composer.draft == "hold" or not composer.stash_keys:
         raise NotNow(gate.DRAFT)
     draft = fold(composer_region(composer, now.screen) or "")
+    moment = asyncio.get_running_loop().time()
+    if draft != pane.draft[0]:
+        pane.draft = (draft, moment)
+    if moment - pane.draft[1] < RESTS_SECONDS:
+        raise NotNow(f"{gate.DRAFT}, and is being typed")
     if not await keys.press(pane.server, pane.pane_id, composer.stash_keys, seen=now):
         raise NotNow(gate.DRAFT)
     gone = await pane.until(lambda seen: standing(seen, composer, "") is Standing.EMPTY, now, _SECONDS)

@@ -23,20 +23,22 @@ _PLAIN = re.compile(r"[\w.+@/-]*")
 _DONE, _HELD = "done", "held"
 
 
-async def paste(server: TmuxServer, pane_id: str, pieces: Sequence[str], *, name: str, seen: Snapshot) -> bool:
-    """Paste `pieces`, bracketed, each from a buffer named after `name`; say whether the pane was still as `seen`."""
+async def paste(
+    server: TmuxServer, pane_id: str, pieces: Sequence[str], *, name: str, seen: Snapshot, cursor: bool
+) -> bool:
+    """Paste `pieces`, bracketed, each from a buffer named after `name`, if the pane is still as `seen`; say whether."""
     buffers = [f"mosaic-{name}-{number}" for number in range(len(pieces))]
     await server.run(*(["set-buffer", "-b", buffer, "--", text] for buffer, text in zip(buffers, pieces, strict=True)))
     pasting: list[Command] = [["paste-buffer", "-p", "-d", "-b", buffer, "-t", pane_id] for buffer in buffers]
     dropping: list[Command] = [["delete-buffer", "-b", buffer] for buffer in buffers]
-    return await _if(server, pane_id, _program(seen), pasting, dropping)
+    return await _if(server, pane_id, _condition(seen, cursor=cursor), pasting, dropping)
 
 
 async def press(server: TmuxServer, pane_id: str, keys: Sequence[str], *, seen: Snapshot, cursor: bool = True) -> bool:
     """Press `keys` if the pane is still as `seen` (`cursor`: its cursor too); say whether they were pressed."""
-    condition = f"#{{&&:{_program(seen)},{_cursor(seen)}}}" if cursor else _program(seen)
     nothing: Command = ["display-message", "-p", ""]
-    return await _if(server, pane_id, condition, [["send-keys", "-t", pane_id, *keys]], [nothing])
+    pressing: Command = ["send-keys", "-t", pane_id, *keys]
+    return await _if(server, pane_id, _condition(seen, cursor=cursor), [pressing], [nothing])
 
 
 def unread(tty: str) -> int | None:
@@ -65,6 +67,10 @@ async def _if(server: TmuxServer, pane_id: str, condition: str, then: list[Comma
         )
     )
     return said[-1] == [_DONE]
+
+
+def _condition(seen: Snapshot, *, cursor: bool) -> str:
+    return f"#{{&&:{_program(seen)},{_cursor(seen)}}}" if cursor else _program(seen)
 
 
 def _program(seen: Snapshot) -> str:

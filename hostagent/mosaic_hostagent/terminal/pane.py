@@ -15,6 +15,8 @@ from mosaic_hostagent.terminal.problems import TmuxRefused
 from mosaic_hostagent.terminal.screen import look
 from mosaic_hostagent.terminal.server import TmuxServer
 
+DRAWN_SECONDS = 0.25
+"""So long after its last key a person's draft is taken to be on the screen"""
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
 
 
@@ -30,6 +32,23 @@ class Pane:
     pane_id: str
     pid: int
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    moment: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """held from our last look to our key, and while a person's keys go in"""
+    person_at: float = float("-inf")
+    """event loop time at which a person's keys last went in through us"""
+    draft: tuple[str, float] = ("", 0.0)
+    """the draft that was seen last, and since when it has not changed"""
+
+    async def type_as_person(self, *arguments: str) -> None:
+        """Give the program a person's keys (as `send-keys` has them); never between a look of ours and our key."""
+        async with self.moment:
+            self.person_at = asyncio.get_running_loop().time()
+            await self.server.run(["send-keys", "-t", self.pane_id, *arguments])
+
+    @property
+    def person_types(self) -> bool:
+        """Whether a person's keys may not be drawn yet."""
+        return asyncio.get_running_loop().time() - self.person_at < DRAWN_SECONDS
 
     async def look(self) -> Snapshot:
         """Return the pane as it is now. Raises TmuxRefused when it is gone."""
