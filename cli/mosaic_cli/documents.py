@@ -30,7 +30,10 @@ def seconds_between(later: Any, earlier: Any) -> float | None:
 
 def word(enum: Any, value: int) -> str:
     """Return an enum's value as the word people use: AGENT_STATE_AVAILABLE → available, TURN_ENDED → turn_ended."""
-    name = str(enum.Name(value)) if value in enum.values() else "UNKNOWN"
+    try:
+        name = str(enum.Name(value))
+    except ValueError:  # of a newer control plane
+        return "unknown"
     for prefix in ("AGENT_STATE_", "HOST_STATE_", "MESSAGE_STEP_", "PRINCIPAL_KIND_"):
         name = name.removeprefix(prefix)
     return "unknown" if name == "UNSPECIFIED" else name.lower()

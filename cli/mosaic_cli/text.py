@@ -14,6 +14,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1
 
 def printable(text: str) -> str:
     """Return `text` on one line without control characters: what others wrote must not drive this terminal."""
+    if text.isascii() and text.isprintable():
+        return text  # nearly every cell of a long table
     return "".join(" " if character.isspace() else character for character in text if _shown(character))
 
 
@@ -24,7 +26,7 @@ def safe_lines(text: str) -> str:
 
 def width(text: str) -> int:
     """Return how many terminal cells `text` takes."""
-    return sum(_cells(character) for character in text)
+    return len(text) if text.isascii() else sum(_cells(character) for character in text)
 
 
 def pad(text: str, size: int) -> str:

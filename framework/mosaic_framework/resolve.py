@@ -70,6 +70,7 @@ def _seat(roster: Roster, agent: Agent, manifest: Manifest, *, contract: str, de
         tmux_holder_session=roster.tmux.holder_session,
         manifest_json=manifest.as_json(),
         contract=contract,
+        labels=agent.labels,
         contract_digest=hashlib.sha256(contract.encode()).hexdigest(),
     )
     setattr(spec, "class", agent.class_)  # a word of Python's own

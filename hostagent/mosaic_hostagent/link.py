@@ -58,6 +58,7 @@ class Handlers:
     """returns when the link epoch is on disk; only then is the host ready for messages"""
     desired: Callable[[pb.DesiredState], Awaitable[None]]
     dispatch: Callable[[pb.Dispatch], Awaitable[None]]
+    cancel: Callable[[str], Awaitable[None]]
     acknowledged: Callable[[int], Awaitable[None]]
     capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
 
@@ -81,6 +82,8 @@ class Link:
         self._on_up = on_up
         self._dials = 0
         self.up = False
+        self.address = ""
+        """the control plane at the other end of the link; empty while there is none"""
 
     async def run(self) -> None:
         """Dial until cancelled: one address after another, with full jitter from 0.2 s up to 10 s between."""
@@ -119,6 +122,7 @@ class Link:
                 raise error_from_rpc(error) from error
             finally:
                 self.up = False
+                self.address = ""
                 call.cancel()
 
     async def _hold(self, call: Call, address: str) -> None:
@@ -139,6 +143,7 @@ class Link:
         await self._handlers.welcome(welcome)
         self._outgoing.answer(pb.HostFrame(ready=pb.Ready(link_epoch=welcome.link_epoch)))
         self.up = True
+        self.address = address
         log.info("link up", address=address, link_epoch=welcome.link_epoch, replica=welcome.replica_id)
         self._on_up()
         heard = _Heard()
@@ -166,6 +171,8 @@ class Link:
                         await self._handlers.desired(frame.desired)
                     case "dispatch":
                         await self._handlers.dispatch(frame.dispatch)
+                    case "cancel":
+                        await self._handlers.cancel(frame.cancel.message_id)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
                     case "capture":

@@ -9,8 +9,10 @@ from mosaic_framework.steps import reached
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_hostagent.journal import Journal
+from mosaic_hostagent.terminal.panes import Unmanaged
 
 _BATCH = 128
+UNMANAGED_LIMIT = 100
 
 
 class Outgoing:
@@ -21,6 +23,11 @@ class Outgoing:
         self._seats: dict[str, pb.SeatReport] = {}
         self._answers: deque[pb.HostFrame] = deque()
         self._applied = 0
+        self._unmanaged: list[Unmanaged] = []
+        self._unmanaged_told: list[Unmanaged] | None = None
+        self._waits: dict[str, str] = {}
+        self._waits_told: dict[str, str] = {}
+        """what has not been sent yet"""
         self._sent = 0
         self._more = asyncio.Event()
         journal.on_append = self._more.set
@@ -30,10 +37,28 @@ class Outgoing:
         self._seats[report.agent_id] = report
         self._more.set()
 
+    def waits(self, message_id: str, reason: str) -> None:
+        """Tell why a message is not further; "" when it is. Only what changes is sent, and all of it at a new link."""
+        if self._waits.get(message_id, "") == reason:
+            return
+        if reason:
+            self._waits[message_id] = reason
+        else:
+            del self._waits[message_id]
+        self._waits_told[message_id] = reason
+        self._more.set()
+
     def applied(self, generation: int) -> None:
         """Tell that a generation was reconciled."""
         self._applied = generation
         self._more.set()
+
+    def unmanaged(self, sessions: list[Unmanaged]) -> None:
+        """Tell which sessions are not ours; what they run just now is told with them, and is no news of its own."""
+        known = {(one.server, one.name, one.pid) for one in self._unmanaged}
+        if known != {(one.server, one.name, one.pid) for one in sessions}:
+            self._unmanaged = sessions[:UNMANAGED_LIMIT]
+            self._more.set()
 
     def answer(self, frame: pb.HostFrame) -> None:
         """Send a frame of this link only: a beat, or the answer to a capture."""
@@ -44,7 +69,9 @@ class Outgoing:
         """A new link: what was sent and not acknowledged goes again. The hello has told of all seats."""
         self._seats.clear()
         self._answers.clear()
+        self._waits_told = dict(self._waits)
         self._applied = 0
+        self._unmanaged_told = None
         self._sent = 0
         self._more.set()
 
@@ -59,6 +86,9 @@ class Outgoing:
             seats, self._seats = self._seats, {}
             applied, self._applied = self._applied, 0
             frames += [pb.HostFrame(seat=report) for report in seats.values()]
+            if self._unmanaged != self._unmanaged_told:
+                self._unmanaged_told = self._unmanaged
+                frames.append(pb.HostFrame(unmanaged=_unmanaged(self._unmanaged)))
             events = await self._journal.events_after(self._sent, _BATCH)
             if events:
                 self._sent = events[-1].sequence
@@ -66,7 +96,23 @@ class Outgoing:
                     self._more.set()
                 frames += [pb.HostFrame(event=event) for event in events]
                 reached("hostagent.before-event-sent")
+            # After the steps: a reason never comes later than the step that ends it.
+            waits, self._waits_told = self._waits_told, {}
+            frames += [
+                pb.HostFrame(waits=pb.Waits(message_id=message_id, reason=reason))
+                for message_id, reason in waits.items()
+            ]
             if applied:
                 frames.append(pb.HostFrame(applied=pb.Applied(generation=applied)))
             if frames:
                 return frames
+
+
+def _unmanaged(sessions: list[Unmanaged]) -> pb.Unmanaged:
+    told = pb.Unmanaged()
+    for one in sessions:
+        added = told.sessions.add(
+            socket_name=one.server.socket_name, name=one.name[:128], pid=one.pid, command=one.command[:128]
+        )
+        added.created_at.FromSeconds(one.created)
+    return told

@@ -145,12 +145,12 @@ async def end_terminal_session(members: list[psutil.Process], *, grace: float) -
 
 async def has_terminal(pid: int) -> bool:
     """Say whether the session leader `pid` is in its terminal's foreground, and not a program that it started."""
-    return await foreground_group(pid) == pid
+    return await _group_in_front(pid) == pid
 
 
 async def foreground_names(pid: int) -> list[str]:
     """Return the names of the processes in the foreground of the terminal of `pid`."""
-    group = await foreground_group(pid)
+    group = await _group_in_front(pid)
     names = []
     for process in psutil.process_iter():
         try:
@@ -161,10 +161,10 @@ async def foreground_names(pid: int) -> list[str]:
     return names
 
 
-async def foreground_group(pid: int) -> int:
+async def _group_in_front(pid: int) -> int:
     """Return the process group in the foreground of the terminal of `pid`; -1 when it is gone."""
     if sys.platform == "linux":
-        return _foreground_group(pid)
+        return foreground_group(pid)
     process = await asyncio.create_subprocess_exec(
         "ps", "-o", "tpgid=", "-p", str(pid), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
@@ -172,8 +172,8 @@ async def foreground_group(pid: int) -> int:
     return int(output.strip() or b"-1")
 
 
-def _foreground_group(pid: int) -> int:
-    """Return the process group in the foreground of a process's terminal, by Linux's /proc; -1 when it is gone."""
+def foreground_group(pid: int) -> int:
+    """Return the process group in the foreground of a process's terminal, by Linux's /proc; -1 when nobody can say."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):

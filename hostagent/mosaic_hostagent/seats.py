@@ -81,6 +81,8 @@ class Session:
     generation: int
     restart: int
     launch_digest: str
+    model: str = ""
+    """the model that its launch was given; "" also for a session of an older host-agent"""
 
     @property
     def began_ms(self) -> int:
@@ -88,15 +90,19 @@ class Session:
         return UUID(self.run_id).int >> 80
 
 
-def session_name(agent: str) -> str:
-    """Return the session's name: tmux would turn "." into "_", and two names into one; "+" is in no agent's name."""
-    return agent.replace(".", "+")
-
-
 def _launch_digest(spec: fleet_pb2.SeatSpec) -> str:
     relevant = fleet_pb2.SeatSpec()
     relevant.CopyFrom(spec)
     # These are words about the seat; they do not change the program that runs in it.
-    for field in ("alias", "host", "lifecycle", "reports_to", "kickstart", "reset_between_tasks", "persistent_persona"):
+    for field in (
+        "alias",
+        "host",
+        "lifecycle",
+        "reports_to",
+        "kickstart",
+        "reset_between_tasks",
+        "persistent_persona",
+        "labels",
+    ):
         relevant.ClearField(field)
     return hashlib.sha256(relevant.SerializeToString(deterministic=True)).hexdigest()[:32]

@@ -138,7 +138,6 @@ def serve(state: State) -> None:
                 draw(state)
             continue
         data = os.read(0, 65536)
-        open(str(state.log)+".raw","ab").write(repr(data).encode()+b"\n")
         if not data:
             return
         pending += data

@@ -22,6 +22,7 @@ def list_agents(
     class_: Annotated[str, typer.Option("--class", help="Only of this class.")] = "",
     runtime: Annotated[str, typer.Option("--runtime", help="Only of this runtime.")] = "",
     state: Annotated[str, typer.Option("--state", help="Only in this state.")] = "",
+    label: options.Label = None,
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
@@ -29,7 +30,9 @@ def list_agents(
     from mosaic_cli import listing
     from mosaic_cli.fleet_view import LS_COLUMNS
 
-    selection = listing.Selection(host=host, class_=class_, runtime=runtime, state=state)
+    selection = listing.Selection(
+        host=host, class_=class_, runtime=runtime, state=state, labels=options.labels(label or [])
+    )
     listing.show_agents(selection, columns=LS_COLUMNS, form=output_form, watch=watch, context=context, tenant=tenant)
 
 

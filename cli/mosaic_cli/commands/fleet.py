@@ -68,16 +68,19 @@ def ps(
     class_: Class = "",
     runtime: Runtime = "",
     state: State = "",
+    label: options.Label = None,
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
-    """Show every seat: what needs a person first, what may be old grey and dated (exit 5)."""
+    """Show every seat, and sessions that are nobody's: what needs a person first, what may be old grey (exit 5)."""
     from mosaic_cli import listing
     from mosaic_cli.fleet_view import PS_COLUMNS
 
-    selection = listing.Selection(host=host, class_=class_, runtime=runtime, state=state)
+    selection = listing.Selection(
+        host=host, class_=class_, runtime=runtime, state=state, labels=options.labels(label or [])
+    )
     listing.show_agents(
-        selection, columns=PS_COLUMNS, form=output_form, watch=watch, context=context, tenant=tenant, stale_fails=True
+        selection, columns=PS_COLUMNS, form=output_form, watch=watch, context=context, tenant=tenant, whole=True
     )
 
 

@@ -25,7 +25,7 @@ from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkKey, OpenedLink
 from mosaic_controlplane.register.message import Offer
-from mosaic_controlplane.register.replica import WakeKey
+from mosaic_controlplane.register.replica import Holder, WakeKey
 
 JOURNAL_REPLACED = "the host's journal was replaced or restored, so nobody can say whether it was typed"
 CAPTURE_SECONDS = 3.0
@@ -38,12 +38,6 @@ class HostNotHere(Unreachable):
 
     code = "host-unreachable"
     hint = "mosaic host ls"
-
-
-class LinkedElsewhere(Unreachable):
-    """Another replica holds the host's link."""
-
-    code = "host-linked-elsewhere"
 
 
 class TerminalUnavailable(FleetError):
@@ -69,6 +63,7 @@ class Downward:
 
     desired: Callable[[int, list[DesiredSeat]], Awaitable[None]]
     dispatch: Callable[[Offer], Awaitable[None]]
+    cancel: Callable[[UUID], Awaitable[None]]
     capture: Callable[[str, UUID, int], Awaitable[None]]
 
 
@@ -81,6 +76,8 @@ class HeldLink:
     downward: Downward
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     captures: dict[str, asyncio.Future[str]] = field(default_factory=dict)
+    cancels: frozenset[UUID] = frozenset()
+    """asked for under this link already"""
 
 
 class Links:
@@ -136,6 +133,7 @@ class Links:
                 while not link.ended.is_set():
                     sent_generation = await self._push_desired(link, sent_generation)
                     await self._push_messages(link)
+                    await self._push_cancels(link)
                     await wait_for_wake(wake)
         finally:
             if self._links.get(link.key.host_id) is link:
@@ -171,6 +169,17 @@ class Links:
                 await link.downward.dispatch(offer)
                 reached("controlplane.message-pushed")
 
+    async def _push_cancels(self, link: HeldLink) -> None:
+        """Ask for messages to be taken back; after the messages themselves, so that the host knows them."""
+        async with self._database.connection() as connection:
+            asked = await message_table.cancels_of_host(
+                connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id
+            )
+        for message_id in asked:
+            if message_id not in link.cancels:
+                await link.downward.cancel(message_id)
+        link.cancels = frozenset(asked)
+
     async def ready(self, key: LinkKey) -> None:
         """The host's journal holds the link's epoch: messages may be pushed. Raises LinkSuperseded."""
         async with self._database.connection() as connection:
@@ -201,25 +210,33 @@ class Links:
             await agent_table.report_seats(connection, tenant_id=key.tenant_id, host_id=key.host_id, reports=reports)
         self._wakes.tell(WakeKey.change(key.tenant_id))
 
+    async def unmanaged(self, key: LinkKey, sessions: bytes) -> None:
+        """The host tells which sessions on its tmux servers are not ours."""
+        async with self._database.connection() as connection:
+            await host_table.set_unmanaged(connection, key, sessions)
+        self._wakes.tell(WakeKey.change(key.tenant_id))
+
     async def applied(self, key: LinkKey, generation: int) -> None:
         """The host has reconciled a generation."""
         async with self._database.connection() as connection:
             await host_table.set_observed(connection, key, generation)
         self._wakes.tell(WakeKey.change(key.tenant_id))
 
-    async def capture(self, tenant_id: UUID, host_id: UUID, host_name: str, agent_id: UUID, lines: int) -> str:
-        """Return what the terminal of a seat shows now. Raises HostNotHere, LinkedElsewhere or TerminalUnavailable."""
+    async def elsewhere(self, *, tenant_id: UUID, host_id: UUID) -> Holder | None:
+        """Return the other replica that holds a host's link; None when this one holds it, or nobody does.
+
+        What has to be done where the link is goes there by `mesh/forwarding.py`.
+        """
+        if host_id in self._links:
+            return None
+        async with self._database.connection() as connection:
+            holder = await replica_table.holder_of_link(connection, tenant_id=tenant_id, host_id=host_id)
+        return holder if holder is not None and holder.replica_id != self._replica_id else None
+
+    async def capture(self, host_id: UUID, host_name: str, agent_id: UUID, lines: int) -> str:
+        """Return what the terminal of a seat shows now. Raises HostNotHere or TerminalUnavailable."""
         link = self._links.get(host_id)
         if link is None:
-            async with self._database.connection() as connection:
-                address = await replica_table.address_of_link(connection, tenant_id=tenant_id, host_id=host_id)
-            if address is not None:
-                raise LinkedElsewhere(
-                    f"host {host_name} is linked to another replica of the control plane",
-                    why=f"only the one at {address} can show its terminals",
-                    next_step=f"ask that one: a context with the address {address}",
-                    details={"replica": address},
-                )
             raise HostNotHere(f"host {host_name} has no link to this control plane")
         call_id = str(new_id())
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()

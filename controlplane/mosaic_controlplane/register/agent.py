@@ -42,6 +42,12 @@ class AgentRow:
     command: str
     exit_status: int | None
     problem: str
+    supervision: str
+    unit: str
+    enabled: bool
+    output_at: datetime | None
+    running_runtime: str
+    running_model: str
     class_name: str
 
 
@@ -106,6 +112,13 @@ class SeatReportRow:
     problem: str
     exit_status: int | None
     generation: int
+    supervision: str = ""
+    unit: str = ""
+    enabled: bool = False
+    output_age: timedelta | None = None
+    running_runtime: str = ""
+    running_model: str = ""
+    strongest_step: str = "submitted"
 
 
 async def list_agents(connection: Connection, *, tenant_id: UUID, agent_id: UUID | None = None) -> list[AgentRow]:
@@ -202,6 +215,13 @@ async def report_seats(
                 r.problem,
                 r.exit_status,
                 r.generation,
+                r.supervision,
+                r.unit,
+                r.enabled,
+                r.output_age,
+                r.running_runtime,
+                r.running_model,
+                r.strongest_step,
             )
             for r in reports
         ),

@@ -45,6 +45,7 @@ class HostRow:
     version: str
     machine: str
     seats: int
+    unmanaged: bytes
     at: datetime
 
 
@@ -162,6 +163,11 @@ async def set_generation(connection: Connection, *, tenant_id: UUID, host_ids: l
     """Raise the generation of the hosts; returns the new ones by host name."""
     rows = await connection.fetch(SQL.set_generation, tenant_id, sorted(host_ids))
     return {row["name"]: row["generation"] for row in rows}
+
+
+async def set_unmanaged(connection: Connection, link: LinkKey, sessions: bytes) -> None:
+    """Write which sessions on its tmux servers the host says are not ours: a serialised mosaic.v1.Unmanaged."""
+    await connection.execute(SQL.set_unmanaged, link.tenant_id, link.host_id, link.link_epoch, sessions)
 
 
 async def set_observed(connection: Connection, link: LinkKey, generation: int) -> None:

@@ -103,5 +103,8 @@ returning h.host_id, h.name, h.generation
 update fleet.host set observed_generation = least($4, generation)
 where tenant_id = $1 and host_id = $2 and link_epoch = $3 and observed_generation < least($4, generation)
 
+-- name: set_unmanaged
+update fleet.host set unmanaged = $4 where tenant_id = $1 and host_id = $2 and link_epoch = $3
+
 -- name: generation_of
 select generation from fleet.host where tenant_id = $1 and host_id = $2 and link_epoch = $3

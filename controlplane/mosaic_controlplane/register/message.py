@@ -66,10 +66,13 @@ class MessageRow:
     sender_kind: str
     sender_id: UUID
     sender_name: str
+    sender_host: str
+    """of a sender that is an agent; else empty"""
     recipient_kind: str
     recipient_id: UUID
     recipient_name: str | None
     recipient_host: str | None
+    host_id: UUID | None
     recipient_strongest_step: str | None
     seat_seq: int | None
     step: str
@@ -99,6 +102,7 @@ class Offer:
     sender_kind: str
     sender_name: str
     mode: str
+    sender_host: str
     remaining_ms: int
 
 
@@ -207,10 +211,8 @@ async def fail_unoffered(
     return [row["message_id"] for row in rows]
 
 
-async def cancel(
-    connection: Connection, *, tenant_id: UUID, message_id: UUID, reason: str
-) -> tuple[str, bool] | None:
-    """Take a message back, or ask its host to; returns (its step now, whether its host is to be asked). None: not here."""
+async def cancel(connection: Connection, *, tenant_id: UUID, message_id: UUID, reason: str) -> tuple[str, bool] | None:
+    """Take a message back, or ask its host to: (its step now, whether its host is to be asked). None: not here."""
     row = await connection.fetchrow(SQL.cancel, tenant_id, message_id, reason)
     return None if row is None else (row["step"], row["asked"])
 
@@ -220,9 +222,7 @@ async def cancels_of_host(connection: Connection, *, tenant_id: UUID, host_id: U
     return [row["message_id"] for row in await connection.fetch(SQL.cancels_of_host, tenant_id, host_id)]
 
 
-async def waits(
-    connection: Connection, *, tenant_id: UUID, host_id: UUID, reasons: Mapping[UUID, str]
-) -> list[UUID]:
+async def waits(connection: Connection, *, tenant_id: UUID, host_id: UUID, reasons: Mapping[UUID, str]) -> list[UUID]:
     """Write why messages of a host are not further; returns those of which that is new."""
     rows = await connection.fetch(SQL.waits, tenant_id, host_id, list(reasons), list(reasons.values()))
     return [row["message_id"] for row in rows]

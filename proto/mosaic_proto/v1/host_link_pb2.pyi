@@ -34,6 +34,7 @@ class HostFrame(_message.Message):
     TERMINAL_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     WAITS_FIELD_NUMBER: _builtins.int
+    UNMANAGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """first, exactly once"""
@@ -64,6 +65,10 @@ class HostFrame(_message.Message):
     def waits(self) -> Global___Waits:
         """why a message is not typed yet; told again at every link"""
 
+    @_builtins.property
+    def unmanaged(self) -> Global___Unmanaged:
+        """replaces what was told before"""
+
     def __init__(
         self,
         *,
@@ -75,12 +80,13 @@ class HostFrame(_message.Message):
         terminal: Global___TerminalText | None = ...,
         ready: Global___Ready | None = ...,
         waits: Global___Waits | None = ...,
+        unmanaged: Global___Unmanaged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "waits", b"waits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "waits", b"waits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready", "waits"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready", "waits", "unmanaged"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -187,6 +193,12 @@ class SeatReport(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
+    SUPERVISION_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    OUTPUT_AGE_MS_FIELD_NUMBER: _builtins.int
+    RUNNING_RUNTIME_FIELD_NUMBER: _builtins.int
+    RUNNING_MODEL_FIELD_NUMBER: _builtins.int
     STRONGEST_STEP_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     name: _builtins.str
@@ -202,6 +214,18 @@ class SeatReport(_message.Message):
     """of the seat, as last acted on"""
     problem: _builtins.str
     exit_status: _builtins.int
+    supervision: _builtins.str
+    """systemd | built-in; empty: not known yet"""
+    unit: _builtins.str
+    """the systemd user unit that keeps the seat"""
+    enabled: _builtins.bool
+    """it comes back when the machine boots, with nobody logged in"""
+    output_age_ms: _builtins.int
+    """how long ago its terminal last changed"""
+    running_runtime: _builtins.str
+    """which runtime its process is seen to be; empty: not known"""
+    running_model: _builtins.str
+    """the model it was launched with"""
     strongest_step: _messages_pb2.MessageStep.ValueType
     """how much this run can say of a message; UNSPECIFIED: submitted"""
     def __init__(
@@ -219,11 +243,17 @@ class SeatReport(_message.Message):
         generation: _builtins.int = ...,
         problem: _builtins.str = ...,
         exit_status: _builtins.int = ...,
+        supervision: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        enabled: _builtins.bool = ...,
+        output_age_ms: _builtins.int = ...,
+        running_runtime: _builtins.str = ...,
+        running_model: _builtins.str = ...,
         strongest_step: _messages_pb2.MessageStep.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "strongest_step", b"strongest_step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "strongest_step", b"strongest_step", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -251,6 +281,28 @@ class Waits(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Waits: _TypeAlias = Waits  # noqa: Y015
+
+@_typing.final
+class Unmanaged(_message.Message):
+    """The sessions on the fleet's tmux servers that are not the fleet's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.UnmanagedSession]: ...
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[_fleet_pb2.UnmanagedSession] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unmanaged: _TypeAlias = Unmanaged  # noqa: Y015
 
 @_typing.final
 class JournalEvent(_message.Message):
