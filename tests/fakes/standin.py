@@ -44,6 +44,8 @@ class Behaviour:
     """the share of turns in which it asks for a permission; Enter approves"""
     asks_on_paste: float = 0.0
     """the share of pastes after which it asks, before any Enter"""
+    drops: bool = False
+    """pastes go nowhere"""
     ghost: bool = False
     """a faint suggestion stands in the empty composer"""
     bang: bool = False
@@ -160,7 +162,7 @@ def serve(state: State) -> None:
                     if not text:
                         break
                 pending = pending[len(text) :]
-                if not state.asking:
+                if not state.asking and not state.behaviour.drops:
                     state.draft.append(("paste", text.decode(errors="replace").replace("\r", "\n")))
             else:
                 key, pending = _key(pending)

@@ -6,7 +6,7 @@ with taken as (
 ), open as (
   select count(*) as number from (
     select 1 from fleet.message where tenant_id = $1 and recipient_id = $6 and step in ('queued', 'dispatched') limit $15
-  ) some
+  ) waiting
 ), seat as (
   update fleet.agent set next_seat_seq = next_seat_seq + 1
   where tenant_id = $1 and agent_id = $6 and removed_at is null and not exists (select from taken)

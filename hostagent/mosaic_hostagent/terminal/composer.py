@@ -107,7 +107,7 @@ def mixed(snapshot: Snapshot, composer: Composer, text: str) -> bool:
     if standing(snapshot, composer, text) is not Standing.OTHER:
         return False
     area = composer_region(composer, snapshot.screen) or ""
-    return tail_of(text)[-_TAIL:] in squeeze(area) or _collapsed(composer, area) > 0
+    return tail_of(text) in squeeze(area) or _collapsed(composer, area) > 0
 
 
 def holds(snapshot: Snapshot, composer: Composer, text: str) -> bool:
