@@ -23,6 +23,8 @@ class Turns:
     steers: bool
     began: int = _NEVER
     """when the running turn began; it runs when this is later than `over`"""
+    heard: bool = False
+    """the runtime itself said that the running turn began; else that follows from what it took"""
     over: int = _NEVER
     """when a turn last ended"""
     current: dict[str, int] = field(default_factory=dict)
@@ -39,14 +41,14 @@ class Turns:
         """The runtime took a message at `at`. Again: nothing new."""
         if message_id in self.current or message_id in self.behind:
             return []
-        began = self.working
-        if at > self.over and (not began or at < self.began):
+        if at > self.over and (not self.working or at < self.began):
             self._begin(at)  # a prompt that nothing stands before is worked on
         if self.working and not self.steers and at > self.began:
             self.behind[message_id] = at
             return [(message_id, Step.ACCEPTED)]
         self.current[message_id] = at
-        return [(message_id, Step.ACCEPTED), *([(message_id, Step.TURN_STARTED)] if began else [])]
+        started = [(message_id, Step.TURN_STARTED)] if self.working and self.heard else []
+        return [(message_id, Step.ACCEPTED), *started]
 
     def started(self, at: int) -> list[Rise]:
         """It works, at `at`. A word from before the last end came late and says nothing."""
@@ -54,6 +56,7 @@ class Turns:
             return []
         if not self.working or at < self.began:
             self._begin(at)
+        self.heard = True
         return [(message_id, Step.TURN_STARTED) for message_id in self.current]
 
     def _begin(self, at: int) -> None:
@@ -70,11 +73,11 @@ class Turns:
         done = [message_id for message_id, since in self.current.items() if since <= at]
         for message_id in done:
             del self.current[message_id]
-        self.over = at
+        self.over, self.heard = at, False
         rises = [(message_id, Step.TURN_ENDED) for message_id in done]
         if self.behind:
             # Begun at once, without another word of the runtime.
-            self.began = at + 1
+            self.began, self.heard = at + 1, True
             self.current |= dict.fromkeys(self.behind, self.began)
             self.behind = {}
             rises += [(message_id, Step.TURN_STARTED) for message_id in self.current]
@@ -84,7 +87,7 @@ class Turns:
         """Take a message up as the journal has it, after a start of the host-agent. Oldest first."""
         if step is Step.TURN_STARTED:
             self.current[message_id] = at
-            self.began = max(self.began, at)
+            self.began, self.heard = max(self.began, at), True
         elif self.working and not self.steers and at > self.began:
             self.behind[message_id] = at
         else:

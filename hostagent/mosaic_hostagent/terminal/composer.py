@@ -52,38 +52,44 @@ def composer_region(composer: Composer, screen: str) -> str | None:
 
 
 def _region(composer: Composer, screen: str) -> slice | None:
+    bounded = _bounded(composer, screen)
+    if bounded is not None or composer.glyph is None:
+        return bounded or slice(0, len(screen))
+    first = _first_row(composer, screen)
+    return None if first is None else slice(first, len(screen))
+
+
+def _bounded(composer: Composer, screen: str) -> slice | None:
+    """Return where the composer is, when its end is seen, too."""
     if composer.glyph is None:
-        return slice(0, len(screen))
+        return None
     found = list(re.finditer(composer.glyph, screen, re.MULTILINE))
+    if len(found) > 1 and _RULE.fullmatch(found[-1].group()):
+        return slice(found[-2].end(), found[-1].start())  # between two rules: the last one is its end
+    first = _first_row(composer, screen)
+    if first is None or composer.end is None:
+        return None
+    end = re.compile(composer.end, re.MULTILINE).search(screen, first)
+    return None if end is None else slice(first, end.start())
+
+
+def _first_row(composer: Composer, screen: str) -> int | None:
+    """Return where the text in the composer begins."""
+    found = list(re.finditer(composer.glyph or "", screen, re.MULTILINE))
     if not found:
         return None
-    last = found[-1]
-    if _RULE.fullmatch(last.group()) and len(found) > 1:
-        return slice(found[-2].end(), last.start())  # between two rules: the last one is its end
-    first = last
-    if _SIDE.search(last.group()):  # a box whose every row begins with the glyph
+    first = found[-1]
+    if _SIDE.search(first.group()):  # a box whose every row begins with the glyph
         for earlier in reversed(found[:-1]):
             if not _SIDE_ROWS.fullmatch(screen[earlier.end() : first.start()].partition("\n")[2]):
                 break
             first = earlier
-    end = re.compile(composer.end, re.MULTILINE).search(screen, first.end()) if composer.end is not None else None
-    return slice(first.end(), end.start() if end is not None else len(screen))
-
-
-def ends_are_known(composer: Composer) -> bool:
-    """Say whether a draft in the composer can be told from what stands below it."""
-    return composer.end is not None or (composer.glyph is not None and _between_rules(composer))
-
-
-def _between_rules(composer: Composer) -> bool:
-    return composer.glyph is not None and re.search(composer.glyph, "─" * 200, re.MULTILINE) is not None
+    return first.end()
 
 
 def standing(snapshot: Snapshot, composer: Composer, text: str) -> Standing:
     """Return what stands in a box composer. `text`: what is ours, "" for nothing."""
-    if composer.kind != "box" or not ends_are_known(composer):
-        return Standing.UNSEEN
-    region = _region(composer, snapshot.screen)
+    region = _bounded(composer, snapshot.screen) if composer.kind == "box" else None
     if region is None:
         return Standing.UNSEEN
     area = _shown(snapshot, composer)[region]
@@ -138,7 +144,7 @@ def typed(before: Snapshot, now: Snapshot, composer: Composer, text: str) -> boo
     if now.dead:
         return False
     if (seen := standing(now, composer, text)) is not Standing.UNSEEN:
-        return seen is Standing.OURS
+        return seen is Standing.OURS and standing(before, composer, text) is not Standing.OURS
     # The first line of a long text may have scrolled out, glyph and all: before any Enter, what is new was typed.
     region, earlier = (
         shot.screen if (found := composer_region(composer, shot.screen)) is None else found for shot in (now, before)
@@ -156,8 +162,11 @@ def submitted(before: Snapshot, at_enter: Snapshot, now: Snapshot, composer: Com
         return line_submitted(at_enter, now, text)
     if now.dead or (area := composer_region(composer, now.screen)) is None:
         return False  # a screen that shows no composer says nothing about what is in it
-    if holds(now, composer, text) or tail_of(text) in squeeze(area) or _collapsed(composer, area):
-        return False
+    if tail_of(text) in squeeze(area) or _placeholders(composer, area):
+        # Another placeholder than at Enter is a draft of a person's, come back.
+        held = composer_region(composer, at_enter.screen) or ""
+        if tail_of(text) in squeeze(area) or _placeholders(composer, area) == _placeholders(composer, held):
+            return False
     return not composer.transcript or _in_transcript(before, now, composer, text)
 
 
@@ -191,4 +200,8 @@ def _shows_nothing(composer: Composer, area: str) -> bool:
 
 
 def _collapsed(composer: Composer, region: str) -> int:
-    return len(re.findall(composer.placeholder, region)) if composer.placeholder is not None else 0
+    return len(_placeholders(composer, region))
+
+
+def _placeholders(composer: Composer, region: str) -> list[str]:
+    return [found[0] for found in re.finditer(composer.placeholder, region)] if composer.placeholder is not None else []

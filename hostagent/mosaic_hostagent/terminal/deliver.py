@@ -225,17 +225,11 @@ class _Delivery:
                 reached("hostagent.typed-recorded")
                 reached("hostagent.before-enter")
                 # A cursor that never rests would keep it for ever: what the composer holds must be enough then.
-                if await self._press_enter(seen, cursor=now - began < _CURSOR_SECONDS):
+                if await self._pane.press("Enter", seen=seen, cursor=now - began < _CURSOR_SECONDS):
                     return seen
                 await asyncio.sleep(_MOVING_LOOKS)
             seen = await self._pane.look()
         return None
-
-    async def _press_enter(self, seen: Snapshot, *, cursor: bool = True) -> bool:
-        async with self._pane.moment:
-            if self._pane.person_types or keys.unread(seen.tty):
-                return False
-            return await keys.press(self._pane.server, self._pane.pane_id, ["Enter"], seen=seen, cursor=cursor)
 
     async def _without_us(self, seen: Snapshot) -> None:
         """Our text has left the composer before our Enter."""
@@ -289,7 +283,7 @@ class _Delivery:
         exactly = standing(now, self._composer, self._text) is Standing.OURS
         if not exactly or self._hindrance(now) or gate.works(now, self._manifest):
             return False
-        return keys.unread(now.tty) == 0 and await self._press_enter(now)
+        return keys.unread(now.tty) == 0 and await self._pane.press("Enter", seen=now)
 
     async def _watched(
         self, proven: Callable[[Snapshot], bool], first: Snapshot, *, stall: float, seconds: float, what: str

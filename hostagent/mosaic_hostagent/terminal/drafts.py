@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 from mosaic_framework.manifest import Manifest
 
-from mosaic_hostagent.terminal import gate, keys
+from mosaic_hostagent.terminal import gate
 from mosaic_hostagent.terminal.composer import Standing, composer_region, fold, holds, standing
 from mosaic_hostagent.terminal.evidence import Snapshot
 from mosaic_hostagent.terminal.pane import NotNow, Pane
@@ -31,7 +31,7 @@ async def clear_leftovers(pane: Pane, manifest: Manifest, leftovers: Sequence[st
             continue
         if gate.obstacle_to_enter(now, manifest) or manifest.clear_key is None:
             raise NotNow(_LEFT)
-        if not await keys.press(pane.server, pane.pane_id, [manifest.clear_key], seen=now):
+        if not await pane.press(manifest.clear_key, seen=now):
             raise NotNow(_LEFT)
         gone = await pane.until(lambda seen, held=text: not holds(seen, manifest.composer, held), now, _SECONDS)  # type: ignore[misc]
         if gone is None:
@@ -55,7 +55,7 @@ async def set_aside(pane: Pane, manifest: Manifest, now: Snapshot) -> tuple[Snap
         pane.draft = (draft, moment)
     if moment - pane.draft[1] < RESTS_SECONDS:
         raise NotNow(f"{gate.DRAFT}, and is being typed")
-    if not await keys.press(pane.server, pane.pane_id, composer.stash_keys, seen=now):
+    if not await pane.press(*composer.stash_keys, seen=now):
         raise NotNow(gate.DRAFT)
     gone = await pane.until(lambda seen: standing(seen, composer, "") is Standing.EMPTY, now, _SECONDS)
     if gone is None:
@@ -71,7 +71,7 @@ async def bring_back(pane: Pane, manifest: Manifest, draft: str) -> bool:
         empty = await pane.until(lambda seen: standing(seen, composer, "") is Standing.EMPTY, now, _SECONDS)
         if empty is None or gate.obstacle_to_enter(empty, manifest):
             return False
-        if not await keys.press(pane.server, pane.pane_id, composer.unstash_keys, seen=empty, cursor=False):
+        if not await pane.press(*composer.unstash_keys, seen=empty):
             return False
         now = empty
     back = await pane.until(lambda seen: fold(composer_region(composer, seen.screen) or "") == draft, now, _SECONDS)

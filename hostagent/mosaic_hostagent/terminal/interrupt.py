@@ -6,7 +6,7 @@ from typing import Protocol
 
 from mosaic_framework.manifest import Manifest
 
-from mosaic_hostagent.terminal import gate, keys
+from mosaic_hostagent.terminal import gate
 from mosaic_hostagent.terminal.evidence import Snapshot
 from mosaic_hostagent.terminal.pane import NotNow, Pane
 
@@ -45,7 +45,7 @@ async def interrupt(pane: Pane, manifest: Manifest, *, working: bool, ledger: In
         if ledger is not None:
             await ledger.typing()
         for number, key in enumerate(manifest.interrupt_keys):
-            if not await keys.press(pane.server, pane.pane_id, [key], seen=now, cursor=False):
+            if not await pane.press(key, seen=now, at_rest=False, cursor=False):
                 if number == 0 and ledger is not None:
                     await ledger.untyped()
                 raise NotNow("it changed in the moment before its interrupt key")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mosaic_framework.manifest import Manifest
 
 from mosaic_hostagent.processes import foreground_names, has_terminal
-from mosaic_hostagent.terminal import gate
+from mosaic_hostagent.terminal import gate, keys
 from mosaic_hostagent.terminal.evidence import Snapshot
 from mosaic_hostagent.terminal.problems import TmuxRefused
 from mosaic_hostagent.terminal.screen import look
@@ -44,6 +44,16 @@ class Pane:
         async with self.moment:
             self.person_at = asyncio.get_running_loop().time()
             await self.server.run(["send-keys", "-t", self.pane_id, *arguments])
+
+    async def press(self, *pressed: str, seen: Snapshot, at_rest: bool = True, cursor: bool = True) -> bool:
+        """Press keys of ours if the pane is still as `seen`; say whether. `cursor`: its cursor has not moved.
+
+        `at_rest`: only if no key of a person, and nothing else, is still on its way to the program.
+        """
+        async with self.moment:
+            if at_rest and (self.person_types or keys.unread(seen.tty)):
+                return False
+            return await keys.press(self.server, self.pane_id, pressed, seen=seen, cursor=cursor)
 
     @property
     def person_types(self) -> bool:
