@@ -65,6 +65,8 @@ def agent_document(agent: fleet_pb2.Agent, at: Any) -> dict[str, Any]:
         "problem": agent.problem,
         "exitStatus": agent.exit_status if word(fleet_pb2.AgentState, agent.state) == "exited" else None,
         "workingDirectory": agent.working_directory,
+        "driver": agent.driver,
+        "drivenSince": rfc3339(agent.driven_since),
     }
 
 

@@ -173,6 +173,8 @@ _MODEL: Column[AgentRow] = Column("MODEL", lambda row: row.agent.running_model o
 _DRIFT: Column[AgentRow] = Column("DRIFT", lambda row: row.drift)
 _EVIDENCE: Column[AgentRow] = Column("EVIDENCE", lambda row: row.agent.state_detail, wide=True)
 
+_DRIVER: Column[AgentRow] = Column("DRIVER", lambda row: row.agent.driver, wide=True)
+
 PS_COLUMNS = [
     _CLUSTER,
     *_PLACE,
@@ -187,9 +189,10 @@ PS_COLUMNS = [
     _SEEN,
     _DRIFT,
     _COMMAND,
+    _DRIVER,
     _EVIDENCE,
 ]
-LS_COLUMNS = [_AGENT, _PLACE[1], *_WHAT, *_STATE, _SEEN, _DRIFT, _EVIDENCE]
+LS_COLUMNS = [_AGENT, _PLACE[1], *_WHAT, *_STATE, _SEEN, _DRIFT, _DRIVER, _EVIDENCE]
 
 
 def seen(row: AgentRow) -> float | None:

@@ -60,6 +60,7 @@ class Wish:
     reply_to: str = ""
     timeout: float = 60.0
     detach: bool = False
+    allow_secrets: bool = False
 
 
 def check_step(name: str) -> int:
@@ -155,6 +156,7 @@ class _Sender:
             body=self._wish.body,
             reply_to=self._wish.reply_to,
             mode=self._wish.mode,  # type: ignore[arg-type]
+            allow_secrets=self._wish.allow_secrets,
         )
         setattr(request, "from", self._wish.sender)  # a word of Python's
         if self._wish.deadline:

@@ -31,7 +31,7 @@ class Desired:
         seats = {}
         for wanted in state.seats:
             try:
-                seats[wanted.agent_id] = Seat.from_wire(wanted)
+                seats[wanted.agent_id] = Seat.from_wire(wanted, state.briefing)
             except FleetError as error:
                 log.error("a seat was refused", agent=wanted.agent_id, why=error.why)
         return cls(state.generation, seats)

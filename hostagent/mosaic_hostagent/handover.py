@@ -14,6 +14,7 @@ from mosaic_hostagent.turn_book import InFlight, TurnBook
 
 READ_SECONDS = 5.0
 SOURCE = "hook"
+_TURN_MS = 2
 _UNREAD = "it was handed to the runtime's stop hook, which did not say that it read it"
 
 log = structlog.get_logger(__name__)
@@ -25,6 +26,7 @@ class _Offered:
     message: InFlight
     steers: bool
     unread: asyncio.Task[None]
+    given_up: bool = False
 
 
 class Handover:
@@ -37,8 +39,10 @@ class Handover:
 
     async def offer(self, agent_id: str, run_id: str, message: InFlight, *, steers: bool) -> bool:
         """Journal that a message is handed over; False when another one is, or it waits no more."""
-        if agent_id in self._offered:
-            return False
+        if (before := self._offered.get(agent_id)) is not None:
+            if not before.given_up:
+                return False
+            self._withdraw(agent_id)
         unread = asyncio.create_task(self._give_up(agent_id), name=f"handover-{agent_id}")
         self._offered[agent_id] = _Offered(run_id, message, steers, unread)
         if not await self._journal.begin_typing(message.message_id, run_id=run_id):
@@ -47,12 +51,23 @@ class Handover:
         self._book.typing(run_id, message, steers=steers)
         return True
 
-    async def taken(self, agent_id: str, run_id: str, *, at: int) -> None:
-        """The runtime has read it. Told again, or of another run: nothing."""
+    async def taken(self, agent_id: str, run_id: str, *, at: int) -> int:
+        """The runtime has read it, and be it that this is heard late. Told again, or of another run: nothing.
+
+        Returns how many milliseconds after `at` its turn may end.
+        """
         offered = self._offered.get(agent_id)
-        if offered is not None and offered.run_id == run_id:
+        if offered is None or offered.run_id != run_id:
+            return 0
+        self._withdraw(agent_id)
+        await self._book.handed_over(run_id, offered.message.message_id, SOURCE, at=at, steers=offered.steers)
+        return _TURN_MS
+
+    def passed_over(self, agent_id: str, run_id: str) -> None:
+        """The runtime took another prompt: what it does from here on says nothing of what was handed over."""
+        offered = self._offered.get(agent_id)
+        if offered is not None and offered.run_id == run_id and offered.given_up:
             self._withdraw(agent_id)
-            await self._book.handed_over(run_id, offered.message.message_id, SOURCE, at=at, steers=offered.steers)
 
     async def close(self) -> None:
         """Wait for nothing any more: what was not read is unknown at the next start."""
@@ -66,6 +81,7 @@ class Handover:
 
     async def _give_up(self, agent_id: str) -> None:
         await asyncio.sleep(READ_SECONDS)
-        offered = self._offered.pop(agent_id)
+        offered = self._offered[agent_id]
+        offered.given_up = True
         log.warning("a handed over message was not read", agent=agent_id, message=offered.message.message_id)
         await self._journal.record(offered.message.message_id, Step.UNKNOWN, Evidence(SOURCE, ""), reason=_UNREAD)

@@ -164,10 +164,7 @@ class SeatKeeper:
             if not self._supervision.keeps(seat.agent_id):
                 await self._supervision.adopt(self._prepare(seat, resident.manifest), seat.server)
         elif not session.alive and not known:
-            status, _ = await self._exit_status(session)
-            resident.session, resident.exit_status = session, status
-            await self._journal.run_ended(session.run_id, reason=reconcile.EXITED, exit_status=status)
-            resident.enter(exited(status))
+            await self._bury_unseen(resident, session)
         elif not session.alive and resident.alive:
             self._ended(resident, session)
             return
@@ -195,7 +192,13 @@ class SeatKeeper:
     def _occupy(self, resident: Resident, session: Session, state: State) -> None:
         self._unwatch(resident)
         resident.session, resident.exit_status = session, None
-        resident.pane = Pane(self._pool.get(session.server), session.pane_id, session.pid)
+        resident.pane = Pane(
+            self._pool.get(session.server),
+            session.pane_id,
+            session.agent_id,
+            session.pid,
+            driving=resident.driving,
+        )
         resident.speaks = False
         resident.launched = resident.wrote = resident.since = time.monotonic()
         resident.mark = resident.ending = resident.note = resident.problem = ""
@@ -242,6 +245,20 @@ class SeatKeeper:
             log.error("the end of a run could not be written down", run=session.run_id, why=error.why)
         await self._renew(resident)
         self.on_ended()
+
+    async def _bury_unseen(self, resident: Resident, session: Session) -> None:
+        """A run that ended before anybody here saw it: too short, or while no host-agent looked."""
+        seat = resident.seat
+        await self._journal.run_started(session.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account)
+        status, _ = await self._exit_status(session)
+        resident.session, resident.exit_status = session, status
+        await self._journal.run_ended(session.run_id, reason=reconcile.EXITED, exit_status=status)
+        if self._supervision.restarts and not seat.on_demand:
+            resident.crashes = resident.crashes.after_run(max(0.0, time.time() - session.began_ms / 1000))
+            resident.not_before = time.monotonic() + resident.crashes.delay
+            resident.note = _note_of_ended(resident)
+            await self._renew(resident)
+        resident.enter(exited(status))
 
     async def _renew(self, resident: Resident) -> None:
         """Let a seat that is started again by itself start as it is wanted now, or not at all when it cannot."""

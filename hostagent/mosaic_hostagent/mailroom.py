@@ -80,11 +80,15 @@ class Mailroom:
         self._book = TurnBook(journal)
         self._postman = Postman(journal, self._book, self._on_wait)
         self._handover = Handover(journal, self._book)
+        self._resumed = False
 
     async def resume(self) -> None:
-        """Take up what was journalled and not yet typed when the last host-agent ended."""
+        """Take up what was journalled and not yet typed when the last host-agent ended. Does so once."""
+        if self._resumed:
+            return
         for stored in await self._journal.open_messages():
             self._put(stored.message)
+        self._resumed = True
 
     async def take(self, dispatch: host_link_pb2.Dispatch) -> None:
         """Journal a message, which tells the control plane, and queue it. One that is known is not typed again."""
@@ -153,11 +157,12 @@ class Mailroom:
             source,
             at=self._when(at_ms),
             steers=resident.steers,
-            mark=resident.manifest.paste.mark,
+            wrapper=resident.manifest.paste.wrapper,
             named=_namer(resident),
         )
         if resident.run_id == run_id:
             resident.speaks = True  # here is the proof that what makes it speak is in place
+            self._handover.passed_over(agent_id, run_id)
         for message_id in found:
             self._on_wait(message_id, "")
 
@@ -171,7 +176,10 @@ class Mailroom:
     async def turn_ended(self, agent_id: str, run_id: str, source: str, *, at_ms: int | None = None) -> None:
         """The runtime of a run says that it is done."""
         if (resident := self._residents.get(agent_id)) is not None:
-            await self._book.ended(run_id, source, at=self._when(at_ms), steers=resident.steers, named=_namer(resident))
+            at = self._when(at_ms)
+            # It ended a turn that no prompt of its own began: so it went on with what was handed over.
+            at += await self._handover.taken(agent_id, run_id, at=at)
+            await self._book.ended(run_id, source, at=at, steers=resident.steers, named=_namer(resident))
 
     async def handover(self, agent_id: str, run_id: str) -> str | None:
         """Return the next message's text for a runtime that asks for it at the end of a turn, or None.

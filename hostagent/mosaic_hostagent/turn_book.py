@@ -19,6 +19,7 @@ from mosaic_hostagent.ladder import Step
 from mosaic_hostagent.terminal.evidence import squeeze
 from mosaic_hostagent.turns import Rise, Turns
 
+SOURCES = ("hook", "api")
 _RUNS_KEPT = 256  # of ended runs, whose words may still come
 _ID = re.compile(r"#([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\]")
 
@@ -62,15 +63,17 @@ class TurnBook:
             run.in_flight.pop(message_id, None)
 
     async def accepted(
-        self, run_id: str, prompt: str, evidence: str, *, at: int, steers: bool, mark: str | None, named: Namer
+        self, run_id: str, prompt: str, evidence: str, *, at: int, steers: bool, wrapper: str | None, named: Namer
     ) -> list[str]:
-        """The runtime took `prompt` at `at` (wall ms); return the messages that are in it. `mark`: what a runtime puts
-        before text that was pasted; `named`: the preamble of a message."""
+        """The runtime took `prompt` at `at` (wall ms); return the messages that are in it.
+
+        `wrapper`: what a runtime puts before text that was pasted; `named`: the preamble of a message.
+        """
         async with self._lock:
             run = await self._loaded(run_id, steers=steers, named=named)
             found = [
                 run.in_flight[message_id]
-                for message_id, line in _preambles(prompt, mark)
+                for message_id, line in _preambles(prompt, wrapper)
                 if message_id in run.in_flight and line.startswith(run.in_flight[message_id].preamble)
             ]
             said = squeeze(prompt) if found else ""
@@ -109,9 +112,11 @@ class TurnBook:
                 run.in_flight[message_id].accepted.set()
 
     async def _write(self, rises: Iterable[Rise], source: str, detail: str) -> None:
+        kind = source if source in SOURCES else "hook"  # else it is the name of the event
+        named = "" if kind == source else f"{source}: "
         for message_id, step in rises:
             told = "the runtime works on it" if step is Step.TURN_STARTED else detail
-            await self._journal.record(message_id, step, Evidence(source, told))
+            await self._journal.record(message_id, step, Evidence(kind, f"{named}{told}"))
 
     async def _loaded(self, run_id: str, *, steers: bool, named: Namer) -> _Run:
         run = self._run(run_id, steers=steers)
@@ -136,11 +141,11 @@ class TurnBook:
 Namer = Callable[[Incoming], str]
 
 
-def _preambles(prompt: str, mark: str | None) -> Iterator[tuple[str, str]]:
+def _preambles(prompt: str, wrapper: str | None) -> Iterator[tuple[str, str]]:
     """Yield (message id, line) for each line of a prompt that could begin with a preamble."""
     for raw in prompt.split("\n"):
         line = raw.strip()
-        if mark is not None:
-            line = re.sub(rf"\A(?:{mark})\s*", "", line)
+        if wrapper is not None:
+            line = re.sub(rf"\A(?:{wrapper})\s*", "", line)
         if line.startswith("[") and (found := _ID.search(line)) is not None:
             yield found[1], line

@@ -20,7 +20,15 @@ from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_framework.resolve import Resolved
-from mosaic_proto.v1 import common_pb2, fleet_pb2, fleet_pb2_grpc, messages_pb2, messages_pb2_grpc
+from mosaic_proto.v1 import (
+    common_pb2,
+    fleet_pb2,
+    fleet_pb2_grpc,
+    messages_pb2,
+    messages_pb2_grpc,
+    seeding_pb2,
+    seeding_pb2_grpc,
+)
 
 TRUST_DOMAIN = "abcdefgh23456777.mosaic"
 AT = 1_800_000_000
@@ -40,6 +48,7 @@ class FakeControlPlane(
     fleet_pb2_grpc.FleetServiceServicer,
     fleet_pb2_grpc.HostServiceServicer,
     messages_pb2_grpc.MessageServiceServicer,
+    seeding_pb2_grpc.SeedingServiceServicer,
 ):
     """What a test sets is what is served. `before[method]` may raise a FleetError, or abort the call, each time."""
 
@@ -58,6 +67,8 @@ class FakeControlPlane(
         self.applied: list[fleet_pb2.ApplyRosterRequest] = []
         self.changed: list[fleet_pb2.ChangeSeatsRequest] = []
         self.change_reply = fleet_pb2.ChangeSeatsReply()
+        self.briefing_changes: list[str] = []
+        self.seeds: dict[str, seeding_pb2.GetSeedReply] = {}
         self.watches: list[fleet_pb2.WatchRequest] = []
         self.events: list[list[fleet_pb2.WatchEvent]] = []
         self.after_apply: Callable[[], None] = lambda: None
@@ -85,6 +96,7 @@ class FakeControlPlane(
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(self, server)
         fleet_pb2_grpc.add_HostServiceServicer_to_server(self, server)
         messages_pb2_grpc.add_MessageServiceServicer_to_server(self, server)
+        seeding_pb2_grpc.add_SeedingServiceServicer_to_server(self, server)
         self.port = self._bind(server, credentials)
         server.start()
         self._server = server
@@ -262,6 +274,14 @@ class FakeControlPlane(
         yield fleet_pb2.WatchEvent(bookmark=fleet_pb2.Bookmark(snapshot_complete=True), cursor="3")
         self._until_cancelled(context)
 
+    def GetSeed(self, request: Any, context: grpc.ServicerContext) -> seeding_pb2.GetSeedReply:  # noqa: N802
+        self._enter("GetSeed", context)
+        if request.address not in self.seeds:
+            self._refuse(
+                context, NotFound(f"there is no agent {request.address!r}", why="the nearest names are coder0")
+            )
+        return self.seeds[request.address]
+
     def GetRoster(self, request: Any, context: grpc.ServicerContext) -> fleet_pb2.GetRosterReply:  # noqa: N802
         return self.roster
 
@@ -271,6 +291,7 @@ class FakeControlPlane(
         return fleet_pb2.ApplyRosterReply(
             version=self.roster.version,
             changes=[fleet_pb2.SeatChange(name=one.name, host=one.host, change=one.change) for one in changes],
+            briefing_changes=self.briefing_changes,
         )
 
     def ApplyRoster(self, request: Any, context: grpc.ServicerContext) -> fleet_pb2.ApplyRosterReply:  # noqa: N802
@@ -286,6 +307,7 @@ class FakeControlPlane(
             version=self.roster.version,
             changes=[fleet_pb2.SeatChange(name=s.name, host=s.host, change="added") for s in request.seats],
             generations=[fleet_pb2.HostGeneration(host=name, generation=4) for name in self.hosts],
+            briefing_changes=self.briefing_changes,
         )
 
     def ChangeSeats(self, request: Any, context: grpc.ServicerContext) -> fleet_pb2.ChangeSeatsReply:  # noqa: N802

@@ -29,6 +29,9 @@ EVERYONE = PEOPLE | AGENTS | {"host", "replica"}
 MAY = {
     "mosaic.v1.EnrolmentService/Enrol": set(),
     "mosaic.v1.HostLinkService/Link": {"host"},
+    "mosaic.v1.HostTerminalService/Serve": {"host"},
+    "mosaic.v1.TerminalService/Watch": PEOPLE | AGENTS,
+    "mosaic.v1.TerminalService/Attach": WRITERS,
     "mosaic.v1.FleetService/ApplyRoster": WRITERS | {"orchestrator"},
     "mosaic.v1.FleetService/ChangeSeats": WRITERS | {"orchestrator"},
     "mosaic.v1.FleetService/PreviewRoster": PEOPLE | AGENTS,
@@ -37,6 +40,7 @@ MAY = {
     "mosaic.v1.FleetService/Watch": PEOPLE | AGENTS,
     "mosaic.v1.FleetService/Tail": PEOPLE | AGENTS,
     "mosaic.v1.FleetService/GetCluster": PEOPLE | AGENTS,
+    "mosaic.v1.SeedingService/GetSeed": PEOPLE | AGENTS,
     "mosaic.v1.HostService/CreateToken": {"admin"},
     "mosaic.v1.HostService/List": PEOPLE | AGENTS,
     "mosaic.v1.MessageService/Send": WRITERS | AGENTS,

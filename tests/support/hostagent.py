@@ -21,13 +21,14 @@ from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.units.builtin import BuiltIn
 from mosaic_hostagent.units.supervision import Supervision
 from mosaic_hostagent.watching import Watching
-from mosaic_proto.v1 import fleet_pb2, messages_pb2
+from mosaic_proto.v1 import fleet_pb2, messages_pb2, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from tests.support.standins import Outcomes
 from tests.support.tmux import PrivateTmux
 
 HOLDER = "_holder"
+HOME_DIGEST = "aaaaaaaa"
 Step = messages_pb2.MessageStep
 
 
@@ -56,9 +57,8 @@ class World:
 
     def _open(self) -> None:
         environment = self.private.environment
-        self.pool = ServerPool(self.state, home="aaaaaaaa", environment=environment)
+        self.pool, self.supervision = self._supervise(environment)
         self.sessions = Sessions(self.state, host="here", socket=self.state / "agent.sock")
-        self.supervision = self._supervise()
         self.keeper = SeatKeeper(
             journal=self.journal,
             pool=self.pool,
@@ -84,8 +84,9 @@ class World:
         if not told or told[-1] != reason:
             told.append(reason)
 
-    def _supervise(self) -> Supervision:
-        return BuiltIn(self.pool)
+    def _supervise(self, environment: dict[str, str]) -> tuple[ServerPool, Supervision]:
+        pool = ServerPool(self.state, home=HOME_DIGEST, environment=environment)
+        return pool, BuiltIn(pool)
 
     def _report(self, resident: Resident) -> None:
         self.reports.append(resident.report())
@@ -122,9 +123,9 @@ class World:
         self._wanted[seat.agent_id] = seat
         self.want(*self._wanted.values(), generation=len(self._wanted))
 
-    def want(self, *seats: pb.DesiredSeat, generation: int) -> None:
+    def want(self, *seats: pb.DesiredSeat, generation: int, briefing: seeding_pb2.Briefing | None = None) -> None:
         """Tell the supervisor what is wanted, as the link would."""
-        self.supervisor.want(Desired.from_wire(pb.DesiredState(generation=generation, seats=seats)))
+        self.supervisor.want(Desired.from_wire(pb.DesiredState(generation=generation, seats=seats, briefing=briefing)))
 
     def start(self) -> None:
         """Run the supervisor and its eyes."""
@@ -143,6 +144,13 @@ class World:
         """End this host-agent and begin another on the same journal and tmux."""
         await self.stop()
         self._open()
+
+    def switch_off(self) -> None:
+        """End everything that runs for the seats, as a machine does that loses power."""
+        self.private.tmux("kill-server")
+
+    def boot(self) -> None:
+        """Start what starts with the machine: of a built-in supervision nothing but the host-agent, see `start`."""
 
     async def close(self) -> None:
         await self.stop()

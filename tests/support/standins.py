@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_framework.manifest import Manifest
+from mosaic_hostagent.terminal.keyboard import Literal
+from mosaic_hostagent.terminal.pane import Pane
+from mosaic_hostagent.terminal.pressing import press
 from mosaic_proto.v1 import host_link_pb2 as pb
 from ruamel.yaml import YAML
 
@@ -250,3 +253,13 @@ def dispatch(
         sender="anna",
         sender_is_person=person,
     )
+
+
+_KEYS = {"BSpace": b"\x7f", "C-j": b"\n", "C-u": b"\x15"}
+
+
+async def person(pane: Pane, *pressed: str) -> None:
+    """Press keys at the door of the host-agent, as somebody attached does: texts, and the names in `_KEYS`."""
+    for key in pressed:
+        content = _KEYS.get(key, key.encode())
+        await press(pane, content, [Literal(content)])

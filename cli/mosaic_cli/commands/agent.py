@@ -1,4 +1,4 @@
-"""mosaic agent: ls, show, send, interrupt, tail."""
+"""mosaic agent: ls, show, send, interrupt, tail, watch, attach."""
 
 from __future__ import annotations
 
@@ -39,11 +39,19 @@ def list_agents(
 @app.command("show")
 def show(
     address: Address,
+    contract: Annotated[
+        bool, typer.Option("--contract", help="Show instead what it boots with: contract, mission, peers and all.")
+    ] = False,
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
     """Show one agent: its state with the evidence for it, its run, what is wanted of it."""
+    if contract:
+        from mosaic_cli.seed_view import show_contract
+
+        show_contract(address, form=output_form, context=context, tenant=tenant)
+        return
     from mosaic_cli.agent_view import show_agent
 
     output.show(show_agent(address, context=context, tenant=tenant), output_form)
@@ -120,11 +128,51 @@ def interrupt(
 def tail(
     address: Address,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=10_000, help="Lines above the screen, too.")] = 0,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on: lines as they are finished, or screens as they come to rest.")
+    ] = False,
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
     """Show what is on an agent's terminal now."""
+    if follow:
+        from mosaic_cli.tail_follow import follow_terminal
+
+        follow_terminal(address, lines=lines, form=output_form, context=context, tenant=tenant)
+        return
     from mosaic_cli.agent_view import tail_agent
 
     tail_agent(address, lines=lines, form=output_form, context=context, tenant=tenant)
+
+
+@app.command("watch")
+def watch(
+    address: Address,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Watch an agent's terminal live. Read-only: q leaves, and no other key does anything.
+
+    A picture larger than this terminal is clipped. Off a terminal each new screen is printed as text.
+    """
+    from mosaic_cli.watch_terminal import watch_terminal
+
+    watch_terminal(address, form=output_form, context=context, tenant=tenant)
+
+
+@app.command("attach")
+def attach(
+    address: Address,
+    take: Annotated[bool, typer.Option("--take", help="Take it over from whoever drives it now.")] = False,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Drive an agent's terminal with this keyboard, alone; Ctrl-] detaches.
+
+    Everyone who looks sees who drives it, and it is written down. Messages wait while you type.
+    """
+    from mosaic_cli.attach_terminal import attach_terminal
+
+    attach_terminal(address, take=take, context=context, tenant=tenant)

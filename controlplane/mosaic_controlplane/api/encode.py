@@ -124,6 +124,8 @@ def agent(row: AgentRow) -> fleet_pb2.Agent:
         running_runtime=row.running_runtime,
         running_model=row.running_model,
         labels=spec.labels,
+        driver=row.driver,
+        driven_since=timestamp(row.driven_since),
         **{"class": row.class_name},
     )
 

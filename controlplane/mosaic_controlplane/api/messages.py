@@ -41,6 +41,7 @@ class MessageService(messages_pb2_grpc.MessageServiceServicer):
             thread_id=optional_identifier(request.thread_id, what="thread_id"),
             mode=delivery_mode_name(request.mode),
             sender=getattr(request, "from"),  # a word of Python's
+            allow_secrets=request.allow_secrets,
         )
         row = await self._messages.send(draft, caller=caller, tenant_id=tenant_of(caller, request.tenant))
         return pb.SendReply(receipt=receipt(row))

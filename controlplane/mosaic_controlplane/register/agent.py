@@ -49,6 +49,8 @@ class AgentRow:
     running_runtime: str
     running_model: str
     class_name: str
+    driver: str
+    driven_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class SeatReportRow:
     output_age: timedelta | None = None
     running_runtime: str = ""
     running_model: str = ""
+    driver: str = ""
+    driven: timedelta = timedelta(0)
     strongest_step: str = "submitted"
 
 
@@ -228,3 +232,7 @@ async def report_seats(
         strict=True,
     )
     await connection.execute(SQL.report_seats, tenant_id, host_id, *(list(column) for column in columns))
+    drivers = [(r.agent_id, r.driver, r.driven) for r in reports]
+    await connection.execute(
+        SQL.report_drivers, tenant_id, host_id, *(list(column) for column in zip(*drivers, strict=True))
+    )

@@ -98,6 +98,8 @@ create table fleet.host (
   generation bigint not null default 0,
   observed_generation bigint not null default 0,
   unmanaged bytea not null default '',                -- mosaic.v1.Unmanaged: sessions on its tmux servers that are not ours
+  -- The newest event of the journal which is in the register: a hello that knows less comes from a restored one, too.
+  journal_sequence bigint not null default 0,
   primary key (tenant_id, host_id),
   unique (tenant_id, name)
 ) with (fillfactor = 70);
@@ -110,6 +112,12 @@ create table fleet.roster (
   applied_by text not null,
   applied_at timestamptz not null default now(),
   primary key (tenant_id, version)
+);
+
+-- What the seats of a tenant are all told beside their roles, as of its newest roster.
+create table fleet.briefing (
+  tenant_id uuid primary key references fleet.tenant,
+  content bytea not null                              -- mosaic.v1.Briefing, peers included
 );
 
 -- A seat: what is wanted of it, and what its host last said of it.
@@ -147,6 +155,8 @@ create table fleet.agent (
   output_at timestamptz,                              -- when its terminal last changed
   running_runtime text not null default '',           -- what its process was seen to be
   running_model text not null default '',
+  driver text not null default '',                    -- who holds the lease on its terminal; empty: nobody
+  driven_since timestamptz,
   -- How much its run can say of a message.
   strongest_step text not null default 'submitted'
     check (strongest_step in ('submitted', 'accepted', 'turn_started', 'turn_ended')),
@@ -312,6 +322,10 @@ create trigger agent_runs_another after update on fleet.agent
 
 create trigger agent_supervision_changed after update on fleet.agent
   for each row when ((old.supervision, old.unit, old.enabled) is distinct from (new.supervision, new.unit, new.enabled))
+  execute function fleet.record_agent_change();
+
+create trigger agent_driven after update of driver on fleet.agent
+  for each row when (old.driver is distinct from new.driver)
   execute function fleet.record_agent_change();
 
 create function fleet.record_host_change() returns trigger language plpgsql as $$

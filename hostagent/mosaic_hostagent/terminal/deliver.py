@@ -6,6 +6,7 @@ Nothing is claimed that was not seen: without evidence in time the outcome is un
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,12 +17,17 @@ from mosaic_framework.steps import reached
 from mosaic_hostagent.terminal import drafts, gate, keys
 from mosaic_hostagent.terminal.composer import Standing, holds, let_go, mixed, standing, submitted, typed
 from mosaic_hostagent.terminal.evidence import Snapshot
+from mosaic_hostagent.terminal.memory import forgetting, remembering, typed_before
 from mosaic_hostagent.terminal.pane import NotNow, Pane
 from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 from mosaic_hostagent.terminal.text import Typing
 
 __all__ = ["Ledger", "NotNow", "Order", "Pane", "deliver"]
 
+TYPED_BEFORE = (
+    "its terminal remembers that it was typed and the host's journal does not: the journal was restored or lost, "
+    "and nobody can say how far it came"
+)
 STALL_SECONDS = 2.5
 """Without progress for so long it is said that it stalls"""
 SEEN_SECONDS = 20.0
@@ -68,7 +74,7 @@ class Order:
     """One text to deliver. `leftovers` are earlier texts that may still stand in the composer."""
 
     name: str
-    """names the paste buffer; unique"""
+    """the message's id; it also names the paste buffer"""
     typing: Typing
     leftovers: Sequence[str]
     enter_by: float
@@ -82,6 +88,13 @@ class Order:
 async def deliver(pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, *, settled: bool = False) -> None:
     """Type `order` and press Enter, telling `ledger`. Raises NotNow or TerminalLost when nothing was typed."""
     async with pane.lock:
+        known = await _typed_before(pane)
+        if order.name in known:
+            await ledger.typing()
+            await ledger.unknown(TYPED_BEFORE)
+            return
+        if reason := pane.driving.holds_back(time.monotonic()):
+            raise NotNow(reason)
         before = await pane.look_first()
         if order.leftovers and (reason := await pane.usurper(before, manifest)):
             raise NotNow(reason)
@@ -91,17 +104,32 @@ async def deliver(pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, 
             raise NotNow(reason)
         before, draft = await drafts.set_aside(pane, manifest, before)
         try:
-            await _Delivery(pane, manifest, order, ledger, before, settled=settled).run()
+            await _Delivery(pane, manifest, order, ledger, before, known, settled=settled).run()
         finally:
             if draft:
                 await drafts.bring_back(pane, manifest, draft)
+
+
+async def _typed_before(pane: Pane) -> Sequence[str]:
+    try:
+        return await typed_before(pane.server, pane.seat)
+    except TmuxRefused as refused:
+        raise NotNow("its tmux server has lost the holder session") from refused
 
 
 class _Delivery:
     """One delivery, from the paste on; the pane's lock is held."""
 
     def __init__(
-        self, pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, before: Snapshot, *, settled: bool
+        self,
+        pane: Pane,
+        manifest: Manifest,
+        order: Order,
+        ledger: Ledger,
+        before: Snapshot,
+        known: Sequence[str],
+        *,
+        settled: bool,
     ) -> None:
         self._pane = pane
         self._manifest = manifest
@@ -110,6 +138,7 @@ class _Delivery:
         self._text = order.typing.whole
         self._ledger = ledger
         self._before = before
+        self._known = known
         self._settled = settled
         self._loop = asyncio.get_running_loop()
         self._stalled = False
@@ -122,6 +151,7 @@ class _Delivery:
             hindrance = await self._paste()
         except TmuxRefused as refused:
             hindrance = f"tmux refused the paste: {refused.why}"
+            await self._pane.server.run(forgetting(self._pane.server, self._pane.seat, self._known))
         except TerminalLost:
             await self._ledger.unknown("the tmux server was lost while the text was pasted")
             return
@@ -145,6 +175,7 @@ class _Delivery:
                     self._pane.pane_id,
                     self._order.typing.pieces,
                     name=self._order.name,
+                    remember=remembering(self._pane.server, self._pane.seat, self._known, self._order.name),
                     seen=self._before,
                     cursor=still,
                 ):
@@ -164,9 +195,8 @@ class _Delivery:
             return
         settle = pasted_at + self._manifest.paste.settle_ms / 1000 - self._loop.time()
         if settle > 0:
-            await asyncio.sleep(
-                settle
-            )  # the program takes Enter for a part of the paste meanwhile, and shows nothing of it
+            # The program takes Enter for a part of the paste meanwhile, and nothing of that is seen.
+            await asyncio.sleep(settle)
             seen = await self._pane.look()
         at_enter = await self._enter(seen)
         if at_enter is None:

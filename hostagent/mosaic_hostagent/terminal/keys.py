@@ -21,24 +21,35 @@ _PROGRAM = "#{pane_pid} #{pane_in_mode} #{pane_dead} #{pane_current_command}"
 _CURSOR = "#{cursor_x} #{cursor_y} #{history_size} #{pane_width}"
 _PLAIN = re.compile(r"[\w.+@/-]*")
 _DONE, _HELD = "done", "held"
+_NOTHING: Command = ["display-message", "-p", ""]
 
 
 async def paste(
-    server: TmuxServer, pane_id: str, pieces: Sequence[str], *, name: str, seen: Snapshot, cursor: bool
+    server: TmuxServer,
+    pane_id: str,
+    pieces: Sequence[str],
+    *,
+    name: str,
+    remember: Command,
+    seen: Snapshot,
+    cursor: bool,
 ) -> bool:
-    """Paste `pieces`, bracketed, each from a buffer named after `name`, if the pane is still as `seen`; say whether."""
+    """Paste `pieces`, bracketed, each from a buffer named after `name`, if the pane is still as `seen`; say whether.
+
+    `remember` is run in the same moment, before it.
+    """
     buffers = [f"mosaic-{name}-{number}" for number in range(len(pieces))]
     await server.run(*(["set-buffer", "-b", buffer, "--", text] for buffer, text in zip(buffers, pieces, strict=True)))
     pasting: list[Command] = [["paste-buffer", "-p", "-d", "-b", buffer, "-t", pane_id] for buffer in buffers]
     dropping: list[Command] = [["delete-buffer", "-b", buffer] for buffer in buffers]
+    pasting, dropping = [remember, *pasting], [_NOTHING, *dropping]
     return await _if(server, pane_id, _condition(seen, cursor=cursor), pasting, dropping)
 
 
 async def press(server: TmuxServer, pane_id: str, keys: Sequence[str], *, seen: Snapshot, cursor: bool = True) -> bool:
     """Press `keys` if the pane is still as `seen` (`cursor`: its cursor too); say whether they were pressed."""
-    nothing: Command = ["display-message", "-p", ""]
     pressing: Command = ["send-keys", "-t", pane_id, *keys]
-    return await _if(server, pane_id, _condition(seen, cursor=cursor), [pressing], [nothing])
+    return await _if(server, pane_id, _condition(seen, cursor=cursor), [pressing], [_NOTHING])
 
 
 def unread(tty: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,13 +11,12 @@ from mosaic_framework.manifest import Manifest
 
 from mosaic_hostagent.processes import foreground_names, has_terminal
 from mosaic_hostagent.terminal import gate, keys
+from mosaic_hostagent.terminal.driving import Driving
 from mosaic_hostagent.terminal.evidence import Snapshot
 from mosaic_hostagent.terminal.problems import TmuxRefused
 from mosaic_hostagent.terminal.screen import look
 from mosaic_hostagent.terminal.server import TmuxServer
 
-DRAWN_SECONDS = 0.25
-"""So long after its last key a person's draft is taken to be on the screen"""
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
 
 
@@ -30,20 +30,16 @@ class Pane:
 
     server: TmuxServer
     pane_id: str
+    seat: str
+    """the agent's id, under which the server remembers what was typed"""
     pid: int
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     moment: asyncio.Lock = field(default_factory=asyncio.Lock)
     """held from our last look to our key, and while a person's keys go in"""
-    person_at: float = float("-inf")
-    """event loop time at which a person's keys last went in through us"""
+    driving: Driving = field(default_factory=Driving)
+    """a person's own keys: the seat's, across its runs"""
     draft: tuple[str, float] = ("", 0.0)
     """the draft that was seen last, and since when it has not changed"""
-
-    async def type_as_person(self, *arguments: str) -> None:
-        """Give the program a person's keys (as `send-keys` has them); never between a look of ours and our key."""
-        async with self.moment:
-            self.person_at = asyncio.get_running_loop().time()
-            await self.server.run(["send-keys", "-t", self.pane_id, *arguments])
 
     async def press(self, *pressed: str, seen: Snapshot, at_rest: bool = True, cursor: bool = True) -> bool:
         """Press keys of ours if the pane is still as `seen`; say whether. `cursor`: its cursor has not moved.
@@ -58,7 +54,7 @@ class Pane:
     @property
     def person_types(self) -> bool:
         """Whether a person's keys may not be drawn yet."""
-        return asyncio.get_running_loop().time() - self.person_at < DRAWN_SECONDS
+        return self.driving.types(time.monotonic())
 
     async def look(self) -> Snapshot:
         """Return the pane as it is now. Raises TmuxRefused when it is gone."""

@@ -24,59 +24,62 @@ _sym_db = _symbol_database.Default()
 
 from mosaic_proto.v1 import fleet_pb2 as mosaic__proto_dot_v1_dot_fleet__pb2
 from mosaic_proto.v1 import messages_pb2 as mosaic__proto_dot_v1_dot_messages__pb2
+from mosaic_proto.v1 import seeding_pb2 as mosaic__proto_dot_v1_dot_seeding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmosaic_proto/v1/host_link.proto\x12\tmosaic.v1\x1a\x1bmosaic_proto/v1/fleet.proto\x1a\x1emosaic_proto/v1/messages.proto\"\xee\x02\n\tHostFrame\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.mosaic.v1.HelloH\x00\x12\x1f\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x0f.mosaic.v1.BeatH\x00\x12%\n\x04seat\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.SeatReportH\x00\x12(\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x17.mosaic.v1.JournalEventH\x00\x12%\n\x07\x61pplied\x18\x05 \x01(\x0b\x32\x12.mosaic.v1.AppliedH\x00\x12+\n\x08terminal\x18\x06 \x01(\x0b\x32\x17.mosaic.v1.TerminalTextH\x00\x12!\n\x05ready\x18\x07 \x01(\x0b\x32\x10.mosaic.v1.ReadyH\x00\x12!\n\x05waits\x18\x64 \x01(\x0b\x32\x10.mosaic.v1.WaitsH\x00\x12)\n\tunmanaged\x18n \x01(\x0b\x32\x14.mosaic.v1.UnmanagedH\x00\x42\x07\n\x05\x66rame\"\xd8\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12\x12\n\njournal_id\x18\x04 \x01(\t\x12$\n\x05seats\x18\x05 \x03(\x0b\x32\x15.mosaic.v1.SeatReport\x12\x1b\n\x13observed_generation\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07machine\x18\x08 \x01(\t\x12\x15\n\rjournal_epoch\x18\t \x01(\x03\"\x1b\n\x05Ready\x12\x12\n\nlink_epoch\x18\x01 \x01(\x03\"\x18\n\x04\x42\x65\x61t\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\x9b\x03\n\nSeatReport\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.mosaic.v1.AgentState\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x14\n\x0cstate_age_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\t \x01(\t\x12\x12\n\ngeneration\x18\n \x01(\x03\x12\x0f\n\x07problem\x18\x0b \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x0c \x01(\x05\x12\x13\n\x0bsupervision\x18\x32 \x01(\t\x12\x0c\n\x04unit\x18\x33 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x34 \x01(\x08\x12\x15\n\routput_age_ms\x18n \x01(\x03\x12\x17\n\x0frunning_runtime\x18o \x01(\t\x12\x15\n\rrunning_model\x18p \x01(\t\x12.\n\x0estrongest_step\x18\x64 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\"+\n\x05Waits\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\":\n\tUnmanaged\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.mosaic.v1.UnmanagedSession\"\xa7\x01\n\x0cJournalEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x04step\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.StepEventH\x00\x12,\n\x0brun_started\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.RunStartedH\x00\x12(\n\trun_ended\x18\x04 \x01(\x0b\x32\x13.mosaic.v1.RunEndedH\x00\x42\x07\n\x05\x65vent\"\x8c\x01\n\tStepEvent\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x04step\x18\x02 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"^\n\nRunStarted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"a\n\x08RunEnded\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\x05\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"\x1d\n\x07\x41pplied\x12\x12\n\ngeneration\x18\x01 \x01(\x03\">\n\x0cTerminalText\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"\xe0\x02\n\x0c\x43ontrolFrame\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.WelcomeH\x00\x12*\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x17.mosaic.v1.DesiredStateH\x00\x12\'\n\x08\x64ispatch\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.DispatchH\x00\x12\x35\n\x0c\x61\x63knowledged\x18\x04 \x01(\x0b\x32\x1d.mosaic.v1.EventsAcknowledgedH\x00\x12-\n\x07\x63\x61pture\x18\x05 \x01(\x0b\x32\x1a.mosaic.v1.CaptureTerminalH\x00\x12\x38\n\x11\x62\x65\x61t_acknowledged\x18\x06 \x01(\x0b\x32\x1b.mosaic.v1.BeatAcknowledgedH\x00\x12+\n\x06\x63\x61ncel\x18\x64 \x01(\x0b\x32\x19.mosaic.v1.CancelDeliveryH\x00\x42\x07\n\x05\x66rame\"{\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x12\n\nlink_epoch\x18\x03 \x01(\x03\x12\x18\n\x10\x62\x65\x61t_interval_ms\x18\x04 \x01(\x03\x12\x12\n\nreplica_id\x18\x05 \x01(\t\"$\n\x10\x42\x65\x61tAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"I\n\x0c\x44\x65siredState\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12%\n\x05seats\x18\x02 \x03(\x0b\x32\x16.mosaic.v1.DesiredSeat\"x\n\x0b\x44\x65siredSeat\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x08\x12\x0f\n\x07restart\x18\x04 \x01(\x03\x12!\n\x04spec\x18\x05 \x01(\x0b\x32\x13.mosaic.v1.SeatSpec\"\xcf\x01\n\x08\x44ispatch\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08seat_seq\x18\x03 \x01(\x03\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12\x16\n\x0epayload_digest\x18\x05 \x01(\t\x12\x14\n\x0cremaining_ms\x18\x06 \x01(\x03\x12\x0e\n\x06sender\x18\x07 \x01(\t\x12\x18\n\x10sender_is_person\x18\x08 \x01(\x08\x12%\n\x04mode\x18\x64 \x01(\x0e\x32\x17.mosaic.v1.DeliveryMode\"$\n\x0e\x43\x61ncelDelivery\x12\x12\n\nmessage_id\x18\x01 \x01(\t\"&\n\x12\x45ventsAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"C\n\x0f\x43\x61ptureTerminal\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\x05\x32L\n\x0fHostLinkService\x12\x39\n\x04Link\x12\x14.mosaic.v1.HostFrame\x1a\x17.mosaic.v1.ControlFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmosaic_proto/v1/host_link.proto\x12\tmosaic.v1\x1a\x1bmosaic_proto/v1/fleet.proto\x1a\x1emosaic_proto/v1/messages.proto\x1a\x1dmosaic_proto/v1/seeding.proto\"\xee\x02\n\tHostFrame\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.mosaic.v1.HelloH\x00\x12\x1f\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x0f.mosaic.v1.BeatH\x00\x12%\n\x04seat\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.SeatReportH\x00\x12(\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x17.mosaic.v1.JournalEventH\x00\x12%\n\x07\x61pplied\x18\x05 \x01(\x0b\x32\x12.mosaic.v1.AppliedH\x00\x12+\n\x08terminal\x18\x06 \x01(\x0b\x32\x17.mosaic.v1.TerminalTextH\x00\x12!\n\x05ready\x18\x07 \x01(\x0b\x32\x10.mosaic.v1.ReadyH\x00\x12!\n\x05waits\x18\x64 \x01(\x0b\x32\x10.mosaic.v1.WaitsH\x00\x12)\n\tunmanaged\x18n \x01(\x0b\x32\x14.mosaic.v1.UnmanagedH\x00\x42\x07\n\x05\x66rame\"\x8c\x02\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12\x12\n\njournal_id\x18\x04 \x01(\t\x12$\n\x05seats\x18\x05 \x03(\x0b\x32\x15.mosaic.v1.SeatReport\x12\x1b\n\x13observed_generation\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07machine\x18\x08 \x01(\t\x12\x15\n\rjournal_epoch\x18\t \x01(\x03\x12\x1d\n\x10journal_sequence\x18( \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_journal_sequence\"\x1b\n\x05Ready\x12\x12\n\nlink_epoch\x18\x01 \x01(\x03\"\x18\n\x04\x42\x65\x61t\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\xbe\x03\n\nSeatReport\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.mosaic.v1.AgentState\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x14\n\x0cstate_age_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\t \x01(\t\x12\x12\n\ngeneration\x18\n \x01(\x03\x12\x0f\n\x07problem\x18\x0b \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x0c \x01(\x05\x12\x13\n\x0bsupervision\x18\x32 \x01(\t\x12\x0c\n\x04unit\x18\x33 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x34 \x01(\x08\x12\x0e\n\x06\x64river\x18P \x01(\t\x12\x11\n\tdriven_ms\x18Q \x01(\x03\x12\x15\n\routput_age_ms\x18n \x01(\x03\x12\x17\n\x0frunning_runtime\x18o \x01(\t\x12\x15\n\rrunning_model\x18p \x01(\t\x12.\n\x0estrongest_step\x18\x64 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\"+\n\x05Waits\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\":\n\tUnmanaged\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.mosaic.v1.UnmanagedSession\"\xa7\x01\n\x0cJournalEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x04step\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.StepEventH\x00\x12,\n\x0brun_started\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.RunStartedH\x00\x12(\n\trun_ended\x18\x04 \x01(\x0b\x32\x13.mosaic.v1.RunEndedH\x00\x42\x07\n\x05\x65vent\"\x8c\x01\n\tStepEvent\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x04step\x18\x02 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"^\n\nRunStarted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"a\n\x08RunEnded\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\x05\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"\x1d\n\x07\x41pplied\x12\x12\n\ngeneration\x18\x01 \x01(\x03\">\n\x0cTerminalText\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"\x8a\x03\n\x0c\x43ontrolFrame\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.WelcomeH\x00\x12*\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x17.mosaic.v1.DesiredStateH\x00\x12\'\n\x08\x64ispatch\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.DispatchH\x00\x12\x35\n\x0c\x61\x63knowledged\x18\x04 \x01(\x0b\x32\x1d.mosaic.v1.EventsAcknowledgedH\x00\x12-\n\x07\x63\x61pture\x18\x05 \x01(\x0b\x32\x1a.mosaic.v1.CaptureTerminalH\x00\x12\x38\n\x11\x62\x65\x61t_acknowledged\x18\x06 \x01(\x0b\x32\x1b.mosaic.v1.BeatAcknowledgedH\x00\x12(\n\topen_view\x18P \x01(\x0b\x32\x13.mosaic.v1.OpenViewH\x00\x12+\n\x06\x63\x61ncel\x18\x64 \x01(\x0b\x32\x19.mosaic.v1.CancelDeliveryH\x00\x42\x07\n\x05\x66rame\"\xae\x01\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x12\n\nlink_epoch\x18\x03 \x01(\x03\x12\x18\n\x10\x62\x65\x61t_interval_ms\x18\x04 \x01(\x03\x12\x12\n\nreplica_id\x18\x05 \x01(\t\x12\x17\n\x0f\x66leet_addresses\x18( \x03(\t\x12\x18\n\x10journal_disowned\x18) \x01(\x08\"$\n\x10\x42\x65\x61tAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"p\n\x0c\x44\x65siredState\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12%\n\x05seats\x18\x02 \x03(\x0b\x32\x16.mosaic.v1.DesiredSeat\x12%\n\x08\x62riefing\x18\x46 \x01(\x0b\x32\x13.mosaic.v1.Briefing\"x\n\x0b\x44\x65siredSeat\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x08\x12\x0f\n\x07restart\x18\x04 \x01(\x03\x12!\n\x04spec\x18\x05 \x01(\x0b\x32\x13.mosaic.v1.SeatSpec\"\xcf\x01\n\x08\x44ispatch\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08seat_seq\x18\x03 \x01(\x03\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12\x16\n\x0epayload_digest\x18\x05 \x01(\t\x12\x14\n\x0cremaining_ms\x18\x06 \x01(\x03\x12\x0e\n\x06sender\x18\x07 \x01(\t\x12\x18\n\x10sender_is_person\x18\x08 \x01(\x08\x12%\n\x04mode\x18\x64 \x01(\x0e\x32\x17.mosaic.v1.DeliveryMode\"$\n\x0e\x43\x61ncelDelivery\x12\x12\n\nmessage_id\x18\x01 \x01(\t\"&\n\x12\x45ventsAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"C\n\x0f\x43\x61ptureTerminal\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\x05\"?\n\x08OpenView\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08scrolled\x18\x03 \x01(\x08\x32L\n\x0fHostLinkService\x12\x39\n\x04Link\x12\x14.mosaic.v1.HostFrame\x1a\x17.mosaic.v1.ControlFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mosaic_proto.v1.host_link_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HOSTFRAME']._serialized_start=108
-  _globals['_HOSTFRAME']._serialized_end=474
-  _globals['_HELLO']._serialized_start=477
-  _globals['_HELLO']._serialized_end=693
-  _globals['_READY']._serialized_start=695
-  _globals['_READY']._serialized_end=722
-  _globals['_BEAT']._serialized_start=724
-  _globals['_BEAT']._serialized_end=748
-  _globals['_SEATREPORT']._serialized_start=751
-  _globals['_SEATREPORT']._serialized_end=1162
-  _globals['_WAITS']._serialized_start=1164
-  _globals['_WAITS']._serialized_end=1207
-  _globals['_UNMANAGED']._serialized_start=1209
-  _globals['_UNMANAGED']._serialized_end=1267
-  _globals['_JOURNALEVENT']._serialized_start=1270
-  _globals['_JOURNALEVENT']._serialized_end=1437
-  _globals['_STEPEVENT']._serialized_start=1440
-  _globals['_STEPEVENT']._serialized_end=1580
-  _globals['_RUNSTARTED']._serialized_start=1582
-  _globals['_RUNSTARTED']._serialized_end=1676
-  _globals['_RUNENDED']._serialized_start=1678
-  _globals['_RUNENDED']._serialized_end=1775
-  _globals['_APPLIED']._serialized_start=1777
-  _globals['_APPLIED']._serialized_end=1806
-  _globals['_TERMINALTEXT']._serialized_start=1808
-  _globals['_TERMINALTEXT']._serialized_end=1870
-  _globals['_CONTROLFRAME']._serialized_start=1873
-  _globals['_CONTROLFRAME']._serialized_end=2225
-  _globals['_WELCOME']._serialized_start=2227
-  _globals['_WELCOME']._serialized_end=2350
-  _globals['_BEATACKNOWLEDGED']._serialized_start=2352
-  _globals['_BEATACKNOWLEDGED']._serialized_end=2388
-  _globals['_DESIREDSTATE']._serialized_start=2390
-  _globals['_DESIREDSTATE']._serialized_end=2463
-  _globals['_DESIREDSEAT']._serialized_start=2465
-  _globals['_DESIREDSEAT']._serialized_end=2585
-  _globals['_DISPATCH']._serialized_start=2588
-  _globals['_DISPATCH']._serialized_end=2795
-  _globals['_CANCELDELIVERY']._serialized_start=2797
-  _globals['_CANCELDELIVERY']._serialized_end=2833
-  _globals['_EVENTSACKNOWLEDGED']._serialized_start=2835
-  _globals['_EVENTSACKNOWLEDGED']._serialized_end=2873
-  _globals['_CAPTURETERMINAL']._serialized_start=2875
-  _globals['_CAPTURETERMINAL']._serialized_end=2942
-  _globals['_HOSTLINKSERVICE']._serialized_start=2944
-  _globals['_HOSTLINKSERVICE']._serialized_end=3020
+  _globals['_HOSTFRAME']._serialized_start=139
+  _globals['_HOSTFRAME']._serialized_end=505
+  _globals['_HELLO']._serialized_start=508
+  _globals['_HELLO']._serialized_end=776
+  _globals['_READY']._serialized_start=778
+  _globals['_READY']._serialized_end=805
+  _globals['_BEAT']._serialized_start=807
+  _globals['_BEAT']._serialized_end=831
+  _globals['_SEATREPORT']._serialized_start=834
+  _globals['_SEATREPORT']._serialized_end=1280
+  _globals['_WAITS']._serialized_start=1282
+  _globals['_WAITS']._serialized_end=1325
+  _globals['_UNMANAGED']._serialized_start=1327
+  _globals['_UNMANAGED']._serialized_end=1385
+  _globals['_JOURNALEVENT']._serialized_start=1388
+  _globals['_JOURNALEVENT']._serialized_end=1555
+  _globals['_STEPEVENT']._serialized_start=1558
+  _globals['_STEPEVENT']._serialized_end=1698
+  _globals['_RUNSTARTED']._serialized_start=1700
+  _globals['_RUNSTARTED']._serialized_end=1794
+  _globals['_RUNENDED']._serialized_start=1796
+  _globals['_RUNENDED']._serialized_end=1893
+  _globals['_APPLIED']._serialized_start=1895
+  _globals['_APPLIED']._serialized_end=1924
+  _globals['_TERMINALTEXT']._serialized_start=1926
+  _globals['_TERMINALTEXT']._serialized_end=1988
+  _globals['_CONTROLFRAME']._serialized_start=1991
+  _globals['_CONTROLFRAME']._serialized_end=2385
+  _globals['_WELCOME']._serialized_start=2388
+  _globals['_WELCOME']._serialized_end=2562
+  _globals['_BEATACKNOWLEDGED']._serialized_start=2564
+  _globals['_BEATACKNOWLEDGED']._serialized_end=2600
+  _globals['_DESIREDSTATE']._serialized_start=2602
+  _globals['_DESIREDSTATE']._serialized_end=2714
+  _globals['_DESIREDSEAT']._serialized_start=2716
+  _globals['_DESIREDSEAT']._serialized_end=2836
+  _globals['_DISPATCH']._serialized_start=2839
+  _globals['_DISPATCH']._serialized_end=3046
+  _globals['_CANCELDELIVERY']._serialized_start=3048
+  _globals['_CANCELDELIVERY']._serialized_end=3084
+  _globals['_EVENTSACKNOWLEDGED']._serialized_start=3086
+  _globals['_EVENTSACKNOWLEDGED']._serialized_end=3124
+  _globals['_CAPTURETERMINAL']._serialized_start=3126
+  _globals['_CAPTURETERMINAL']._serialized_end=3193
+  _globals['_OPENVIEW']._serialized_start=3195
+  _globals['_OPENVIEW']._serialized_end=3258
+  _globals['_HOSTLINKSERVICE']._serialized_start=3260
+  _globals['_HOSTLINKSERVICE']._serialized_end=3336
 # @@protoc_insertion_point(module_scope)

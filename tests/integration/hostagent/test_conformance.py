@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.conformance import Faults, conform
+from tests.support.conformance import Faults, conform, quick_people
 from tests.support.hostagent import World
 from tests.support.standins import NAMES
 
@@ -30,6 +30,7 @@ async def test_what_is_claimed_of_a_send_is_what_the_program_got(
     world: World, standin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mosaic_hostagent.terminal.deliver.SEEN_SECONDS", 3.0)
+    quick_people(monkeypatch.setattr)
     world.start()
     faults = QUIET if standin in (*NOTHING_SEEN, "dies-to-a-shell") else BUSY
     ends_late = standin in (*NOTHING_SEEN, "dies-to-a-shell")

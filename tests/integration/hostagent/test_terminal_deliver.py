@@ -83,7 +83,7 @@ class Typist:
 
     @property
     def pane(self) -> Pane:
-        return Pane(self.server, self.session.pane_id, self.session.pid)
+        return Pane(self.server, self.session.pane_id, "agent-1", self.session.pid)
 
     async def ready(self) -> None:
         for _ in range(1000):

@@ -12,10 +12,16 @@ from mosaic_hostagent import handover
 from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import messages_pb2 as messages
 
+from tests.support.conformance import quick_people
 from tests.support.hostagent import World, eventually
-from tests.support.standins import command_of, manifest_of, read_log
+from tests.support.standins import command_of, manifest_of, person, read_log
 
 LONG_TURN = 30_000
+
+
+@pytest.fixture(autouse=True)
+def people(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick_people(monkeypatch.setattr)
 
 
 class Seat:
@@ -151,11 +157,11 @@ async def test_a_persons_draft_holds_a_message_until_it_is_gone(world: World) ->
     seat = await Seat.of(world)
     pane = world.resident("a").pane
     assert pane is not None
-    await pane.type_as_person("-l", "half a tho")
+    await person(pane, "half a tho")
     message_id = await seat.send("now")
     await seat.waits_for(message_id, "draft")
     assert seat.took() == []
-    await pane.type_as_person(*["BSpace"] * 10)
+    await person(pane, *["BSpace"] * 10)
     await world.ended(message_id)
     assert seat.took() == ["now"]
 
@@ -164,11 +170,11 @@ async def test_a_draft_is_set_aside_and_comes_back_where_the_program_can_do_that
     seat = await Seat.of(world, "keeps-drafts")
     pane = world.resident("a").pane
     assert pane is not None
-    await pane.type_as_person("-l", "half a tho")
+    await person(pane, "half a tho")
     await world.ended(await seat.send("now"))
     assert seat.took() == ["now"]
-    await pane.type_as_person("-l", "ught")
-    await pane.type_as_person("C-j")
+    await person(pane, "ught")
+    await person(pane, "C-j")
     sent = lambda: [event["text"] for event in read_log(seat.log) if event["event"] == "took"]  # noqa: E731
     await eventually(lambda: len(sent()) == 2, "the draft was sent by its owner")
     assert sent()[-1] == "half a thought"
@@ -211,3 +217,17 @@ async def test_a_handed_over_message_that_nobody_says_to_have_read_is_unknown(
     assert await world.mailroom.handover(seat.seat.agent_id, "another-run") is None
     assert await world.mailroom.handover(seat.seat.agent_id, seat.run_id)
     assert await world.ended(second) == ["dispatched", "unknown"]
+
+
+async def test_a_turn_that_ends_without_a_prompt_of_its_own_proves_that_what_was_handed_over_was_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "READ_SECONDS", 0.2)
+    seat = await Seat.of(world, turn_ms=LONG_TURN)
+    await world.ended(await seat.send("first"))
+    second = await seat.send("second")
+    await seat.waits_for(second, "it works")
+    assert await world.mailroom.handover(seat.seat.agent_id, seat.run_id)
+    assert (await world.ended(second))[-1] == "unknown"
+    await world.mailroom.turn_ended(seat.seat.agent_id, seat.run_id, "claude Stop")
+    assert (await world.steps(second))[-1] == "turn_ended"
