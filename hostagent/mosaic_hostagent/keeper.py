@@ -21,7 +21,7 @@ from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.running import NOTHING
 from mosaic_hostagent.seats import Seat, Session
 from mosaic_hostagent.sessions import Sessions
-from mosaic_hostagent.terminal.deliver import Pane
+from mosaic_hostagent.terminal.pane import Pane
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.server import Launch
 from mosaic_hostagent.units.supervision import Supervision
@@ -217,8 +217,13 @@ class SeatKeeper:
         self._unwatch(resident)
         resident.session, resident.exit_status = session, None
         resident.pane = Pane(
-            self._pool.get(session.server), session.pane_id, session.agent_id, driving=resident.driving
+            self._pool.get(session.server),
+            session.pane_id,
+            session.agent_id,
+            session.pid,
+            driving=resident.driving,
         )
+        resident.speaks = False
         resident.launched = resident.wrote = resident.since = time.monotonic()
         resident.mark = resident.ending = resident.note = resident.problem = ""
         pane_session = self._sessions.of_run(session.run_id)

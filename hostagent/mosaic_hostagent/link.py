@@ -58,6 +58,7 @@ class Handlers:
     """returns when the link epoch is on disk; only then is the host ready for messages. A FleetError ends the link"""
     desired: Callable[[pb.DesiredState], Awaitable[None]]
     dispatch: Callable[[pb.Dispatch], Awaitable[None]]
+    cancel: Callable[[str], Awaitable[None]]
     acknowledged: Callable[[int], Awaitable[None]]
     capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
     explain: Callable[[pb.ExplainSeat], pb.ExplainedSeat]
@@ -175,6 +176,8 @@ class Link:
                         await self._handlers.desired(frame.desired)
                     case "dispatch":
                         await self._handlers.dispatch(frame.dispatch)
+                    case "cancel":
+                        await self._handlers.cancel(frame.cancel.message_id)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
                     case "claims_held":
