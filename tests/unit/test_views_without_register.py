@@ -44,7 +44,8 @@ async def test_its_views_end_when_the_register_has_not_answered_for_a_while(monk
         views._open[call_id].feed.take(pb.TerminalFrame(whole=True))
 
     key = LinkKey(new_id(), new_id(), 1)
-    links._links[key.host_id] = HeldLink(key, "alpha", Downward(unused, unused, unused, open_view), frozenset({"view"}))
+    downward = Downward(unused, unused, unused, unused, unused, open_view)
+    links._links[key.host_id] = HeldLink(key, "alpha", downward, frozenset({"view"}))
     seat = Seat(new_id(), "worker", key.host_id, "alpha", "worker")
     beating = Liveness(gone, gone, links, new_id(), "127.0.0.1:1")
     beating.on_register_away = views.end_all
