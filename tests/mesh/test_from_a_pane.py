@@ -31,6 +31,10 @@ class Done:
         return json.loads(self.out)
 
     @property
+    def json_lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
     def error_code(self) -> str:
         return self.err.partition("\n")[0].rpartition("(")[2].rstrip(")\n")
 
