@@ -5,8 +5,8 @@
 - judged: the sends are spread over the stand-ins (tests/fakes/standins.yaml), with people who type drafts, read the
   scrollback and answer questions, programs that die, and runtimes that tell of their prompts twice and late. Each
   stand-in wrote down itself what it got; every count but those of the ends must be 0.
-- overhead: 200 B to an idle agent until submitted, journal fsynced, beside the way that scripts do it (spawn tmux, sleep
-  0.5 s, Enter, sleep 1.2 s); and how soon a stall is told.
+- overhead: 200 B to an idle agent until submitted, journal fsynced, beside the way that scripts do it (spawn tmux,
+  sleep 0.5 s, Enter, sleep 1.2 s); and how soon a stall is told.
 - senders: one seat, written to in the names of agents on two hosts at once, through the whole mesh.
 """
 
@@ -34,7 +34,7 @@ from mosaic_hostagent.journal import Journal
 
 from tests.support import standins
 from tests.support.conformance import Faults, conform, quick_people
-from tests.support.hostagent import World
+from tests.support.hostagent import World, eventually
 from tests.support.standins import FAULTS, NAMES, Tally, dispatch
 from tests.support.tmux import private_tmux
 
@@ -171,7 +171,7 @@ async def _sleeping_way() -> float:
 
 
 async def _stall_told_after(stalls: int) -> list[float]:
-    """Send to programs that hang, each a seat of its own, and return the seconds until that was told of each message."""
+    """Send to programs that hang, each a seat of its own; return the seconds until that was told of each message."""
     async with a_world() as world:
         told: list[float] = []
 
@@ -187,8 +187,7 @@ async def _stall_told_after(stalls: int) -> list[float]:
             await world.outcomes.ended(first, seconds=30)
             began = time.perf_counter()
             await world.mailroom.take(dispatch(seat.agent_id, second, 2, "x" * 200))
-            while not any("stalled" in reason for reason in world.waits.get(second, [])):
-                await asyncio.sleep(0.005)
+            await eventually(lambda: any("stalled" in why for why in world.waits.get(second, [])), "it is told")
             told.append(time.perf_counter() - began)
 
         for start in range(0, stalls, 5):

@@ -32,7 +32,7 @@ async def two_hosts_and_a_target(mesh: Mesh, log: Path) -> None:
 
 
 async def send_all(mesh: Mesh, each: int) -> dict[str, list[str]]:
-    """Send `each` messages in the name of both, at once; return the ids of each in the order in which they were sent."""
+    """Send `each` messages in the name of both, at once; return the ids of each in the order of sending."""
     names = ("alpha/one", "beta/two")
     sent = await asyncio.gather(*(_send(mesh, name, each) for name in names))
     return dict(zip(names, sent, strict=True))
