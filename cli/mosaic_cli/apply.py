@@ -93,7 +93,8 @@ def apply_roster(wish: Wish, *, context: str, tenant: str) -> Listing[Change]:
         if base and reply.briefing_changes:
             titles = ", ".join(map(text_title, reply.briefing_changes))
             output.say(f"all agents are told anew of {titles}: each at its next start (mosaic fleet restart)")
-        if not wish.detach:
+        # Texts for all agents alone bring nothing about now that could be waited for.
+        if not wish.detach and (reply.generations or not reply.briefing_changes):
             _wait(connection, reply, wish.timeout)
         return _listing([Change(item.host, item.name, item.change) for item in reply.changes], reply.version)
 

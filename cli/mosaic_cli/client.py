@@ -76,6 +76,13 @@ class Connection:
         assert self._identity is not None
         return self._identity.cluster
 
+    @property
+    def backlog(self) -> Any:
+        """The backlog's stub; imported only by the commands that need it."""
+        from mosaic_proto.v1.backlog_pb2_grpc import BacklogServiceStub
+
+        return BacklogServiceStub(self._channel)
+
     def reconnect(self) -> None:
         """Dial again, whichever replica answers first; stubs taken before are dead."""
         self.close()

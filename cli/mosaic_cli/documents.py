@@ -5,7 +5,15 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from mosaic_proto.v1 import common_pb2, fleet_pb2, messages_pb2
+
+
+def now() -> Timestamp:
+    """Return this machine's time, for ages of what was read just now."""
+    moment = Timestamp()
+    moment.GetCurrentTime()
+    return moment
 
 
 def moment(value: Any) -> dt.datetime | None:

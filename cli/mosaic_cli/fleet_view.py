@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from mosaic_proto.v1 import fleet_pb2 as pb
@@ -136,16 +137,23 @@ def pick(
     state: str = "",
     labels: Sequence[tuple[str, str | None]] = (),
 ) -> list[AgentRow]:
-    """Return the rows that fit every selector given. A label without a value fits every value of it."""
+    """Return the rows that fit every selector given: names may be patterns such as `web*`.
+
+    A label without a value fits every value of it.
+    """
     return [
         row
         for row in rows
-        if host in ("", row.agent.host)
-        and class_ in ("", getattr(row.agent, "class"))
-        and runtime in ("", row.agent.runtime)
+        if _fits(host, row.agent.host)
+        and _fits(class_, getattr(row.agent, "class"))
+        and _fits(runtime, row.agent.runtime)
         and state in ("", row.state, word(pb.AgentState, row.agent.state) if row.managed else "")
         and all(name in row.agent.labels and value in (None, row.agent.labels[name]) for name, value in labels)
     ]
+
+
+def _fits(pattern: str, name: str) -> bool:
+    return not pattern or fnmatchcase(name, pattern)
 
 
 _STATE: list[Column[AgentRow]] = [

@@ -13,7 +13,7 @@ from mosaic_framework.catalog import Catalog
 from mosaic_framework.errors import Conflict, FleetError, Unfinished
 from mosaic_framework.paths import Home, write_private
 
-from mosaic_cli import output
+from mosaic_cli import output, seat_programs
 from mosaic_cli.machine import systemd
 from mosaic_cli.machine.control import control
 from mosaic_cli.machine.local import host_identity
@@ -45,7 +45,8 @@ class Item:
 
 def install(home: Home, *, supervision: str, dry_run: bool) -> Listing[Item]:
     """Let systemd keep this machine's seats, or us; empty `supervision`: systemd where it works. Idempotent."""
-    if host_identity(home) is None:
+    identity = host_identity(home)
+    if identity is None:
         raise FleetError("this machine is no host of a cluster yet", next_step="mosaic up, or: mosaic host join")
     reason = systemd.why_not()
     if supervision == units.SYSTEMD and reason:
@@ -56,13 +57,17 @@ def install(home: Home, *, supervision: str, dry_run: bool) -> Listing[Item]:
                 output.say(f"systemd cannot be used ({reason}); the host-agent keeps the seats itself")
             output.say("seats of the built-in supervision come back after a reboot with: mosaic up")
             return _listing(_to_built_in(home, dry_run=dry_run))
-        return _listing(_to_systemd(home, dry_run=dry_run))
+        items = _to_systemd(home, dry_run=dry_run)
+        found = [] if dry_run else seat_programs.record(home, identity)
+        return _listing(items + [Item(f"agent {one.name}", one.problem or "found", one.program) for one in found])
 
 
 def uninstall(home: Home, *, dry_run: bool) -> Listing[Item]:
     """Give the seats back to the built-in supervision, running on, and remove our units. Idempotent."""
     with alone(home):
-        return _listing(_to_built_in(home, dry_run=dry_run))
+        items = _to_built_in(home, dry_run=dry_run)
+        undone = [] if dry_run else seat_programs.undo(home)
+        return _listing(items + [Item(one.file.name, "taken back", str(one.file)) for one in undone if one.undone])
 
 
 def _to_systemd(home: Home, *, dry_run: bool) -> list[Item]:

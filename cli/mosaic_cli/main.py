@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "fleet": Command("fleet", "The roster and its seats: init, provision, add, remove, diff, apply, ps, start, stop."),
     "agent": Command("agent", "One agent: ls, show, send, tail, watch, attach."),
     "message": Command("message", "Messages and their receipts: ls, show."),
+    "backlog": Command("backlog", "Cards of work: create, ls, show, claim, propose, complete, release, block, stats."),
     "persona": Command("persona", "Role contracts, and yours over them: ls, show, edit, diff, reset, validate."),
     "profile": Command("profile", "Kinds of systems: ls, show, validate."),
     "update": Command("update", "Upgrade this program, and see what changed in its data."),

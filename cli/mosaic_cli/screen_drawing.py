@@ -44,7 +44,7 @@ def clip(row: str, first: int, columns: int) -> str:
         if len(piece) > 1:
             parts.append(piece)
             continue
-        if not printable(piece):
+        if not (piece := printable(piece)):
             continue
         size = cells(piece)
         if at < first < at + size:

@@ -112,6 +112,30 @@ def check_id(text: str) -> str:
     return str(found)
 
 
+def send_request(connection: Connection, wish: Wish) -> pb.SendRequest:
+    """Return what is asked of the control plane."""
+    request = pb.SendRequest(
+        request_id=wish.message_id,
+        tenant=connection.tenant,
+        to=wish.to,
+        body=wish.body,
+        reply_to=wish.reply_to,
+        mode=wish.mode,  # type: ignore[arg-type]
+        allow_secrets=wish.allow_secrets,
+    )
+    setattr(request, "from", wish.sender)  # a word of Python's
+    if wish.deadline:
+        request.deadline.CopyFrom(Duration(nanos=0, seconds=max(int(wish.deadline), 1)))
+    return request
+
+
+def goal_of(wish: Wish, receipt: pb.Receipt) -> int:
+    """Return the step to wait for: the one asked for, else the strongest that the recipient's runtime can say."""
+    if wish.verify:
+        return wish.verify
+    return int(pb.MESSAGE_STEP_SUBMITTED if receipt.strongest_step_is_submitted else pb.MESSAGE_STEP_ACCEPTED)
+
+
 def run(wish: Wish, *, form: Format, context: str, tenant: str) -> None:
     """Send, follow and show. Raises Unfinished, NotDelivered, DeliveryUnknown, or what a call raises."""
     until = time.monotonic() + wish.timeout
@@ -149,18 +173,7 @@ class _Sender:
 
     def send(self) -> pb.Receipt:
         """Queue the message. Once a call may have arrived, a lost reply is asked for again under the same id."""
-        request = pb.SendRequest(
-            request_id=self._wish.message_id,
-            tenant=self._connection.tenant,
-            to=self._wish.to,
-            body=self._wish.body,
-            reply_to=self._wish.reply_to,
-            mode=self._wish.mode,  # type: ignore[arg-type]
-            allow_secrets=self._wish.allow_secrets,
-        )
-        setattr(request, "from", self._wish.sender)  # a word of Python's
-        if self._wish.deadline:
-            request.deadline.CopyFrom(Duration(nanos=0, seconds=max(int(self._wish.deadline), 1)))
+        request = send_request(self._connection, self._wish)
         first = True
         while True:
             steps.reached("cli.before-send")
@@ -186,7 +199,7 @@ class _Sender:
 
     def follow(self, receipt: pb.Receipt) -> pb.Receipt:
         """Follow until the step wished for, through lost connections. Raises Unfinished."""
-        goal = self._goal(receipt)
+        goal = goal_of(self._wish, receipt)
         while not reached(receipt, goal) and not ended_badly(receipt):
             if time.monotonic() >= self._until:
                 raise self._unfinished(receipt, goal)
@@ -204,13 +217,6 @@ class _Sender:
                 if time.monotonic() < self._until:
                     self._wait(error)
         return receipt
-
-    def _goal(self, receipt: pb.Receipt) -> int:
-        if self._wish.verify:
-            return self._wish.verify
-        if receipt.strongest_step_is_submitted:
-            return int(pb.MESSAGE_STEP_SUBMITTED)
-        return int(pb.MESSAGE_STEP_ACCEPTED)
 
     def _tell(self, receipt: pb.Receipt) -> None:
         for step in receipt.steps:

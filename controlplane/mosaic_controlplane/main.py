@@ -24,6 +24,7 @@ from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, Port
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home, write_private
 from mosaic_proto.v1 import (
+    backlog_pb2_grpc,
     enrolment_pb2_grpc,
     fleet_pb2_grpc,
     host_link_pb2_grpc,
@@ -33,6 +34,7 @@ from mosaic_proto.v1 import (
 )
 
 from mosaic_controlplane import config
+from mosaic_controlplane.api.backlog import BacklogService
 from mosaic_controlplane.api.enrolment import EnrolmentService
 from mosaic_controlplane.api.fleet import FleetService
 from mosaic_controlplane.api.host_link import HostLinkService
@@ -41,6 +43,8 @@ from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
 from mosaic_controlplane.api.seeding import SeedingService
 from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
+from mosaic_controlplane.backlog.backlog import Backlog
+from mosaic_controlplane.backlog.reaper import Reaper
 from mosaic_controlplane.identity.bootstrap import open_cluster
 from mosaic_controlplane.identity.tokens import make_token
 from mosaic_controlplane.mesh.attach import Attachments
@@ -51,11 +55,13 @@ from mosaic_controlplane.mesh.messages import Messages
 from mosaic_controlplane.mesh.views import Views
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import audit, replica, restore, tenant
+from mosaic_controlplane.register.card_claim import HOT_SETTINGS
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.embedded import run_foreground
 from mosaic_controlplane.register.migrate import migrate
 
 STOP_SECONDS = 3.0
+HOT_CONNECTIONS = 3
 
 log = structlog.get_logger(__name__)
 
@@ -102,14 +108,21 @@ async def serve(home: Home) -> None:
         leaf = cluster.issue_replica_leaf(replica_id)
 
         enrol_addresses: list[str] = []
+        hot = await Database.connect(database.url, pool_size=HOT_CONNECTIONS, settings=HOT_SETTINGS)
+        stack.push_async_callback(hot.close)
         wakes = Wakes(database, replica_id)
+        backlog = Backlog(database, hot, wakes)
+        reaper = Reaper(database, backlog.claiming, wakes)
         links = Links(database, wakes, replica_id)
 
         enrol_server = grpc.aio.server(options=wire.ENROL_SERVER_OPTIONS)
         enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
             EnrolmentService(database, cluster, fleet_addresses=lambda: liveness.replica_addresses), enrol_server
         )
-        fleet_server = grpc.aio.server(interceptors=[AuthInterceptor(database, cluster)], options=wire.SERVER_OPTIONS)
+        fleet_server = grpc.aio.server(
+            interceptors=[AuthInterceptor(database, cluster, register_away=lambda: liveness.register_away())],
+            options=wire.SERVER_OPTIONS,
+        )
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
             FleetService(
                 database, cluster, wakes, links, Forwarder(leaf), replica_id, lambda: liveness.cursor_stall.seconds
@@ -122,13 +135,15 @@ async def serve(home: Home) -> None:
         messages_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(Messages(database, wakes)), fleet_server)
         seeding_pb2_grpc.add_SeedingServiceServicer_to_server(SeedingService(database), fleet_server)
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(
-            HostLinkService(database, wakes, links, replica_id, lambda: liveness.replica_addresses), fleet_server
+            HostLinkService(database, wakes, links, replica_id, lambda: liveness.replica_addresses, backlog),
+            fleet_server,
         )
         views = Views(links)
         terminal_pb2_grpc.add_TerminalServiceServicer_to_server(
             TerminalService(database, links, Forwarder(leaf), views, Attachments(database, views)), fleet_server
         )
         terminal_pb2_grpc.add_HostTerminalServiceServicer_to_server(HostTerminalService(views), fleet_server)
+        backlog_pb2_grpc.add_BacklogServiceServicer_to_server(BacklogService(backlog), fleet_server)
         health_servicer = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 
@@ -152,6 +167,7 @@ async def serve(home: Home) -> None:
         background = [
             asyncio.create_task(wakes.run()),
             asyncio.create_task(liveness.run()),
+            asyncio.create_task(reaper.run()),
         ]
         stack.push_async_callback(_stop, [enrol_server, fleet_server], background, database, replica_id)
         await enrol_server.start()

@@ -6,6 +6,7 @@ there or not. A program without a way to take it (a shell) is given nothing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,15 @@ class Seed:
 def delivery(manifest: Manifest) -> str:
     """Return how a program is given its seed: argument, toml-argument, file or none."""
     return manifest.system_prompt.kind if manifest.system_prompt is not None else NONE
+
+
+def takes_seed(manifest_json: str) -> bool:
+    """Return whether the program of a manifest is given a seed. One that cannot be read is: it may be a newer one."""
+    try:
+        found = json.loads(manifest_json)
+    except ValueError:
+        return True
+    return not isinstance(found, dict) or found.get("system_prompt") is not None
 
 
 def peer_of(spec: SeatSpec, *, host: str) -> Peer:

@@ -17,6 +17,7 @@ from mosaic_framework.paths import Home
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_hostagent.addresses import KnownAddresses
+from mosaic_hostagent.claims import Claims
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
 from mosaic_hostagent.desired import Desired, DesiredFile
@@ -119,6 +120,7 @@ class HostAgent:
         self._watching = Watching(self._supervisor.residents, self._pool, self._report)
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock, self._outgoing.waits)
         self._viewing = Viewing(self._supervisor.residents, self._pool, self._report)
+        self._claims = Claims(self._supervisor.residents, self._outgoing, linked=lambda: self._link.up)
         self._link = Link(
             identity=self._identity_now,
             addresses=lambda stored: config.addresses or self._addresses.to_dial(stored.fleet_addresses),
@@ -132,6 +134,7 @@ class HostAgent:
                 acknowledged=journal.acknowledge,
                 capture=self._capture,
                 open_view=self._viewing.serve,
+                claims=self._claims.told,
             ),
             on_up=self._link_is_up,
         )
@@ -162,6 +165,7 @@ class HostAgent:
             group.create_task(self._watching.run(), name="watching")
             group.create_task(self._link.run(), name="link")
             group.create_task(keep_watchdog(self._environment), name="watchdog")
+            group.create_task(self._claims.run(), name="claims")
 
     async def close(self) -> None:
         """Let deliveries that have begun finish, and detach. Seats go on."""
@@ -246,6 +250,7 @@ class HostAgent:
         return pb.TerminalText(call_id=asked.call_id, text=text)
 
     def _link_is_up(self) -> None:
+        self._claims.link_is_up()
         path = self._home.run / "hostagent.json"
         with contextlib.suppress(FileNotFoundError):
             if json.loads(path.read_bytes()).get("pid") == os.getpid():

@@ -274,12 +274,12 @@ class SeatKeeper:
     async def _exit_status(self, session: Session) -> tuple[int | None, bool]:
         """Ask tmux, which reaps the program, how it ended: (status, whether the session is still there)."""
         deadline, delay = time.monotonic() + _STATUS_SECONDS, 0.005
+        server = self._pool.get(session.server)
         while True:
             try:
-                sessions = (await self._pool.observe(session.server, start=False)).sessions
+                found = await server.observe_one(session) if server.connected else None
             except FleetError:
                 return None, False
-            found = next((one for one in sessions if one.run_id == session.run_id), None)
             if found is None:
                 return None, False
             if found.exit_status is not None or time.monotonic() > deadline:
@@ -287,7 +287,7 @@ class SeatKeeper:
             await asyncio.sleep(delay)  # the kernel told us before tmux has reaped it
             delay *= 2
             if delay > _REAP_AFTER:
-                await self._pool.get(session.server).reap()
+                await server.reap()
 
 
 async def _let_delivery_finish(resident: Resident) -> None:

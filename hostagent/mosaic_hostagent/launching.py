@@ -153,10 +153,12 @@ def _with_mosaic(path: str, state_folder: Path) -> str:
 
 
 def _past_tmux(argv: list[str], env: dict[str, str]) -> list[str]:
-    """Return a vector that sets SHELL itself: of all variables it is the one that tmux replaces by its own."""
-    if "SHELL" not in env:
+    """Return a vector that sets for itself what tmux replaces: SHELL always, PATH when a client made the session."""
+    names = [name for name in ("SHELL", "PATH") if name in env]
+    if not names:
         return argv
-    return ["sh", "-c", 'SHELL=$1; export SHELL; shift; exec "$@"', "sh", env.pop("SHELL"), *argv]
+    exports = "; ".join(f"{name}=${number}; export {name}" for number, name in enumerate(names, start=1))
+    return ["sh", "-c", f'{exports}; shift {len(names)}; exec "$@"', "sh", *(env.pop(name) for name in names), *argv]
 
 
 def working_directory(text: str, *, home: Path) -> Path:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Call = StreamStreamCall[pb.HostFrame, pb.ControlFrame]
 
 PROTOCOL_VERSION = 1
-CAPABILITIES = ("capture", "view")
+CAPABILITIES = ("capture", "view", "claims")
 DEFAULT_BEAT_SECONDS = 5.0
 STABLE_SECONDS = 10.0
 _WELCOME_SECONDS = 10.0
@@ -63,6 +63,7 @@ class Handlers:
     capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
     open_view: Callable[[grpc.aio.Channel, pb.OpenView, int], Awaitable[None]]
     """calls back over the link's own connection, under the link's epoch, until the view ends"""
+    claims: Callable[[pb.ClaimsHeld], Awaitable[None]]
 
 
 class Link:
@@ -178,6 +179,8 @@ class Link:
                         await self._handlers.cancel(frame.cancel.message_id)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
+                    case "claims_held":
+                        await self._handlers.claims(frame.claims_held)
                     case "capture":
                         task: asyncio.Future[None] = asyncio.create_task(
                             self._capture(frame.capture), name="link-capture"

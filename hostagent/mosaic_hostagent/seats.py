@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from mosaic_framework.names import check_name
-from mosaic_framework.seeding import KEEPS_PERSONA
+from mosaic_framework.seeding import KEEPS_PERSONA, takes_seed
 from mosaic_proto.v1 import fleet_pb2, host_link_pb2, seeding_pb2
 
 DEFAULT_HOLDER = "_holder"
@@ -112,6 +112,10 @@ def _launch_digest(spec: fleet_pb2.SeatSpec, briefing: seeding_pb2.Briefing) -> 
         relevant.ClearField(field)
     if relevant.persistent_persona == KEEPS_PERSONA:
         relevant.ClearField("persistent_persona")
-    content = relevant.SerializeToString(deterministic=True)
     told = "".join(f"{one.name} {one.digest}\n" for one in briefing.texts)
+    if not takes_seed(spec.manifest_json):
+        told = ""
+        for text in ("contract", "contract_digest", "runtime_notes", "persistent_persona"):
+            relevant.ClearField(text)
+    content = relevant.SerializeToString(deterministic=True)
     return hashlib.sha256(content + told.encode()).hexdigest()[:32]

@@ -60,6 +60,10 @@ class FakeControlPlane(
         self.messages: dict[str, messages_pb2.Receipt] = {}
         self.script: list[int] = [STEP.MESSAGE_STEP_DISPATCHED, STEP.MESSAGE_STEP_TYPED, STEP.MESSAGE_STEP_SUBMITTED]
         self.strongest_is_submitted = True
+        self.at_once: dict[str, list[int]] = {}
+        """recipient → the steps that its message makes while it is sent"""
+        self.rises_when_listed = False
+        """whether each listing finds every message that is only queued submitted meanwhile"""
         self.before: dict[str, Callable[[grpc.ServicerContext], None]] = {}
         self.calls: list[str] = []
         self.follow_breaks_after: list[int] = []
@@ -253,6 +257,9 @@ class FakeControlPlane(
 
     def List(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         if isinstance(request, messages_pb2.ListMessagesRequest):
+            for receipt in self.messages.values() if self.rises_when_listed else ():
+                if receipt.step == STEP.MESSAGE_STEP_QUEUED:
+                    self._rise(receipt, STEP.MESSAGE_STEP_SUBMITTED, "screen")
             return messages_pb2.ListMessagesReply(receipts=reversed(self.messages.values()))
         self._enter("List", context)
         return fleet_pb2.ListHostsReply(hosts=self.hosts.values(), at=at(0))
@@ -332,6 +339,8 @@ class FakeControlPlane(
                 strongest_step_is_submitted=self.strongest_is_submitted,
             )
             self._rise(receipt, STEP.MESSAGE_STEP_QUEUED, "register")
+            for step in self.at_once.get(request.to, []):
+                self._rise(receipt, step, "screen")
             self.messages[request.request_id] = receipt
         self._enter("Send", context)
         return messages_pb2.SendReply(receipt=receipt)

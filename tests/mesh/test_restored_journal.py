@@ -102,11 +102,13 @@ async def test_what_was_typed_since_and_never_heard_of_by_the_register_is_not_ty
 ) -> None:
     host = mesh.hosts["alpha"]
     if taken == "before it was given":
-        snapshot = Snapshot(host, tmp_path)
         # The register never hears that the host has it: the control plane dies with the first word of it.
+        links = host.program.log.read_text().count('"link up"')
         mesh.controlplane.stop()
         mesh.controlplane.start(killed_at="controlplane.events-received")
         await mesh.serving()
+        await eventually(lambda: host.program.log.read_text().count('"link up"') > links, "it links anew", host.program)
+        snapshot = Snapshot(host, tmp_path)  # under the link by which the message comes
         message_id = await mesh.send("worker", f"echo x >> {tmp_path}/ran")
         await mesh.controlplane.killed()
     else:

@@ -11,6 +11,7 @@ from mosaic_controlplane.api import host_link
 from mosaic_controlplane.api.fleet import decode_seats
 from mosaic_controlplane.api.host_link import HostLinkService, decode_event, decode_reports
 from mosaic_controlplane.api.messages import deadline_of
+from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.mesh import host_events, links
 from mosaic_controlplane.mesh.links import Downward, HeldLink, HostNotHere, Links
 from mosaic_controlplane.mesh.wakes import Wakes
@@ -118,7 +119,8 @@ async def read(frames: list[pb.HostFrame], down: asyncio.Queue[pb.ControlFrame |
         await asyncio.Event().wait()
 
     held = some_links()
-    service = HostLinkService(NO_DATABASE, Wakes(NO_DATABASE, new_id()), held, new_id(), list)
+    wakes = Wakes(NO_DATABASE, new_id())
+    service = HostLinkService(NO_DATABASE, wakes, held, new_id(), list, Backlog(NO_DATABASE, NO_DATABASE, wakes))
     up: asyncio.Queue[pb.HostFrame] = asyncio.Queue(host_link._UP_LIMIT)
     await asyncio.wait_for(service._read(stream(), a_link(), up, down, 0.1), 5)
 

@@ -116,8 +116,8 @@ def test_a_peer_is_what_the_roster_says_of_a_seat(name: str) -> None:
     assert (made.host, made.name, made.runtime, made.alias, made.summary) == ("h", "coder0", name, "A", "Does.")
 
 
-def digest(briefing: Briefing, **fields: object) -> str:
-    seat = host_link_pb2.DesiredSeat(agent_id="a", spec=spec(**fields))
+def digest(briefing: Briefing, *, runtime: str = "claude", **fields: object) -> str:
+    seat = host_link_pb2.DesiredSeat(agent_id="a", spec=spec(manifest_json=manifest(runtime).as_json(), **fields))
     return Seat.from_wire(seat, briefing).launch_digest
 
 
@@ -128,3 +128,8 @@ def test_a_peer_that_comes_or_goes_is_no_drift_and_another_text_is() -> None:
     assert digest(Briefing(texts=BRIEFING.texts[:1])) != same
     assert digest(BRIEFING, contract="other") != same
     assert digest(BRIEFING, persistent_persona="A poet.") != same
+
+
+def test_no_text_is_a_drift_of_a_program_that_is_given_none() -> None:
+    assert digest(BRIEFING, runtime="shell", contract="a") == digest(Briefing(), runtime="shell", contract="b")
+    assert digest(BRIEFING, runtime="shell", model="m") != digest(BRIEFING, runtime="shell")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mosaic_cli import completion, groups, options, output
+from mosaic_cli import completion, failures, groups, options, output
 from mosaic_cli.output import Format
 from mosaic_cli.text import duration
 
@@ -59,7 +59,9 @@ def show(
 
 @app.command("send")
 def send(
-    address: Address,
+    address: Annotated[
+        str, typer.Argument(metavar="[AGENT]", help="agent or host/agent.", autocompletion=completion.agents)
+    ] = "",
     text: Annotated[str | None, typer.Option("--message", "-m", help="The text itself.")] = None,
     file: Annotated[str | None, typer.Option("--file", "-f", help="Read the text from this file; '-': stdin.")] = None,
     verify: Annotated[
@@ -79,6 +81,17 @@ def send(
     message_id: Annotated[
         str, typer.Option("--id", help="Repeat a send under the id it had: it arrives once, whatever was lost.")
     ] = "",
+    allow_secrets: Annotated[
+        bool, typer.Option("--allow-secrets", help="Send it though it holds what looks like a secret; it is audited.")
+    ] = False,
+    host: Annotated[str, typer.Option("--host", help="To all on these hosts: a name, or 'web*'.")] = "",
+    class_: Annotated[str, typer.Option("--class", help="To all of this class.")] = "",
+    runtime: Annotated[str, typer.Option("--runtime", help="To all of this runtime.")] = "",
+    state: Annotated[str, typer.Option("--state", help="To all in this state.")] = "",
+    label: options.Label = None,
+    every: Annotated[bool, typer.Option("--all", help="To every agent of the tenant.")] = False,
+    yes: options.Yes = False,
+    dry_run: options.DryRun = False,
     timeout: options.Timeout = 60.0,
     detach: options.Detach = False,
     output_form: options.Output = Format.TABLE,
@@ -91,11 +104,20 @@ def send(
     typed into, and waits in its queue until then. Steps are told on stderr, the receipt on stdout; with -o json each
     step is an object on a line of its own, the receipt the last one.
     """
-    from mosaic_cli import message_text, send
+    from mosaic_cli import message_text, send, send_many
+    from mosaic_cli.listing import Selection
 
+    selection = Selection(host=host, class_=class_, runtime=runtime, state=state, labels=options.labels(label or []))
+    many = every or selection != Selection()
+    if many == bool(address):
+        raise failures.UsageError(
+            "say one agent, or selectors, not both" if many else "no agent is named",
+            next_step="mosaic agent send AGENT …, or: mosaic agent send --class CLASS …, or --all",
+        )
     wish = send.Wish(
         to=address,
-        body=message_text.read(text, file),
+        body=message_text.read(text, file, allow_secrets=allow_secrets),
+        allow_secrets=allow_secrets,
         message_id=send.check_id(message_id),
         verify=send.check_step(verify),
         deadline=deadline,
@@ -105,7 +127,12 @@ def send(
         timeout=timeout,
         detach=detach,
     )
-    send.run(wish, form=output_form, context=context, tenant=tenant)
+    if many:
+        send_many.run(wish, selection, yes=yes, dry_run=dry_run, form=output_form, context=context, tenant=tenant)
+    elif not dry_run:
+        send.run(wish, form=output_form, context=context, tenant=tenant)
+    else:
+        output.write(f"{address}\n")
 
 
 @app.command("interrupt")

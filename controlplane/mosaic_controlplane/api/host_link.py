@@ -15,6 +15,7 @@ from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.interceptor import caller_of
+from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.mesh import host_events
 from mosaic_controlplane.mesh.links import Downward, HeldLink, HelloFacts, Links
 from mosaic_controlplane.mesh.wakes import Wakes
@@ -80,8 +81,15 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
     """Links of hosts."""
 
     def __init__(
-        self, database: Database, wakes: Wakes, links: Links, replica_id: UUID, addresses: Callable[[], list[str]]
+        self,
+        database: Database,
+        wakes: Wakes,
+        links: Links,
+        replica_id: UUID,
+        addresses: Callable[[], list[str]],
+        backlog: Backlog,
     ) -> None:
+        self._backlog = backlog
         self._database = database
         self._wakes = wakes
         self._links = links
@@ -236,10 +244,36 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
                     await self._links.applied(link.key, frame.applied.generation)
                 elif frame.WhichOneof("frame") == "unmanaged":
                     await self._links.unmanaged(link.key, decode_unmanaged(frame.unmanaged))
+                elif frame.WhichOneof("frame") == "runs_alive":
+                    await down.put(await self._renew_runs(link, frame.runs_alive))
                 elif frame.WhichOneof("frame") == "ready":
                     if frame.ready.link_epoch != link.key.link_epoch:
                         raise LinkSuperseded
                     await self._links.ready(link.key)
+
+    async def _renew_runs(self, link: HeldLink, alive: pb.RunsAlive) -> pb.ControlFrame:
+        """Renew what the runs that a host vouches for hold; returns the frame that tells the host of it."""
+        if len(alive.run_ids) > _REPORT_LIMIT:
+            raise InvalidInput("a host vouches for too many runs at once", why=f"at most {_REPORT_LIMIT:,} are taken")
+        held = await self._backlog.renew_runs(
+            link.key, [encode.identifier(run_id, what="run id") for run_id in alive.run_ids]
+        )
+        return pb.ControlFrame(
+            claims_held=pb.ClaimsHeld(
+                claims=[
+                    pb.HeldClaim(
+                        run_id=str(one.run_id),
+                        agent_id=str(one.holder_id),
+                        card_id=one.card_id,
+                        title=one.title,
+                        fence=one.fence,
+                        lease_left_ms=round(one.lease_left.total_seconds() * 1000),
+                        limit_left_ms=round(one.limit_left.total_seconds() * 1000),
+                    )
+                    for one in held
+                ]
+            )
+        )
 
 
 async def _read_hello(frames: AsyncIterator[pb.HostFrame]) -> pb.Hello:

@@ -11,6 +11,7 @@ import structlog
 from mosaic_framework.steps import reached
 
 from mosaic_controlplane.mesh.wakes import Wakes
+from mosaic_controlplane.register import card_claim
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import run as run_table
@@ -103,6 +104,13 @@ async def record(database: Database, wakes: Wakes, key: LinkKey, events: Sequenc
                         reason=event.reason,
                         exit_status=event.exit_status,
                         age=event.age,
+                    )
+                    await card_claim.run_ended(
+                        connection,
+                        tenant_id=key.tenant_id,
+                        run_id=event.run_id,
+                        agent_id=event.agent_id,
+                        host_id=key.host_id,
                     )
     reached("controlplane.events-recorded")
     wakes.tell(WakeKey.change(key.tenant_id), *(WakeKey.message(key.tenant_id, message_id) for message_id in moved))

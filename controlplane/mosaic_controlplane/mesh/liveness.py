@@ -35,7 +35,12 @@ class Liveness:
         self.replica_addresses = [address]
         """The fleet addresses of all live replicas, this one first: what joiners are told, and hosts with each link."""
         self.cursor_stall = CursorStall()
+        self._reached = time.monotonic()
         self._stall_told = False
+
+    def register_away(self) -> float:
+        """Return for how many seconds the register has not answered: those since the last tick that went through."""
+        return time.monotonic() - self._reached
 
     async def arrive(self) -> None:
         """Enter this replica in the register. Before the first call is served: hosts are told of all replicas."""
@@ -77,6 +82,7 @@ class Liveness:
                 )
             addresses = await replica.addresses(connection)
             xmin, xmax = await change.bounds(connection)
+        self._reached = time.monotonic()
         self._note_stall(self.cursor_stall.observe(xmin=xmin, xmax=xmax, now=time.monotonic()))
         if known:
             await self._wakes.say_watching()

@@ -188,6 +188,15 @@ class TmuxServer:
         (rows,) = await self.run(["list-panes", "-a", "-F", PANE_FORMAT])
         return read_panes(rows, self.key, home=self._home)
 
+    async def observe_one(self, session: Session) -> Session | None:
+        """Return a session of ours as it is now; None when it is gone. Raises TerminalLost."""
+        try:
+            (rows,) = await self.run(["list-panes", "-s", "-t", f"{session.session_id}:", "-F", PANE_FORMAT])
+        except TmuxRefused:
+            return None
+        found = read_panes(rows, self.key, home=self._home).sessions
+        return next((one for one in found if one.run_id == session.run_id), None)
+
     async def look(self) -> Observed:
         """Return our sessions, by a tmux of its own: takes no lock and starts nothing. Raises TerminalLost."""
         if not self.socket_path.exists():

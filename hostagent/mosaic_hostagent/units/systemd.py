@@ -75,7 +75,7 @@ class Systemd:
                 if "duplicate session" in problem:
                     raise name_taken(launch.name, server) from error
                 if problem:
-                    raise SeatNotStarted(why=problem, next_step=error.next_step) from error
+                    raise SeatNotStarted("its unit did not start it", why=problem, next_step=error.next_step) from error
                 raise
 
     async def _find(self, launch: Launch, server: ServerKey) -> Session:
@@ -83,7 +83,7 @@ class Systemd:
             if session.agent_id == launch.agent_id and session.run_id == launch.run_id:
                 return session
         unit = units.agent_unit(launch.name)
-        raise SeatNotStarted(next_step=f"journalctl --user -n 20 -u '{unit}'")
+        raise SeatNotStarted("its unit did not start it", next_step=f"journalctl --user -n 20 -u '{unit}'")
 
     def _problem_of(self, launch: Launch) -> str:
         name = units.instance_of(launch.name)

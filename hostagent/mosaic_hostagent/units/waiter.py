@@ -20,6 +20,7 @@ from mosaic_hostagent.units.members import end_members, terminal_members
 from mosaic_hostagent.units.plain import AGAIN, Asked, Tmux, TmuxFailed, notify, tell, tmux_environment
 
 _HOLDER_SECONDS = 45.0
+_REST = "variables:"
 _PANE = "\t".join(
     f"#{{{field}}}"
     for field in (
@@ -73,7 +74,6 @@ class Waiter:
             self._note(problem=str(failed))
             tell(f"it could not be started: {failed}")
             return self._ended(0.0)
-        self._note(problem="")
         notify("READY=1", f"STATUS=run {found.run_id}, pid {found.pid}")
         if self._asked.wait(process=found.pid):
             return self._ended(max(0.0, time.time() - found.began))
@@ -103,47 +103,58 @@ class Waiter:
 
     def _living(self) -> Found | None:
         """Return the agent's session when its program runs; brings the server up. Raises TmuxFailed."""
-        self._need_server()
-        return next((one for one in self._sessions() if one.alive), None)
-
-    def _need_server(self) -> None:
         try:
-            self._tmux.ask("has-session", "-t", f"={self._launch['holder']}:")
+            self._look()
         except TmuxFailed:
-            unit = self._launch["holder_unit"]
-            done = subprocess.run(
-                ["systemctl", "--user", "start", unit], timeout=_HOLDER_SECONDS, check=False, capture_output=True
-            )
-            if done.returncode:
-                said = done.stderr.decode("utf-8", "replace").strip()[:300]
-                raise TmuxFailed(f"{unit} does not start: {said}") from None
+            self._start_holder()
+            self._look()
+        return next((one for one in self._sessions if one.alive), None)
 
-    def _sessions(self) -> list[Found]:
+    def _start_holder(self) -> None:
+        unit = self._launch["holder_unit"]
+        done = subprocess.run(
+            ["systemctl", "--user", "start", unit], timeout=_HOLDER_SECONDS, check=False, capture_output=True
+        )
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").strip()[:300]
+            raise TmuxFailed(f"{unit} does not start: {said}")
+
+    def _look(self) -> None:
+        """See the agent's sessions, and the server's variables. Raises TmuxFailed, also without our holder session."""
         launch, found = self._launch, {}
-        for line in self._tmux.ask("list-panes", "-a", "-F", _PANE):
+        said = self._tmux.run(
+            [
+                ["has-session", "-t", f"={launch['holder']}:"],
+                ["list-panes", "-a", "-F", _PANE],
+                ["display-message", "-p", _REST],
+                ["show-environment", "-g"],
+            ]
+        )
+        rest = said.index(_REST)
+        for line in said[:rest]:
             session_id, pid, dead, status, killed_by, run_id, seat, agent_id, home = line.split("\t")
             if (agent_id, home) != (launch["agent_id"], launch["home"]):
                 continue
             if seat or session_id not in found:
                 alive = bool(seat) and dead in ("", "0") and not status and not killed_by
                 found[session_id] = Found(session_id, int(pid or 0), run_id, alive=alive)
-        return list(found.values())
+        self._sessions = list(found.values())
+        self._variables = [line.partition("=")[0] for line in said[rest + 1 :] if not line.startswith("-")]
 
     def _start(self) -> Found:
-        for ended in self._sessions():
+        for ended in self._sessions:
             self._end(ended, everything=False)  # one that closed its terminal and lives on must not run twice
         prepared = self._launch["run_id"]
         launch = launch_file.as_new_run(self._home, self._launch, self._tally)
         # Written first: what has begun under an id never begins again under it.
-        self._note(launched=prepared, latest=launch["run_id"], next=0.0, resting=0)
-        variables = [line.partition("=")[0] for line in self._tmux.ask("show-environment", "-g")]
+        self._note(launched=prepared, latest=launch["run_id"], next=0.0, resting=0, problem="")
         said = self._tmux.run(
             start_commands(
                 launch,
                 home=launch["home"],
                 argv=launch["argv"],
                 env=launch["env"],
-                global_variables=[name for name in variables if not name.startswith("-")],
+                global_variables=self._variables,
             )
         )
         session_id, _, pid = said[0].split("\t")
@@ -168,7 +179,8 @@ class Waiter:
     def _stop(self, found: Found) -> None:
         self._note(count=0, next=0.0, resting=0)
         try:
-            alive = any(one.alive for one in self._sessions() if one.run_id == found.run_id)
+            self._look()
+            alive = any(one.alive for one in self._sessions if one.run_id == found.run_id)
             self._end(found, everything=alive)
         except TmuxFailed as failed:
             tell(f"its session is gone already: {failed}")

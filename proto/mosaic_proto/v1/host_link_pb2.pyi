@@ -36,6 +36,7 @@ class HostFrame(_message.Message):
     READY_FIELD_NUMBER: _builtins.int
     WAITS_FIELD_NUMBER: _builtins.int
     UNMANAGED_FIELD_NUMBER: _builtins.int
+    RUNS_ALIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """first, exactly once"""
@@ -70,6 +71,10 @@ class HostFrame(_message.Message):
     def unmanaged(self) -> Global___Unmanaged:
         """replaces what was told before"""
 
+    @_builtins.property
+    def runs_alive(self) -> Global___RunsAlive:
+        """with the hello's link, when a run begins, and every 60 s: what these runs hold is renewed"""
+
     def __init__(
         self,
         *,
@@ -82,12 +87,13 @@ class HostFrame(_message.Message):
         ready: Global___Ready | None = ...,
         waits: Global___Waits | None = ...,
         unmanaged: Global___Unmanaged | None = ...,
+        runs_alive: Global___RunsAlive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready", "waits", "unmanaged"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready", "waits", "unmanaged", "runs_alive"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -506,6 +512,7 @@ class ControlFrame(_message.Message):
     BEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     OPEN_VIEW_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    CLAIMS_HELD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -528,6 +535,10 @@ class ControlFrame(_message.Message):
 
     @_builtins.property
     def cancel(self) -> Global___CancelDelivery: ...
+    @_builtins.property
+    def claims_held(self) -> Global___ClaimsHeld:
+        """the answer to RunsAlive"""
+
     def __init__(
         self,
         *,
@@ -539,12 +550,13 @@ class ControlFrame(_message.Message):
         beat_acknowledged: Global___BeatAcknowledged | None = ...,
         open_view: Global___OpenView | None = ...,
         cancel: Global___CancelDelivery | None = ...,
+        claims_held: Global___ClaimsHeld | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "open_view", "cancel"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "open_view", "cancel", "claims_held"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -813,3 +825,87 @@ class OpenView(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OpenView: _TypeAlias = OpenView  # noqa: Y015
+
+@_typing.final
+class RunsAlive(_message.Message):
+    """The host vouches for these runs: their programs live. Their claims' leases are renewed; of a run that is not named any
+    more they run out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunsAlive: _TypeAlias = RunsAlive  # noqa: Y015
+
+@_typing.final
+class ClaimsHeld(_message.Message):
+    """What the runs of this host hold, whole; replaces what came before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldClaim]: ...
+    def __init__(
+        self,
+        *,
+        claims: _abc.Iterable[Global___HeldClaim] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimsHeld: _TypeAlias = ClaimsHeld  # noqa: Y015
+
+@_typing.final
+class HeldClaim(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    CARD_ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    LEASE_LEFT_MS_FIELD_NUMBER: _builtins.int
+    LIMIT_LEFT_MS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    agent_id: _builtins.str
+    card_id: _builtins.str
+    title: _builtins.str
+    fence: _builtins.int
+    lease_left_ms: _builtins.int
+    limit_left_ms: _builtins.int
+    """until the wall-clock limit of the claim"""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        card_id: _builtins.str = ...,
+        title: _builtins.str = ...,
+        fence: _builtins.int = ...,
+        lease_left_ms: _builtins.int = ...,
+        limit_left_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "card_id", b"card_id", "fence", b"fence", "lease_left_ms", b"lease_left_ms", "limit_left_ms", b"limit_left_ms", "run_id", b"run_id", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldClaim: _TypeAlias = HeldClaim  # noqa: Y015

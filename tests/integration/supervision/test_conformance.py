@@ -70,7 +70,9 @@ async def test_the_pauses_between_tries_grow_and_are_told(world: World) -> None:
     world.want(world.seat("a", command=command), generation=1)
     world.start()
     await eventually(lambda: world.reports and "exit status 3" in last(world, "a").problem, "its end is told")
-    assert "farewell" in world.private.tmux("capture-pane", "-p", "-t", "=a:")
+    await eventually(
+        lambda: "farewell" in world.private.tmux("capture-pane", "-p", "-t", "=a:"), "its last words can be read"
+    )
     for pause in ("1 s", "2 s", "4 s"):
         await eventually(
             lambda pause=pause: any(report.problem.endswith(f"started again in {pause}") for report in world.reports),

@@ -1,4 +1,4 @@
-"""What a roster says of a seat arrives at its program as data, byte for byte, through the host-agent and a real tmux.
+"""What a roster says of a seat arrives at its program as data, byte for byte, on a real tmux, whoever supervises.
 
 A stand-in for the program writes down its arguments and its environment.
 """
@@ -13,64 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mosaic_framework.env_files import new_env_file, parse_env_file, quoted
 from mosaic_framework.launch import ARGUMENT_LIMIT
 from mosaic_framework.manifest import Manifest
-from mosaic_framework.paths import Home
-from mosaic_framework.seat_environment import PROGRAM, RUNTIME, read_env_file, write_env_file
 from mosaic_framework.seeding import compose
-from mosaic_hostagent import supervise
-from mosaic_hostagent.residents import Resident
 from mosaic_proto.v1.seeding_pb2 import Briefing, BriefingText, Peer
 
-from tests.support.hostagent import World, eventually
-from tests.support.standin import StandIn, Started, hostile, make_stand_in
+from tests.support.hostagent import World
+from tests.support.launched import Seats
 
 RUNTIMES = ["claude", "codex", "pi", "opencode", "shell"]
-
-
-class Seats:
-    """Seats whose programs are stand-ins, in a world of their own."""
-
-    def __init__(self, world: World, folder: Path, manifest: Callable[[str], Manifest]) -> None:
-        self.world, self.folder, self.manifest = world, folder, manifest
-        self.home = Home(world.state.parent)
-        self.trace = folder / "trace"
-        self.text = hostile(self.trace)
-        self.generation = 0
-
-    def stand_in(self, runtime: str) -> StandIn:
-        name = {"shell": "bash"}.get(runtime, runtime)
-        return make_stand_in(self.folder / "o d;d" / name, self.folder / f"{runtime}.json")
-
-    async def launched(self, program: StandIn, briefing: Briefing | None = None, **spec: Any) -> Started:
-        """Start one seat whose program is the stand-in, and return how that was started."""
-        runtime = spec.setdefault("runtime", "claude")
-        name = f"seat-{runtime}-{self.generation}"
-        if not spec.get("command"):
-            recorded = new_env_file(name).refreshed({RUNTIME: runtime, PROGRAM: str(program.path)})
-            site = parse_env_file(f"SITE={quoted(self.text)}\n", source="x")
-            write_env_file(self.home, name, type(site)((*site.lines, *recorded.lines)))
-        self.generation += 1
-        program.record.unlink(missing_ok=True)
-        seat = self.world.seat(name, **spec)
-        self.world.want(seat, generation=self.generation, briefing=briefing)
-        await eventually(lambda: program.started, f"{name} starts; told: {self.world.reports[-1:]}")
-        found = program.started
-        assert found is not None
-        return found
-
-    @property
-    def resident(self) -> Resident:
-        """The seat that is wanted now."""
-        (found,) = self.world.supervisor.residents.values()
-        return found
-
-    async def base(self) -> dict[str, str]:
-        """What a program's environment has when nothing is said of it."""
-        plain = make_stand_in(self.folder / "plain", self.folder / "plain.json")
-        started = await self.launched(plain, runtime="shell", command=[str(plain.path)])
-        return started.env
 
 
 @pytest.fixture
@@ -204,67 +155,3 @@ async def test_a_contract_longer_than_an_argument_arrives_by_a_file(seats: Seats
     started = await seats.launched(seats.stand_in(runtime), runtime=runtime, contract="x" * ARGUMENT_LIMIT)
     assert started.argv[-1] == started.env["MOSAIC_SEED_FILE"]
     assert Path(started.argv[-1]).stat().st_size > ARGUMENT_LIMIT
-
-
-async def test_questions_are_settled_in_a_users_file_for_an_unattended_seat_alone(seats: Seats) -> None:
-    program, settled = seats.stand_in("claude"), Path(seats.world.private.environment["HOME"]) / ".claude.json"
-    await seats.launched(program, runtime="claude", working_directory="~/src")
-    assert not settled.exists()
-    await seats.launched(program, runtime="claude", working_directory="~/src", unattended=True)
-    found = json.loads(settled.read_text())
-    assert found == {
-        "hasCompletedOnboarding": True,
-        "projects": {str(settled.parent / "src"): {"hasTrustDialogAccepted": True}},
-    }
-
-
-async def test_a_runtime_that_is_not_installed_is_one_state_and_is_taken_up_when_it_is(
-    seats: Seats, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervise, "RETRY_SECONDS", 0.2)
-    missing = seats.manifest("codex").model_copy(update={"program": "codex-of-this-test"})
-    world = seats.world
-    world.want(world.seat("a", runtime="codex", manifest=missing), generation=1)
-    await world.reconciled(1)
-    report = world.resident("a").report()
-    assert report.problem == "Codex (codex-of-this-test) is not installed on this host; npm install -g @openai/codex"
-    assert await world.runs() == []
-    told = len(world.reports)
-
-    home = Path(world.private.environment["HOME"])
-    program = make_stand_in(home / ".npm-global" / "bin" / "codex-of-this-test", seats.folder / "late.json")
-    await eventually(lambda: program.started, "it is found and started")
-    await eventually(lambda: world.resident("a").report().problem == "", "the problem is over")
-    assert len(world.reports) > told
-    assert len(await world.runs()) == 1
-
-
-async def test_a_runtime_that_moved_is_found_again_at_the_next_launch(seats: Seats) -> None:
-    program = seats.stand_in("pi")
-    await seats.launched(program, runtime="pi")
-    name = seats.resident.seat.name
-    home = Path(seats.world.private.environment["HOME"])
-    moved = home / ".volta" / "bin" / "pi"
-    moved.parent.mkdir(parents=True)
-    program.path.rename(moved)
-    program.record.unlink()
-    seats.world.want(seats.world.seat(name, runtime="pi", restart=1, generation=2), generation=9)
-    await eventually(lambda: program.started, "it is started from where it is now")
-    assert program.started is not None
-    assert program.started.argv[0] == str(moved)
-    file = read_env_file(seats.home, name)
-    assert file is not None
-    assert file.generated[PROGRAM] == str(moved)
-    assert file.site == {"SITE": seats.text}
-
-
-async def test_an_env_file_that_means_nothing_holds_back_its_own_seat_alone(seats: Seats) -> None:
-    world = seats.world
-    path = seats.home.fleet / "agents" / "bad.env"
-    path.parent.mkdir(parents=True, mode=0o700)
-    path.write_text("# mine\nno sign\n")
-    world.want(world.seat("bad"), world.seat("good"), generation=1)
-    await world.available("good")
-    assert "bad.env is not a valid env file" in world.resident("bad").report().problem
-    assert "line 2" in world.resident("bad").report().problem
-    assert path.read_text() == "# mine\nno sign\n"
