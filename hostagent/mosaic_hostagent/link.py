@@ -208,7 +208,10 @@ class Link:
     async def _write(self, call: Call) -> None:
         while True:
             for frame in await self._outgoing.next_frames():
-                await call.write(frame)
+                try:
+                    await call.write(frame)
+                except asyncio.InvalidStateError:
+                    return  # the stream ended in this very moment; grpc says so only like this
                 if frame.WhichOneof("frame") == "event":
                     reached("hostagent.event-sent")
 

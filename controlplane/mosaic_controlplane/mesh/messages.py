@@ -26,8 +26,6 @@ from mosaic_controlplane.register.message import MessageRow, NewMessage
 from mosaic_controlplane.register.replica import WakeKey
 
 BODY_LIMIT = 256 * 1024
-QUEUE_LIMIT = 1_000
-"""open messages at one seat"""
 INTERRUPT_ONLY = "interrupt_only"
 DEFAULT_DEADLINE = timedelta(hours=24)
 LONGEST_DEADLINE = timedelta(days=30)
@@ -182,7 +180,6 @@ class Messages:
                 sent_by=caller.name if sender != Sender.of(caller) else "",
                 stripped=left_out(draft.body),
             ),
-            limit=QUEUE_LIMIT,
         )
         if host_id is not None:
             await record(
@@ -228,7 +225,7 @@ class Messages:
             return NotFound(f"agent {draft.to!r} was just removed", next_step="mosaic agent ls")
         return QueueFull(
             f"the queue of {seat.host}/{seat.name} is full",
-            why=f"{QUEUE_LIMIT:,} messages wait to be typed there",
+            why=f"{message_table.QUEUE_LIMIT:,} messages wait to be typed there",
             next_step=f"see what it waits for: mosaic message ls {seat.host}/{seat.name} --open",
         )
 

@@ -13,6 +13,8 @@ from mosaic_controlplane.register.host import LinkKey
 from mosaic_controlplane.register.sql import load
 
 SQL = load("message")
+QUEUE_LIMIT = 1_000
+"""open messages at one seat"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Offer:
     remaining_ms: int
 
 
-async def queue(connection: Connection, *, tenant_id: UUID, message: NewMessage, limit: int) -> UUID | None:
+async def queue(connection: Connection, *, tenant_id: UUID, message: NewMessage) -> UUID | None:
     """Queue a message; returns its host, or None when the id is taken, the seat gone, or its queue full."""
     found = await connection.fetchval(
         SQL.queue,
@@ -124,7 +126,7 @@ async def queue(connection: Connection, *, tenant_id: UUID, message: NewMessage,
         message.mode,
         message.sent_by,
         message.stripped,
-        limit,
+        QUEUE_LIMIT,
     )
     return found if isinstance(found, UUID) else None
 

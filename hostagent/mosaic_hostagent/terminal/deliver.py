@@ -28,11 +28,11 @@ TYPED_BEFORE = (
     "its terminal remembers that it was typed and the host's journal does not: the journal was restored or lost, "
     "and nobody can say how far it came"
 )
-STALL_SECONDS = 2.5
+STALL_SECONDS = 2.2
 """Without progress for so long it is said that it stalls"""
 SEEN_SECONDS = 20.0
 """Without evidence for so long it is unknown"""
-SWALLOWED_SECONDS = 0.2
+SWALLOWED_SECONDS = 0.16
 """An Enter that has been read and had no effect for so long was swallowed"""
 _SECONDS_PER_CHARACTER = 10.0 / 65_536  # a slow program draws a long paste for a while
 _ENTER_LOOKS = 0.25
@@ -286,9 +286,8 @@ class _Delivery:
         first = await self._pane.look()
         wake = self._order.accepted
         seen = await self._pane.until(lambda now: wake.is_set() or over(now), first, SWALLOWED_SECONDS, wake=wake)
-        if seen is None and await self._repair():
-            reached("hostagent.enter-repeated")
         if seen is None:
+            await self._repair()
             seen = await self._watched(
                 over,
                 await self._pane.look(),
@@ -307,13 +306,14 @@ class _Delivery:
         await self._ledger.submitted("the cursor is past the text" if line else "the composer no longer holds it")
         return True
 
-    async def _repair(self) -> bool:
+    async def _repair(self) -> None:
         """Press Enter again, once, if the program has read the first one and exactly ours stands in the composer."""
         now = await self._pane.look()
         exactly = standing(now, self._composer, self._text) is Standing.OURS
         if not exactly or self._hindrance(now) or gate.works(now, self._manifest):
-            return False
-        return keys.unread(now.tty) == 0 and await self._pane.press("Enter", seen=now)
+            return
+        if keys.unread(now.tty) == 0:
+            await self._pane.press("Enter", seen=now)
 
     async def _watched(
         self, proven: Callable[[Snapshot], bool], first: Snapshot, *, stall: float, seconds: float, what: str
