@@ -59,7 +59,7 @@ def install(home: Home, *, supervision: str, dry_run: bool) -> Listing[Item]:
             return _listing(_to_built_in(home, dry_run=dry_run))
         items = _to_systemd(home, dry_run=dry_run)
         found = [] if dry_run else seat_programs.record(home, identity)
-        return _listing(items + [Item(f"agent {one.name}", one.problem or "found", one.program) for one in found])
+        return _listing(items + [Item(f"agent {one.name}", one.problem or f"runs {one.program}") for one in found])
 
 
 def uninstall(home: Home, *, dry_run: bool) -> Listing[Item]:
