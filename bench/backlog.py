@@ -4,9 +4,9 @@
 
 On a PostgreSQL of its own with fsync on. Four tables:
 
-- latency: p50 and p99 of a claim and of a completion, in four shapes, without and with a transaction held open for long,
+- latency: p50 and p99 of a claim and of a completion, in four shapes, without and with a transaction held open long,
   beside the plain algorithm (`NOT EXISTS` over a jsonb array, `FOR UPDATE SKIP LOCKED LIMIT 1`).
-- throughput: claims and completions a second by 1, 8 and 64 workers, beside procrastinate and pgqueuer at the same work.
+- throughput: claims and completions a second by 1, 8 and 64 workers, beside procrastinate and pgqueuer.
 - work streams: the same through a control plane process, gRPC and mTLS, done and next in one message.
 - waiting: from the call that makes a card to the answer of a waiting `claim --wait`, beside the peers' idle workers.
 
