@@ -145,6 +145,7 @@ class HostAgent:
     def _report(self, resident: Resident) -> None:
         if self._supervisor.residents.get(resident.seat.agent_id) is resident:
             self._outgoing.report(resident.report())
+        self._claims.seats_changed()
 
     def _identity_now(self) -> StoredIdentity:
         identity = load_identity(self._home)
