@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
+from mosaic_controlplane.backlog.claiming import Wish
+from mosaic_controlplane.register.card_claim import Completion
 from mosaic_controlplane.register.postgres_cluster import Cluster
 from mosaic_framework import wire
 from mosaic_framework.ids import new_id
@@ -56,21 +58,32 @@ async def peer(cluster: Cluster, name: str, *words: object) -> float:
     return float(json.loads(out.decode().splitlines()[-1]))
 
 
-async def in_process(cluster: Cluster, *, jobs: int, workers: int) -> float:
-    """Return cards a second that callers in this process claim and complete, each by two calls."""
+async def in_process(cluster: Cluster, *, jobs: int, workers: int, one_call: bool) -> float:
+    """Return cards a second that callers in this process work off; `one_call`: done and next in one, else in two."""
     url = await fresh(cluster, "throughput")
     tenant_id = new_id()
     await load(url, FLAT, jobs, tenant_id=tenant_id)
     await vacuumed(url, "fleet.card")
     async with open_yard(url, tenant_id) as yard:
 
-        async def worker() -> int:
+        async def by_two_calls() -> int:
             who, done = yard.worker(), 0
             while taken := await yard.claim(who):
                 await yard.complete(who, taken[0].card.card_id, taken[0].fence)
                 done += 1
             return done
 
+        async def by_one_call() -> int:
+            who, done = yard.worker(), 0
+            finished: list[Completion] = []
+            while True:
+                answers, taken = await yard.backlog.claiming.work(tenant_id, finished, Wish(new_id(), who))
+                done += sum(1 for answer in answers if not answer.refusal)
+                if not taken:
+                    return done
+                finished = [Completion(one.card.card_id, one.fence, who, new_id()) for one in taken]
+
+        worker = by_one_call if one_call else by_two_calls
         began = time.perf_counter()
         done = await asyncio.gather(*(worker() for _ in range(workers)))
         seconds = time.perf_counter() - began

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register.card_claim import HOT_SETTINGS
+from mosaic_controlplane.register.card_claim import connect_hot
 from mosaic_controlplane.register.database import Database
 from mosaic_framework.ids import new_id
 
@@ -19,7 +19,7 @@ from tests.support.backlog import Yard
 async def open_yard(url: str, tenant_id: UUID) -> AsyncIterator[Yard]:
     """Lend it; in production the control plane has the same, with as many connections."""
     database = await Database.connect(url)
-    hot = await Database.connect(url, pool_size=3, settings=HOT_SETTINGS)
+    hot = await connect_hot(url)
     try:
         wakes = Wakes(database, new_id())
         yield Yard(database, Backlog(database, hot, wakes), wakes, tenant_id)

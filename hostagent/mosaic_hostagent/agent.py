@@ -212,6 +212,7 @@ class HostAgent:
     def _report(self, resident: Resident) -> None:
         if self._supervisor.residents.get(resident.seat.agent_id) is resident:
             self._outgoing.report(resident.report())
+        self._claims.seats_changed()
 
     def _applied(self, generation: int) -> None:
         tidy(self._home, names={resident.seat.name for resident in self._supervisor.residents.values()})

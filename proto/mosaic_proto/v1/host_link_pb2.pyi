@@ -79,7 +79,7 @@ class HostFrame(_message.Message):
 
     @_builtins.property
     def runs_alive(self) -> Global___RunsAlive:
-        """with the hello's link, when a run begins, and every 60 s: what these runs hold is renewed"""
+        """at a new link, when the living runs change, and every 60 s: what they hold is renewed"""
 
     def __init__(
         self,
