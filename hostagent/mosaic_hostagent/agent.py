@@ -150,7 +150,9 @@ class HostAgent:
             agent = cls(home=home, config=config, identity=identity, journal=journal, environment=environment)
             if (last := agent._desired_file.load()) is not None:
                 agent._supervisor.want(Desired.from_wire(last))
-            agent._sessions.load(living={run.run_id for run in await journal.open_runs()})
+            agent._sessions.load(
+                living={run.run_id for run in await journal.open_runs()} | agent._supervision.own_runs()
+            )
             await agent._panes.start()
         except BaseException:
             await journal.close()

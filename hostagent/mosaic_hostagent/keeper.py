@@ -114,6 +114,7 @@ class SeatKeeper:
         await self._journal.run_ended(session.run_id, reason=stop.reason, exit_status=session.exit_status)
         await self._journal.forget_leftovers(session.agent_id)
         if resident is not None:
+            self._forget_prepared(resident)
             resident.session = resident.pane = None
             resident.ending = resident.note = resident.command = ""
 
@@ -145,6 +146,18 @@ class SeatKeeper:
             sessions=self._sessions,
         )
 
+    def _prepare_next(self, resident: Resident, manifest: Manifest) -> Launch:
+        """Prepare a run that begins when this one has ended, in place of one that never began."""
+        launch = self._prepare(resident.seat, manifest)
+        self._forget_prepared(resident)
+        resident.prepared = launch.run_id
+        return launch
+
+    def _forget_prepared(self, resident: Resident) -> None:
+        if resident.prepared != resident.run_id:
+            self._sessions.end(resident.prepared)
+        resident.prepared = ""
+
     async def _end_sessionless(self, resident: Resident, session: Session) -> None:
         """Somebody ended the seat's session, and its program lives on without a terminal: it must not run twice."""
         log.warning("a seat's session is gone and its program is not", agent=session.agent_id, pid=session.pid)
@@ -160,14 +173,16 @@ class SeatKeeper:
             )
             log.info("seat adopted", agent=seat.agent_id, session=session.name, run=session.run_id, pid=session.pid)
             resident.was_ready = True  # it was running before this process was: it is past its start
+            self._sessions.take_up(session.run_id)
             self._occupy(resident, session, _ADOPTED)
-            if not self._supervision.keeps(seat.agent_id):
-                await self._supervision.adopt(self._prepare(seat, resident.manifest), seat.server)
         elif not session.alive and not known:
             await self._bury_unseen(resident, session)
         elif not session.alive and resident.alive:
             self._ended(resident, session)
             return
+        if session.alive and not self._supervision.keeps(seat.agent_id):
+            launch = self._prepare_next(resident, read_manifest(seat))
+            await self._supervision.adopt(launch, seat.server)
         note = _note_of_living(resident, session) if session.alive else resident.note
         standing = self._supervision.standing(seat.agent_id, seat.name)
         told = (resident.note, resident.problem, resident.acted, resident.standing)
@@ -261,7 +276,8 @@ class SeatKeeper:
         if not self._supervision.restarts or not seat.running or seat.on_demand or resident.ending:
             return
         try:
-            await self._supervision.renew(self._prepare(seat, read_manifest(seat)), seat.server)
+            launch = self._prepare_next(resident, read_manifest(seat))
+            await self._supervision.renew(launch, seat.server)
         except FleetError:
             # The next round tries to start it, and tells what is wrong with it.
             await self._supervision.let_go(seat.agent_id, for_good=False)

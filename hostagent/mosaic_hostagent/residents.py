@@ -56,6 +56,8 @@ class Resident:
     not_before: float = 0.0
     ending: str = ""
     """why we end its session just now"""
+    prepared: str = ""
+    """the run that whoever supervises the seat begins next, as last written"""
     standing: Standing | None = None
     """who starts it, as last told"""
     changed: asyncio.Event = field(default_factory=asyncio.Event)

@@ -152,6 +152,16 @@ class Systemd:
         """Whether the seat has a launch file."""
         return agent_id in self._kept
 
+    def own_runs(self) -> frozenset[str]:
+        """Return the run that each kept seat is to begin, and the latest that its waiter has begun."""
+        found = set()
+        for name in map(units.instance_of, self._kept.values()):
+            launch = launch_file.read(str(self._root), name)
+            if launch:
+                tally = launch_file.read_tally(str(self._root), name, launch)
+                found |= {str(launch["run_id"]), str(tally["latest"])}
+        return frozenset(found - {""})
+
     def standing(self, agent_id: str, name: str) -> Standing:
         """Return the seat's unit, and whether it starts at boot: it is enabled, and the user lingers."""
         unit = units.agent_unit(name)
