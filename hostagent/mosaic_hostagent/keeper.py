@@ -59,6 +59,7 @@ class SeatKeeper:
         self._environment = environment
         self._stop_grace = stop_grace
         self._sessions = sessions
+        self._preparing = asyncio.Lock()
         self._burials: set[asyncio.Task[None]] = set()
 
     def _tell(self, resident: Resident) -> None:
@@ -124,7 +125,7 @@ class SeatKeeper:
             return
         resident.acted = seat.generation
         manifest = read_manifest(seat)
-        launch = self._prepare(seat, manifest)
+        launch = await self._prepare(seat, manifest)
         # First the journal: a run that is in tmux and that the register never hears of cannot be.
         await self._journal.run_started(launch.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account)
         try:
@@ -137,18 +138,22 @@ class SeatKeeper:
         resident.was_ready = False
         self._occupy(resident, session, _LAUNCHED)
 
-    def _prepare(self, seat: Seat, manifest: Manifest) -> Launch:
-        return prepare(
-            seat,
-            manifest,
-            state_folder=self._state_folder,
-            environment=self._environment,
-            sessions=self._sessions,
-        )
+    async def _prepare(self, seat: Seat, manifest: Manifest) -> Launch:
+        # It waits for the disk: not on the event loop, which must tell of deaths meanwhile. One at a time,
+        # since some of the files are the user's own.
+        async with self._preparing:
+            return await asyncio.to_thread(
+                prepare,
+                seat,
+                manifest,
+                state_folder=self._state_folder,
+                environment=self._environment,
+                sessions=self._sessions,
+            )
 
-    def _prepare_next(self, resident: Resident, manifest: Manifest) -> Launch:
+    async def _prepare_next(self, resident: Resident, manifest: Manifest) -> Launch:
         """Prepare a run that begins when this one has ended, in place of one that never began."""
-        launch = self._prepare(resident.seat, manifest)
+        launch = await self._prepare(resident.seat, manifest)
         self._forget_prepared(resident)
         resident.prepared = launch.run_id
         return launch
@@ -181,7 +186,7 @@ class SeatKeeper:
             self._ended(resident, session)
             return
         if session.alive and not self._supervision.keeps(seat.agent_id):
-            launch = self._prepare_next(resident, read_manifest(seat))
+            launch = await self._prepare_next(resident, read_manifest(seat))
             await self._supervision.adopt(launch, seat.server)
         note = _note_of_living(resident, session) if session.alive else resident.note
         standing = self._supervision.standing(seat.agent_id, seat.name)
@@ -276,7 +281,7 @@ class SeatKeeper:
         if not self._supervision.restarts or not seat.running or seat.on_demand or resident.ending:
             return
         try:
-            launch = self._prepare_next(resident, read_manifest(seat))
+            launch = await self._prepare_next(resident, read_manifest(seat))
             await self._supervision.renew(launch, seat.server)
         except FleetError:
             # The next round tries to start it, and tells what is wrong with it.
