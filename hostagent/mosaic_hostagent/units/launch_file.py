@@ -6,7 +6,6 @@ of its own: a new id, a new token, and its own copy of the files that were made 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -86,6 +85,8 @@ def as_new_run(home: str, launch: Launch, tally: Mapping[str, Any]) -> Launch:
     source = next((one for one in (prepared, latest) if one and os.path.isdir(f"{sessions}/{one}")), "")  # noqa: PTH112
     if source:
         _copy(f"{sessions}/{source}", f"{sessions}/{fresh}", source, fresh)
+        import hashlib  # it loads OpenSSL: seldom needed, and never given back
+
         digest = hashlib.sha256(token.encode()).hexdigest()
         write_json(f"{sessions}/{fresh}/session.json", {"agent_id": launch["agent_id"], "token_sha256": digest})
     argv = [str(word).replace(prepared, fresh) for word in launch["argv"]]

@@ -17,7 +17,7 @@ from mosaic_hostagent import crashes
 from mosaic_hostagent.terminal.starting import start_commands
 from mosaic_hostagent.units import launch_file
 from mosaic_hostagent.units.members import end_members, terminal_members
-from mosaic_hostagent.units.plain import AGAIN, Asked, Tmux, TmuxFailed, notify, tell, tmux_environment
+from mosaic_hostagent.units.plain import AGAIN, Asked, Tmux, TmuxFailed, leave, notify, tell, tmux_environment
 
 _HOLDER_SECONDS = 45.0
 _REST = "variables:"
@@ -209,4 +209,4 @@ def main(home: str, instance: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:3]))
+    leave(main(*sys.argv[1:3]))
