@@ -6,6 +6,8 @@ Needs root, overlayfs and systemd with logind. What is written on it lasts from 
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -54,6 +56,11 @@ _MASKED = (
     "systemd-pcrphase.service",
     "systemd-pcrphase-sysinit.service",
 )
+
+
+def home_folder() -> str:
+    """Return this user's home as the system knows it, which is what its manager takes."""
+    return pwd.getpwuid(os.getuid()).pw_dir
 
 
 class BootedMachine:
@@ -123,7 +130,7 @@ class BootedMachine:
 
     def run(self, *argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command on it, as a service would: with nobody logged in."""
-        given = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **environment}
+        given = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home_folder(), **environment}
         return subprocess.run(
             ["nsenter", "-t", str(self._init), "-a", "env", "-i", *(f"{k}={v}" for k, v in given.items()), *argv],
             capture_output=True,

@@ -65,6 +65,7 @@ class Waiter:
         try:
             found = self._living()
             if found is not None:
+                self._note(begun=True)
                 tell(f"run {found.run_id} goes on")
             elif self._rest():
                 found = self._living() or self._start()
@@ -147,7 +148,7 @@ class Waiter:
         prepared = self._launch["run_id"]
         launch = launch_file.as_new_run(self._home, self._launch, self._tally)
         # Written first: what has begun under an id never begins again under it.
-        self._note(launched=prepared, latest=launch["run_id"], next=0.0, resting=0, problem="")
+        self._note(launched=prepared, latest=launch["run_id"], next=0.0, resting=0, problem="", begun=True)
         said = self._tmux.run(
             start_commands(
                 launch,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.booted_machine import BootedMachine, booted_machine
+from tests.support.booted_machine import BootedMachine, booted_machine, home_folder
 from tests.support.mesh import CHECKOUT
 from tests.support.seats import nap
 
@@ -31,8 +32,12 @@ def until_settled(machine: BootedMachine) -> None:
     deadline = time.monotonic() + 30
     while True:
         jobs = [machine.run("systemctl", "list-jobs", "--no-legend")]
-        if machine.run("test", "-S", "/run/user/0/systemd/private").returncode == 0:
-            jobs.append(machine.run("systemctl", "--user", "list-jobs", "--no-legend", XDG_RUNTIME_DIR="/run/user/0"))
+        if machine.run("test", "-S", f"/run/user/{os.getuid()}/systemd/private").returncode == 0:
+            jobs.append(
+                machine.run(
+                    "systemctl", "--user", "list-jobs", "--no-legend", XDG_RUNTIME_DIR=f"/run/user/{os.getuid()}"
+                )
+            )
         if all(job.returncode == 0 and job.stdout.strip() in ("", "No jobs running.") for job in jobs):
             return
         assert time.monotonic() < deadline, str(jobs)
@@ -42,12 +47,17 @@ def until_settled(machine: BootedMachine) -> None:
 def test_a_lingering_users_seat_returns_at_boot_with_nobody_logged_in(machine: BootedMachine) -> None:
     machine.boot()
     assert machine.run("loginctl", "list-users", "--no-legend").stdout == ""
-    tmux = "/root/mosaic-tmux"
+    tmux = f"{home_folder()}/mosaic-tmux"
     machine.run("mkdir", "-m", "700", "-p", tmux)
+    start = ["env", f"--chdir={CHECKOUT}", sys.executable, "-m", "tests.support.lingering_seat"]
     made = machine.run(
-        "env", f"--chdir={CHECKOUT}", sys.executable, "-m", "tests.support.lingering_seat", "/root/mosaic", *nap(7501),
-        XDG_RUNTIME_DIR="/run/user/0", TMUX_TMPDIR=tmux, LANG="C.UTF-8",
-    )  # fmt: skip
+        *start,
+        f"{home_folder()}/mosaic",
+        *nap(7501),
+        XDG_RUNTIME_DIR=f"/run/user/{os.getuid()}",
+        TMUX_TMPDIR=tmux,
+        LANG="C.UTF-8",
+    )
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout) == {"kind": "systemd", "unit": "mosaic-agent@a.service", "enabled": True}
     assert count(machine) == 1
