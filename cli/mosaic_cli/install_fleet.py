@@ -48,7 +48,8 @@ def install(home: Home, *, supervision: str, dry_run: bool) -> Listing[Item]:
     identity = host_identity(home)
     if identity is None:
         raise FleetError("this machine is no host of a cluster yet", next_step="mosaic up, or: mosaic host join")
-    reason = systemd.why_not()
+    wanted = not dry_run and supervision != units.BUILT_IN
+    reason = systemd.bring_up() if wanted else systemd.why_not()
     if supervision == units.SYSTEMD and reason:
         raise SystemdMissing(why=reason)
     with alone(home):

@@ -27,6 +27,7 @@ from mosaic_hostagent.terminal.server import Launch
 from mosaic_hostagent.units.supervision import Supervision
 
 _DELIVERY_GRACE = 2.0
+_STARTS_AT_ONCE = 16
 _STATUS_SECONDS = 0.5
 _REAP_AFTER = 0.015
 _LAUNCHED = State(AgentState.STARTING, "process", "launched, and not ready yet")
@@ -64,6 +65,7 @@ class SeatKeeper:
         self._stop_grace = stop_grace
         self._sessions = sessions
         self._preparing = asyncio.Lock()
+        self._starting = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._burials: set[asyncio.Task[None]] = set()
 
     def _tell(self, resident: Resident) -> None:
@@ -127,6 +129,10 @@ class SeatKeeper:
         if resident.alive and resident.session is not None:
             await self._end_sessionless(resident, resident.session)
             return
+        async with self._starting:  # a run's id says when it began: it is made when its turn has come
+            await self._launch(resident, seat)
+
+    async def _launch(self, resident: Resident, seat: Seat) -> None:
         resident.acted = seat.generation
         manifest = read_manifest(seat)
         launch = await self._prepare(seat, manifest)
