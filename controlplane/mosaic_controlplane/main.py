@@ -163,7 +163,6 @@ async def serve(home: Home) -> None:
         enrol_addresses.append(_advertised(enrol_bound, settings.advertise))
         fleet_address = _advertised(fleet_bound, settings.advertise)
         liveness = Liveness(database, wakes, links, replica_id, fleet_address)
-        liveness.on_register_away = views.end_all
 
         await liveness.arrive()
         background = [

@@ -98,14 +98,6 @@ async def test_a_text_for_all_agents_reaches_every_host_and_changes_no_seat(site
     assert WakeKey.host(site.tenant_id, site.host_id) not in again.wakes
 
 
-async def test_who_applies_without_a_text_leaves_the_one_that_somebody_else_applied(site: Site) -> None:
-    await apply(site, "a", base=0, texts=told("Anna."))
-    assert (await apply(site, "a", base=1)).briefing_changes == []
-    assert [one.text for one in (await briefing_of(site)).texts] == ["Anna."]
-    assert (await apply(site, "a", base=2, texts=told(""))).briefing_changes == ["user"]
-    assert list((await briefing_of(site)).texts) == []
-
-
 async def test_of_two_edits_of_one_version_the_second_is_refused(site: Site) -> None:
     await apply(site, "a", base=0)
     with pytest.raises(RosterChanged, match="since the one this edit started from"):
@@ -146,9 +138,9 @@ async def test_a_restart_raises_the_seat_and_its_host_by_one_generation(site: Si
     async with site.database.transaction() as connection:
         acted = await rosters.act(connection, tenant_id=site.tenant_id, action="restart", targets=["alpha/a"])
         seats = await agent.seats_of_host(connection, tenant_id=site.tenant_id, host_id=site.host_id)
-    assert acted.generations == {"alpha": 2}
         await rosters.act(connection, tenant_id=site.tenant_id, action="restart", targets=["alpha/a"])
         again = await agent.seats_of_host(connection, tenant_id=site.tenant_id, host_id=site.host_id)
+    assert acted.generations == {"alpha": 2}
     assert [seat.generation for seat in seats] == [2, 1]
     assert [seat.restart for seat in (seats[1], again[1])] == [0, 0]
     assert 0 < seats[0].restart < again[0].restart, "each restart has a number of its own"

@@ -18,8 +18,6 @@ SENDER_ID = UUID("00000000-0000-7000-8000-00006261636b")
 """The backlog as a sender: a connector of no cluster in particular."""
 
 _DEADLINE = timedelta(hours=1)
-_ANY = 2**31 - 1
-"""A full queue must not keep it from an agent that it works on what is not its own any more."""
 
 
 def limit_notice(card: CardRow) -> str:
@@ -53,6 +51,5 @@ async def tell_of_limit(connection: Connection, card: CardRow) -> list[WakeKey]:
             reply_to=None,
             thread_id=None,
         ),
-        limit=_ANY,
     )
     return [] if host_id is None else [WakeKey.host(card.tenant_id, host_id), WakeKey.change(card.tenant_id)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from uuid import UUID
 
 import structlog
@@ -19,7 +18,6 @@ from mosaic_controlplane.register.replica import WakeKey
 
 TICK_SECONDS = 1.0
 STALL_SECONDS = 5.0  # a transaction of ours is over within a second; one left open is ended by Postgres after 30 s
-AWAY_SECONDS = 5.0  # without the register nobody can say who may still watch a terminal
 _HOUSEKEEPING_TICKS = 600
 
 log = structlog.get_logger(__name__)
@@ -39,8 +37,6 @@ class Liveness:
         self.cursor_stall = CursorStall()
         self._reached = time.monotonic()
         self._stall_told = False
-        self.on_register_away: Callable[[RegisterUnreachable], None] = lambda _error: None
-        """told, again with each tick, that the register has not answered for AWAY_SECONDS"""
 
     def register_away(self) -> float:
         """Return for how many seconds the register has not answered: those since the last tick that went through."""
@@ -58,18 +54,14 @@ class Liveness:
     async def run(self) -> None:
         """Tick until cancelled."""
         ticks = 0
-        answered = time.monotonic()
         while True:
             await asyncio.sleep(TICK_SECONDS)
             try:
                 await self.tick()
-                answered = time.monotonic()
                 if ticks % _HOUSEKEEPING_TICKS == 0:
                     await self._keep_house()
             except RegisterUnreachable as error:
                 log.warning("the register is away", why=error.why)
-                if time.monotonic() - answered >= AWAY_SECONDS:
-                    self.on_register_away(error)
             except Exception:  # one tick that failed must not end the replica: the next does its work
                 log.exception("a tick failed")
             ticks += 1
