@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from mosaic_proto.v1 import fleet_pb2 as pb
 
 from mosaic_cli.documents import agent_document, host_document, rfc3339, seconds_between, word
+from mosaic_cli.drift import differences
 from mosaic_cli.output import Column, Listing, Style
 from mosaic_cli.text import age
 
 OLD_HOSTS = (pb.HOST_STATE_STALE, pb.HOST_STATE_LOST, pb.HOST_STATE_LEFT, pb.HOST_STATE_REVOKED)
 _OLD_AGENTS = (pb.AGENT_STATE_STALE, pb.AGENT_STATE_LOST)
 _WANTS_A_PERSON = {pb.AGENT_STATE_STUCK: 1, pb.AGENT_STATE_WAITING: 2}
+_BUSY = (pb.AGENT_STATE_WORKING, pb.AGENT_STATE_STARTING)
+_UNMANAGED = 7
 _STOPPED = 9
 
 
@@ -25,6 +29,9 @@ class AgentRow:
     agent: pb.Agent
     host: pb.Host | None
     at: Any
+    managed: bool = True
+    """False: a session on the fleet's tmux server that is nobody's seat"""
+    cluster: str = ""
 
     @property
     def old(self) -> bool:
@@ -34,21 +41,21 @@ class AgentRow:
     @property
     def drift(self) -> str:
         """What keeps the seat from being what is wanted of it, in a few words; empty when nothing does."""
-        agent = self.agent
-        if agent.problem:
-            return agent.problem
-        if agent.observed_generation < agent.generation:
-            return f"behind: has {agent.observed_generation}, wanted {agent.generation}"
-        if agent.desired_running and agent.state == pb.AGENT_STATE_EXITED:
-            return f"exited with {agent.exit_status}, should run"
-        if not agent.desired_running and _runs(agent):
-            return "runs, should be stopped"
-        return ""
+        return "; ".join(differences(self.agent).values()) if self.managed else ""
+
+    @property
+    def idle(self) -> float | None:
+        """The seconds since its terminal last changed; None while it works, and when nobody can say."""
+        if not self.agent.pid or self.agent.state in _BUSY:
+            return None
+        return seconds_between(self.at, self.agent.output_at)
 
     @property
     def rank(self) -> int:
         """The order of rows: the smaller, the sooner a person should look."""
         agent = self.agent
+        if not self.managed:
+            return 4 if self.old else _UNMANAGED
         if agent.desired_running and agent.state == pb.AGENT_STATE_EXITED:
             return 0
         if agent.state in _WANTS_A_PERSON:
@@ -66,7 +73,7 @@ class AgentRow:
     @property
     def state(self) -> str:
         """The state as shown; one of an old row is dated, one that is meant to be stopped says so."""
-        state = word(pb.AgentState, self.agent.state)
+        state = word(pb.AgentState, self.agent.state) if self.managed else "unmanaged"
         if self.old and self.host is not None and self.agent.state not in _OLD_AGENTS:
             return f"{state} ({word(pb.HostState, self.host.state)})"
         return "stopped" if state == "exited" and not self.agent.desired_running else state
@@ -81,25 +88,72 @@ class AgentRow:
         return Style.WRONG if self.rank < 5 else Style.PLAIN
 
 
-def agent_rows(agents: Iterable[pb.Agent], hosts: Iterable[pb.Host], at: Any) -> list[AgentRow]:
-    """Return the rows, those that need a person first, then by tenant, host and name."""
+def agent_rows(
+    agents: Iterable[pb.Agent], hosts: Iterable[pb.Host], at: Any, *, cluster: str = "", unmanaged: bool = False
+) -> list[AgentRow]:
+    """Return the rows, those that need a person first, then by tenant, host and name.
+
+    `unmanaged`: also the sessions on the fleet's tmux servers that are nobody's seat.
+    """
     by_name = {(host.tenant, host.name): host for host in hosts}
-    rows = [AgentRow(agent, by_name.get((agent.tenant, agent.host)), at) for agent in agents if not agent.removed]
+    rows = [
+        AgentRow(agent, by_name.get((agent.tenant, agent.host)), at, cluster=cluster)
+        for agent in agents
+        if not agent.removed
+    ]
+    if unmanaged:
+        rows += [row for host in by_name.values() for row in unmanaged_rows(host, at, cluster=cluster)]
     return sorted(rows, key=lambda row: (row.rank, row.agent.tenant, row.agent.host, row.agent.name))
 
 
+def unmanaged_rows(host: pb.Host, at: Any, *, cluster: str = "") -> list[AgentRow]:
+    """Return a row for each session on a host's tmux servers that is nobody's seat."""
+    return [
+        AgentRow(
+            pb.Agent(
+                tenant=host.tenant,
+                host=host.name,
+                name=session.name,
+                pid=session.pid,
+                command=session.command,
+                state_since=session.created_at,
+                state_detail=f"on tmux server {session.socket_name or 'default'}",
+            ),
+            host,
+            at,
+            managed=False,
+            cluster=cluster,
+        )
+        for session in host.unmanaged
+    ]
+
+
 def pick(
-    rows: Sequence[AgentRow], *, host: str = "", class_: str = "", runtime: str = "", state: str = ""
+    rows: Sequence[AgentRow],
+    *,
+    host: str = "",
+    class_: str = "",
+    runtime: str = "",
+    state: str = "",
+    labels: Sequence[tuple[str, str | None]] = (),
 ) -> list[AgentRow]:
-    """Return the rows that fit every selector given."""
+    """Return the rows that fit every selector given: names may be patterns such as `web*`.
+
+    A label without a value fits every value of it.
+    """
     return [
         row
         for row in rows
-        if host in ("", row.agent.host)
-        and class_ in ("", getattr(row.agent, "class"))
-        and runtime in ("", row.agent.runtime)
-        and state in ("", word(pb.AgentState, row.agent.state), row.state)
+        if _fits(host, row.agent.host)
+        and _fits(class_, getattr(row.agent, "class"))
+        and _fits(runtime, row.agent.runtime)
+        and state in ("", row.state, word(pb.AgentState, row.agent.state) if row.managed else "")
+        and all(name in row.agent.labels and value in (None, row.agent.labels[name]) for name, value in labels)
     ]
+
+
+def _fits(pattern: str, name: str) -> bool:
+    return not pattern or fnmatchcase(name, pattern)
 
 
 _STATE: list[Column[AgentRow]] = [
@@ -119,11 +173,34 @@ _AGENT: Column[AgentRow] = Column("AGENT", lambda row: row.agent.name)
 _PID: Column[AgentRow] = Column("PID", lambda row: str(row.agent.pid or ""))
 _COMMAND: Column[AgentRow] = Column("COMMAND", lambda row: row.agent.command)
 _SEEN: Column[AgentRow] = Column("SEEN", lambda row: age(seen(row)))
+_IDLE: Column[AgentRow] = Column("IDLE", lambda row: age(row.idle))
+_CARD: Column[AgentRow] = Column("CARD", lambda row: row.agent.card)
+_CLUSTER: Column[AgentRow] = Column("CLUSTER", lambda row: row.cluster, wide=True)
+_MANAGED: Column[AgentRow] = Column("MANAGED", lambda row: "yes" if row.managed else "no", wide=True)
+_MODEL: Column[AgentRow] = Column("MODEL", lambda row: row.agent.running_model or row.agent.model, wide=True)
 _DRIFT: Column[AgentRow] = Column("DRIFT", lambda row: row.drift)
 _EVIDENCE: Column[AgentRow] = Column("EVIDENCE", lambda row: row.agent.state_detail, wide=True)
 
-PS_COLUMNS = [*_PLACE, _AGENT, *_WHAT, *_STATE, _PID, _SEEN, _DRIFT, _COMMAND, _EVIDENCE]
-LS_COLUMNS = [_AGENT, _PLACE[1], *_WHAT, *_STATE, _SEEN, _DRIFT, _EVIDENCE]
+_DRIVER: Column[AgentRow] = Column("DRIVER", lambda row: row.agent.driver, wide=True)
+
+PS_COLUMNS = [
+    _CLUSTER,
+    *_PLACE,
+    _AGENT,
+    *_WHAT,
+    _MODEL,
+    *_STATE,
+    _IDLE,
+    _CARD,
+    _MANAGED,
+    _PID,
+    _SEEN,
+    _DRIFT,
+    _COMMAND,
+    _DRIVER,
+    _EVIDENCE,
+]
+LS_COLUMNS = [_AGENT, _PLACE[1], *_WHAT, *_STATE, _SEEN, _DRIFT, _DRIVER, _EVIDENCE]
 
 
 def seen(row: AgentRow) -> float | None:
@@ -150,10 +227,20 @@ def agent_listing(rows: Sequence[AgentRow], at: Any, *, columns: Sequence[Column
 def row_document(row: AgentRow) -> dict[str, Any]:
     """Return the JSON form of a row: the agent, its host's state, and what we conclude."""
     return agent_document(row.agent, row.at) | {
+        "state": row.state if not row.managed else word(pb.AgentState, row.agent.state),
         "ageSeconds": seen(row),
         "hostState": word(pb.HostState, row.host.state) if row.host is not None else "unknown",
         "stale": row.old,
         "drift": row.drift,
+        "differences": differences(row.agent) if row.managed else {},
+        "cluster": row.cluster,
+        "managed": row.managed,
+        "idleSeconds": row.idle,
+        "outputAt": rfc3339(row.agent.output_at),
+        "card": row.agent.card or None,
+        "labels": dict(row.agent.labels),
+        "runningRuntime": row.agent.running_runtime,
+        "runningModel": row.agent.running_model,
     }
 
 
@@ -186,13 +273,3 @@ def host_listing(hosts: Sequence[pb.Host], at: Any) -> Listing[pb.Host]:
 def _generation(host: pb.Host) -> str:
     behind = host.observed_generation < host.generation
     return f"{host.observed_generation} of {host.generation}" if behind else str(host.generation)
-
-
-def _runs(agent: pb.Agent) -> bool:
-    return agent.state in (
-        pb.AGENT_STATE_STARTING,
-        pb.AGENT_STATE_WORKING,
-        pb.AGENT_STATE_AVAILABLE,
-        pb.AGENT_STATE_WAITING,
-        pb.AGENT_STATE_STUCK,
-    )

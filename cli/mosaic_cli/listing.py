@@ -17,7 +17,7 @@ from mosaic_cli import completion, output
 from mosaic_cli.client import Connection, connect
 from mosaic_cli.documents import host_document
 from mosaic_cli.feed import Fleet, follow
-from mosaic_cli.fleet_view import AgentRow, agent_listing, agent_rows, host_listing, pick, row_document
+from mosaic_cli.fleet_view import AgentRow, agent_listing, agent_rows, host_listing, pick, row_document, unmanaged_rows
 from mosaic_cli.output import Column, Format, Listing
 
 _REDRAW = 1.0
@@ -32,6 +32,7 @@ class Selection:
     class_: str = ""
     runtime: str = ""
     state: str = ""
+    labels: tuple[tuple[str, str | None], ...] = ()
 
     def of(self, rows: Sequence[AgentRow]) -> list[AgentRow]:
         """Return the rows picked."""
@@ -46,12 +47,14 @@ def show_agents(
     watch: bool,
     context: str,
     tenant: str,
-    stale_fails: bool = False,
+    whole: bool = False,
 ) -> None:
-    """Show agents. With `stale_fails`, rows that may be old make the exit code 5, after they were shown."""
+    """Show agents. `whole`: with every session that is nobody's seat; rows that may be old make the exit code 5."""
     with connect(context, tenant=tenant) as connection:
+        cluster = connection.cluster
         if watch:
-            _watch(connection, form, lambda fleet: _agents_of(fleet, selection, columns), _agent_event(selection))
+            view = View(selection, columns, cluster, whole=whole)
+            _watch(connection, form, view.listing, view.event)
             return
         reply = connection.call(connection.fleet.ListAgents, pb.ListAgentsRequest(tenant=connection.tenant))
         completion.remember(
@@ -61,11 +64,13 @@ def show_agents(
             [(agent.host, agent.name) for agent in reply.agents],
             [host.name for host in reply.hosts],
         )
-    rows = selection.of(agent_rows(reply.agents, reply.hosts, reply.at))
+    # A name is an address that other commands take: sessions of nobody's have none.
+    unmanaged = whole and form is not Format.NAME
+    rows = selection.of(agent_rows(reply.agents, reply.hosts, reply.at, cluster=cluster, unmanaged=unmanaged))
     output.show(agent_listing(rows, reply.at, columns=columns), form)
     if reply.paused:
         output.say("the fleet is paused")
-    if stale_fails and any(row.old for row in rows):
+    if whole and any(row.old for row in rows):
         output.say(f"stale: {', '.join(sorted({row.agent.host for row in rows if row.old}))} not heard of")
         raise typer.Exit(EXIT_UNREACHABLE)
 
@@ -116,23 +121,43 @@ def _line(found: tuple[str, dict[str, Any]] | None) -> None:
         output.show_line(*found)
 
 
-def _agents_of(fleet: Fleet, selection: Selection, columns: Sequence[Column[AgentRow]]) -> Listing[AgentRow]:
-    at = fleet.now()
-    rows = selection.of(agent_rows(fleet.agents.values(), fleet.hosts.values(), at))
-    return agent_listing(rows, at, columns=columns)
+class View:
+    """What `--watch` shows of a fleet: agents, and with `whole` the sessions that are nobody's seat."""
 
+    def __init__(self, selection: Selection, columns: Sequence[Column[AgentRow]], cluster: str, *, whole: bool) -> None:
+        self._selection = selection
+        self._columns = columns
+        self._cluster = cluster
+        self._whole = whole
+        self._unmanaged: dict[str, list[pb.UnmanagedSession]] = {}
 
-def _agent_event(selection: Selection) -> Event:
-    def event_of(fleet: Fleet, event: pb.WatchEvent) -> tuple[str, dict[str, Any]] | None:
+    def listing(self, fleet: Fleet) -> Listing[AgentRow]:
+        """Return the fleet as it is now."""
+        at = fleet.now()
+        rows = agent_rows(fleet.agents.values(), fleet.hosts.values(), at, cluster=self._cluster, unmanaged=self._whole)
+        return agent_listing(self._selection.of(rows), at, columns=self._columns)
+
+    def event(self, fleet: Fleet, event: pb.WatchEvent) -> tuple[str, dict[str, Any]] | None:
+        """Return an event's line: an agent, or all the unmanaged sessions of a host whose list is another one now."""
+        if event.WhichOneof("event") == "host" and self._whole:
+            return self._unmanaged_of(event.host, fleet.now(), event.cursor)
         if event.WhichOneof("event") != "agent":
             return None
         hosts = {(host.tenant, host.name): host for host in fleet.hosts.values()}
-        row = AgentRow(event.agent, hosts.get((event.agent.tenant, event.agent.host)), fleet.now())
-        if not selection.of([row]):
+        host = hosts.get((event.agent.tenant, event.agent.host))
+        row = AgentRow(event.agent, host, fleet.now(), cluster=self._cluster)
+        if not self._selection.of([row]):
             return None
         return "Agent", row_document(row) | {"removed": event.agent.removed, "cursor": event.cursor or None}
 
-    return event_of
+    def _unmanaged_of(self, host: pb.Host, at: Any, cursor: str) -> tuple[str, dict[str, Any]] | None:
+        sessions = list(host.unmanaged)
+        if self._unmanaged.get(host.id, []) == sessions:
+            return None
+        self._unmanaged[host.id] = sessions
+        rows = self._selection.of(unmanaged_rows(host, at, cluster=self._cluster))
+        items = [row_document(row) for row in rows]
+        return "UnmanagedSessions", {"host": host.name, "items": items, "cursor": cursor or None}
 
 
 def _host_event(fleet: Fleet, event: pb.WatchEvent) -> tuple[str, dict[str, Any]] | None:

@@ -38,3 +38,16 @@ TokenFile = Annotated[
     Path | None,
     typer.Option("--token-file", help="Read the token from this file; default: standard input."),
 ]
+Label = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="NAME[=VALUE]", help="Only with this label; may be said more than once."),
+]
+
+
+def labels(words: list[str]) -> tuple[tuple[str, str | None], ...]:
+    """Return the selectors that `--label` names: a name, and the value asked for, None for any."""
+    found = []
+    for word in words:
+        name, has_value, value = word.partition("=")
+        found.append((name, value if has_value else None))
+    return tuple(found)

@@ -14,6 +14,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1
 
 def printable(text: str) -> str:
     """Return `text` on one line without control characters: what others wrote must not drive this terminal."""
+    if text.isascii() and text.isprintable():
+        return text  # nearly every cell of a long table
     return "".join(" " if character.isspace() else character for character in text if _shown(character))
 
 
@@ -24,7 +26,7 @@ def safe_lines(text: str) -> str:
 
 def width(text: str) -> int:
     """Return how many terminal cells `text` takes."""
-    return sum(_cells(character) for character in text)
+    return len(text) if text.isascii() else sum(cells(character) for character in text)
 
 
 def pad(text: str, size: int) -> str:
@@ -38,7 +40,7 @@ def cut(text: str, size: int) -> str:
         return text
     kept, used = [], 0
     for character in text:
-        used += _cells(character)
+        used += cells(character)
         if used > size - 1:
             break
         kept.append(character)
@@ -75,11 +77,17 @@ def local_time(moment: dt.datetime | None) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
+def local_clock() -> str:
+    """Return the time of day here, to the second."""
+    return dt.datetime.now().astimezone().strftime("%H:%M:%S")
+
+
 def _shown(character: str) -> bool:
     return character.isspace() or unicodedata.category(character) not in ("Cc", "Cf")
 
 
-def _cells(character: str) -> int:
+def cells(character: str) -> int:
+    """Return how many terminal cells one character takes."""
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1

@@ -116,6 +116,7 @@ class Agent(StrictModel):
     )
     channels: list[Word] = Field(default_factory=list, max_length=64, description="the connector's channels it reads")
     env: dict[Variable, Argument] = Field(default_factory=dict, max_length=128, description="added to its environment")
+    labels: dict[Name, Word] = Field(default_factory=dict, max_length=32, description="words of yours, to select by")
     ssh: Annotated[Any, BeforeValidator(_forget)] = Field(
         default=None, exclude=True, deprecated=True, description="read for old files only: the mesh needs no ssh"
     )

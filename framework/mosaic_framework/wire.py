@@ -41,7 +41,7 @@ AGENT_KEY = "mosaic-on-behalf-of-agent"
 """Metadata with which a host speaks for an agent that sits on it."""
 
 RUN_KEY = "mosaic-on-behalf-of-run"
-"""Metadata with which a host says which run of that agent calls: what it claims is that run's."""
+"""Metadata that says in which run of that agent the call was made: it must be one that lives."""
 
 MESSAGE_LIMIT = 4 * 1024 * 1024
 _TEXT_LIMIT = 700  # bytes; a peer refuses trailers above 8 KiB, and these travel as base64
@@ -59,6 +59,12 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.server_handshake_timeout_ms", 5_000),  # who connects and says nothing does not stay
     ("grpc.keepalive_time_ms", 30_000),  # a watcher whose machine vanished is let go, not kept for hours
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # a replica that relays asks whether we live
+]
+_REPLICA_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),  # a relayed terminal may be silent for hours
 ]
 ENROL_SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", 64 * 1024),  # strangers call here
@@ -93,6 +99,17 @@ def aio_channel(identity: StoredIdentity, address: str) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address, _client_credentials(identity), options=client_options())
 
 
+def replica_channel(key_pem: bytes, certificate_pem: bytes, bundle_pem: bytes, address: str) -> grpc.aio.Channel:
+    """Open a channel from one replica to another's fleet listener (host:port). One that falls silent is given up."""
+    credentials = grpc.ssl_channel_credentials(bundle_pem, key_pem, certificate_pem)
+    return grpc.aio.secure_channel(address, credentials, options=[*client_options(), *_REPLICA_OPTIONS])
+
+
+def pane_channel(socket_path: str) -> grpc.Channel:
+    """Open a channel to the host-agent of this machine. No TLS: only this Unix user can reach the socket."""
+    return grpc.insecure_channel(f"unix:{socket_path}", options=_BOTH_ENDS)
+
+
 def _client_credentials(identity: StoredIdentity) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(identity.bundle_pem, identity.key_pem, identity.certificate_pem)
 
@@ -109,6 +126,11 @@ def enrol_server_credentials(key_pem: bytes, certificate_pem: bytes) -> grpc.Ser
 
 def error_to_status(error: FleetError, request_id: str = "") -> tuple[grpc.StatusCode, bytes]:
     """Return the status of `error`, and the bytes for ERROR_KEY, well under the 8 KiB that a peer takes in trailers."""
+    return _status_of(error), error_to_message(error, request_id).SerializeToString()
+
+
+def error_to_message(error: FleetError, request_id: str = "") -> pb.Error:
+    """Return what travels of `error`, at most a few KiB."""
     message = pb.Error(
         code=type(error).code,
         what=_cut(error.what),
@@ -122,7 +144,12 @@ def error_to_status(error: FleetError, request_id: str = "") -> tuple[grpc.Statu
         if room < 0:
             break
         message.details[key] = value
-    return _status_of(error), message.SerializeToString()
+    return message
+
+
+def error_from_message(message: pb.Error) -> FleetError:
+    """Return the error that the other side told of in a stream."""
+    return _rebuild(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
 def error_from_rpc(error: grpc.RpcError) -> FleetError:

@@ -16,6 +16,7 @@ from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import host_link_pb2 as pb
 
+from mosaic_hostagent.addresses import KnownAddresses
 from mosaic_hostagent.claims import Claims
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
@@ -23,14 +24,20 @@ from mosaic_hostagent.desired import Desired, DesiredFile
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
 from mosaic_hostagent.link import CAPABILITIES, PROTOCOL_VERSION, Handlers, HostReplaced, Link
+from mosaic_hostagent.local import PaneSocket, socket_path
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.outgoing import Outgoing
+from mosaic_hostagent.relay import Relay, Upstream
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
-from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import read_text
+from mosaic_hostagent.tidying import tidy
+from mosaic_hostagent.units.choice import supervision_of
+from mosaic_hostagent.viewing import Viewing
+from mosaic_hostagent.watchdog import keep_watchdog
 from mosaic_hostagent.watching import Watching
 
 HINT = "mosaic host join"
@@ -38,6 +45,13 @@ CLOSE_SECONDS = 3.0
 MOST_LINES = 50_000
 
 log = structlog.get_logger(__name__)
+
+
+class JournalRestored(FleetError):
+    """The journal of this host was restored from an older one; what was open in it is unknown now."""
+
+    code = "journal-restored"
+    hint = "look at what became unknown: mosaic message ls"
 
 
 class AlreadyRunning(Conflict):
@@ -76,25 +90,40 @@ class HostAgent:
         self._clock = Clock()
         self._identity = identity
         self._desired_file = DesiredFile(home.state, host_id=identity.identity_id)
-        self._pool = ServerPool(home.state, home=home.digest, environment=environment)
+        self._addresses = KnownAddresses(home.state, host_id=identity.identity_id)
+        self._environment = environment
+        self._pool, self._supervision = supervision_of(
+            home, environment=environment, stop_grace=config.stop_grace_seconds
+        )
         self._outgoing = Outgoing(journal)
+        self._sessions = Sessions(home.state, host=identity.name, socket=socket_path(home))
+        self._sessions.lives = self._lives
+        journal.on_run_over = self._sessions.end
         self._keeper = SeatKeeper(
             journal=journal,
             pool=self._pool,
+            supervision=self._supervision,
             state_folder=home.state,
             environment=environment,
             on_change=self._report,
             stop_grace=config.stop_grace_seconds,
+            sessions=self._sessions,
         )
         self._supervisor = Supervisor(
-            keeper=self._keeper, journal=journal, pool=self._pool, on_applied=self._outgoing.applied
+            keeper=self._keeper,
+            journal=journal,
+            pool=self._pool,
+            supervision=self._supervision,
+            on_applied=self._applied,
         )
+        self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._watching = Watching(self._supervisor.residents, self._pool, self._report)
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
+        self._viewing = Viewing(self._supervisor.residents, self._pool, self._report)
         self._claims = Claims(self._supervisor.residents, self._outgoing, linked=lambda: self._link.up)
         self._link = Link(
             identity=self._identity_now,
-            addresses=lambda stored: config.addresses or stored.fleet_addresses,
+            addresses=lambda stored: config.addresses or self._addresses.to_dial(stored.fleet_addresses),
             outgoing=self._outgoing,
             handlers=Handlers(
                 hello=self._hello,
@@ -103,10 +132,14 @@ class HostAgent:
                 dispatch=self._mailroom.take,
                 acknowledged=journal.acknowledge,
                 capture=self._capture,
+                open_view=self._viewing.serve,
                 claims=self._claims.told,
             ),
             on_up=self._link_is_up,
         )
+
+        self._upstream = Upstream(self._identity_now, lambda: self._link.address)
+        self._panes = PaneSocket(socket_path(home), Relay(self._sessions, self._upstream, journal.all_told))
 
     @classmethod
     async def open(cls, *, home: Home, config: Config, environment: Mapping[str, str]) -> HostAgent:
@@ -117,7 +150,8 @@ class HostAgent:
             agent = cls(home=home, config=config, identity=identity, journal=journal, environment=environment)
             if (last := agent._desired_file.load()) is not None:
                 agent._supervisor.want(Desired.from_wire(last))
-            await agent._mailroom.resume()
+            agent._sessions.load(living={run.run_id for run in await journal.open_runs()})
+            await agent._panes.start()
         except BaseException:
             await journal.close()
             raise
@@ -129,11 +163,14 @@ class HostAgent:
             group.create_task(self._supervisor.run(), name="supervisor")
             group.create_task(self._watching.run(), name="watching")
             group.create_task(self._link.run(), name="link")
+            group.create_task(keep_watchdog(self._environment), name="watchdog")
             group.create_task(self._claims.run(), name="claims")
 
     async def close(self) -> None:
         """Let deliveries that have begun finish, and detach. Seats go on."""
         steps: list[Awaitable[None]] = [
+            self._panes.close(),
+            self._upstream.close(),
             self._mailroom.close(grace=CLOSE_SECONDS),
             self._keeper.close(list(self._supervisor.residents.values())),
             self._pool.close(),
@@ -142,10 +179,21 @@ class HostAgent:
         for step in steps:
             await step
 
+    def _lives(self, agent_id: str, run_id: str) -> bool:
+        """Whether a run that has begun still lives. One that is being launched is not in its seat yet."""
+        resident = self._supervisor.residents.get(agent_id)
+        if resident is None or resident.run_id < run_id:
+            return True
+        return resident.run_id == run_id and resident.alive
+
     def _report(self, resident: Resident) -> None:
         if self._supervisor.residents.get(resident.seat.agent_id) is resident:
             self._outgoing.report(resident.report())
         self._claims.seats_changed()
+
+    def _applied(self, generation: int) -> None:
+        tidy(self._home, names={resident.seat.name for resident in self._supervisor.residents.values()})
+        self._outgoing.applied(generation)
 
     def _identity_now(self) -> StoredIdentity:
         identity = load_identity(self._home)
@@ -154,13 +202,15 @@ class HostAgent:
             raise HostReplaced(f"this home now belongs to host {identity.name}, another one than when this began")
         return identity
 
-    def _hello(self) -> pb.Hello:
+    async def _hello(self) -> pb.Hello:
+        sequence = await self._journal.sequence_to_claim()
         return pb.Hello(
             protocol_version=PROTOCOL_VERSION,
             capabilities=CAPABILITIES,
             host_id=self._identity.identity_id,
             journal_id=self._journal.journal_id,
             journal_epoch=self._journal.link_epoch,
+            journal_sequence=sequence,
             seats=[resident.report() for resident in self._supervisor.residents.values()],
             observed_generation=self._supervisor.applied,
             version=__version__,
@@ -168,7 +218,13 @@ class HostAgent:
         )
 
     async def _welcome(self, welcome: pb.Welcome) -> None:
-        await self._journal.set_link_epoch(welcome.link_epoch)
+        if welcome.journal_disowned:
+            await self._journal.disown()
+            raise JournalRestored
+        self._addresses.learn(welcome.fleet_addresses)
+        await self._journal.linked(welcome.link_epoch)
+        # Only now is it known that this journal is the newest: what waits in an older one may have been typed already.
+        await self._mailroom.resume()
 
     async def _desired(self, state: pb.DesiredState) -> None:
         if state.generation < self._supervisor.generation:

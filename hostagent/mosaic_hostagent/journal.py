@@ -26,6 +26,7 @@ from mosaic_hostagent.ladder import Step
 Result = TypeVar("Result")
 Work = Callable[[JournalStore], Any]
 _BATCH = 256
+RESTORED = "the host's journal was restored from an older one, so nobody can say whether it was typed"
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,10 @@ class Journal:
         self.link_epoch = store.link_epoch()
         self.on_append: Callable[[], None] = _nothing
         """called on the loop when there is something new for the register"""
+        self.on_run_over: Callable[[str], None] = _nothing_of
+        """called on the loop when a run ends, before that is written"""
+        self._acknowledged = 0
+        self._news = asyncio.Event()
 
     @classmethod
     async def open(cls, folder: Path, clock: Clock) -> Journal:
@@ -83,10 +88,20 @@ class Journal:
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    async def set_link_epoch(self, epoch: int) -> None:
-        """Note the newest link epoch: what makes a restored journal recognisable."""
-        await self._do(lambda store: store.set_link_epoch(epoch))
+    async def linked(self, epoch: int) -> None:
+        """A control plane has taken this journal for the newest: note the link's epoch, which a restored one lacks."""
+        await self._do(lambda store: store.linked(epoch))
         self.link_epoch = max(self.link_epoch, epoch)
+
+    async def sequence_to_claim(self) -> int:
+        """Return the sequence that a hello claims: see JournalStore.sequence_to_claim."""
+        return await self._do(JournalStore.sequence_to_claim)
+
+    async def disown(self) -> None:
+        """This is an older journal restored: end all that is open in it as unknown, and become another journal."""
+        self.journal_id, lost = await self._do(lambda store: store.disown(RESTORED))
+        self.link_epoch = 0
+        log.warning("messages became unknown: the journal was restored from an older one", messages=len(lost))
 
     async def receive(self, message: Incoming) -> tuple[Step, bool]:
         """Take a message in: (its step, whether it is new). One that is known tells its steps again, and no more."""
@@ -136,6 +151,7 @@ class Journal:
 
     async def run_ended(self, run_id: str, *, reason: str, exit_status: int | None = None) -> bool:
         """A run ends, once; say whether it was open."""
+        self.on_run_over(run_id)
         return await self._do(lambda store: store.run_ended(run_id, reason=reason, exit_status=exit_status))
 
     async def open_runs(self) -> list[OpenRun]:
@@ -149,6 +165,15 @@ class Journal:
     async def acknowledge(self, sequence: int) -> None:
         """All facts up to this one are in the register."""
         await self._do(lambda store: store.acknowledge(sequence))
+        self._acknowledged = max(self._acknowledged, sequence)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def all_told(self) -> None:
+        """Return when the register has acknowledged every fact that is in the journal now."""
+        newest = await self._do(JournalStore.newest_event)
+        while self._acknowledged < newest:
+            await self._news.wait()
 
     async def _do(self, work: Callable[[JournalStore], Result]) -> Result:
         if self._closed:
@@ -213,4 +238,8 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
 
 
 def _nothing() -> None:
+    """What is called while nobody listens."""
+
+
+def _nothing_of(_run_id: str) -> None:
     """What is called while nobody listens."""

@@ -52,11 +52,15 @@ class Mailroom:
         self._boxes: dict[str, _Box] = {}
         self._seats_changed = asyncio.Event()
         self._closing = False
+        self._resumed = False
 
     async def resume(self) -> None:
-        """Take up what was journalled and not yet typed when the last host-agent ended."""
+        """Take up what was journalled and not yet typed when the last host-agent ended. Does so once."""
+        if self._resumed:
+            return
         for stored in await self._journal.open_messages():
             self._put(stored.message)
+        self._resumed = True
 
     async def take(self, dispatch: host_link_pb2.Dispatch) -> None:
         """Journal a message, which tells the control plane, and queue it. One that is known is not typed again."""

@@ -9,8 +9,10 @@ from mosaic_framework.steps import reached
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_hostagent.journal import Journal
+from mosaic_hostagent.terminal.panes import Unmanaged
 
 _BATCH = 128
+UNMANAGED_LIMIT = 100
 
 
 class Outgoing:
@@ -21,6 +23,8 @@ class Outgoing:
         self._seats: dict[str, pb.SeatReport] = {}
         self._answers: deque[pb.HostFrame] = deque()
         self._applied = 0
+        self._unmanaged: list[Unmanaged] = []
+        self._unmanaged_told: list[Unmanaged] | None = None
         self._sent = 0
         self._more = asyncio.Event()
         journal.on_append = self._more.set
@@ -35,6 +39,13 @@ class Outgoing:
         self._applied = generation
         self._more.set()
 
+    def unmanaged(self, sessions: list[Unmanaged]) -> None:
+        """Tell which sessions are not ours; what they run just now is told with them, and is no news of its own."""
+        known = {(one.server, one.name, one.pid) for one in self._unmanaged}
+        if known != {(one.server, one.name, one.pid) for one in sessions}:
+            self._unmanaged = sessions[:UNMANAGED_LIMIT]
+            self._more.set()
+
     def answer(self, frame: pb.HostFrame) -> None:
         """Send a frame of this link only: a beat, or the answer to a capture."""
         self._answers.append(frame)
@@ -45,6 +56,7 @@ class Outgoing:
         self._seats.clear()
         self._answers.clear()
         self._applied = 0
+        self._unmanaged_told = None
         self._sent = 0
         self._more.set()
 
@@ -59,6 +71,9 @@ class Outgoing:
             seats, self._seats = self._seats, {}
             applied, self._applied = self._applied, 0
             frames += [pb.HostFrame(seat=report) for report in seats.values()]
+            if self._unmanaged != self._unmanaged_told:
+                self._unmanaged_told = self._unmanaged
+                frames.append(pb.HostFrame(unmanaged=_unmanaged(self._unmanaged)))
             events = await self._journal.events_after(self._sent, _BATCH)
             if events:
                 self._sent = events[-1].sequence
@@ -70,3 +85,13 @@ class Outgoing:
                 frames.append(pb.HostFrame(applied=pb.Applied(generation=applied)))
             if frames:
                 return frames
+
+
+def _unmanaged(sessions: list[Unmanaged]) -> pb.Unmanaged:
+    told = pb.Unmanaged()
+    for one in sessions:
+        added = told.sessions.add(
+            socket_name=one.server.socket_name, name=one.name[:128], pid=one.pid, command=one.command[:128]
+        )
+        added.created_at.FromSeconds(one.created)
+    return told

@@ -146,7 +146,7 @@ async def end_terminal_session(members: list[psutil.Process], *, grace: float) -
 async def has_terminal(pid: int) -> bool:
     """Say whether the session leader `pid` is in its terminal's foreground, and not a program that it started."""
     if sys.platform == "linux":
-        return _foreground_group(pid) == pid
+        return foreground_group(pid) == pid
     process = await asyncio.create_subprocess_exec(
         "ps", "-o", "tpgid=", "-p", str(pid), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
@@ -154,8 +154,8 @@ async def has_terminal(pid: int) -> bool:
     return output.strip() == str(pid).encode()
 
 
-def _foreground_group(pid: int) -> int:
-    """Return the process group in the foreground of a process's terminal, by Linux's /proc; -1 when it is gone."""
+def foreground_group(pid: int) -> int:
+    """Return the process group in the foreground of a process's terminal, by Linux's /proc; -1 when nobody can say."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):

@@ -7,14 +7,20 @@ import time
 from dataclasses import dataclass, field
 
 from mosaic_framework.manifest import Manifest
+from mosaic_framework.recognise import Recognised
 from mosaic_proto.v1 import host_link_pb2
 
 from mosaic_hostagent.backoff import Crashes
 from mosaic_hostagent.journal_facts import exit_code
 from mosaic_hostagent.processes import ExitWatch
 from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, to_wire
+from mosaic_hostagent.running import NOTHING
 from mosaic_hostagent.seats import Seat, Session
 from mosaic_hostagent.terminal.deliver import Pane
+from mosaic_hostagent.terminal.driving import Driving
+from mosaic_hostagent.units.supervision import Standing
+
+OUTPUT_TOLD_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -42,11 +48,18 @@ class Resident:
     wrote: float = 0.0
     """when `mark` last changed"""
     command: str = ""
+    runs: Recognised = NOTHING
+    """what its pane is seen to run"""
+    told: float = 0.0
+    """when its output was last told of"""
     crashes: Crashes = field(default_factory=Crashes)
     not_before: float = 0.0
     ending: str = ""
     """why we end its session just now"""
+    standing: Standing | None = None
+    """who starts it, as last told"""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    driving: Driving = field(default_factory=Driving)
 
     @property
     def alive(self) -> bool:
@@ -77,9 +90,15 @@ class Resident:
         """Whether a delivery may look if the pane takes text now: it is the pane itself that decides then."""
         return self.alive and not self.ending and self.state.state not in (AgentState.STARTING, AgentState.EXITED)
 
+    def has_output_to_tell(self) -> bool:
+        """Whether it wrote since its last report, and that is a minute ago: idle time need not be told finer."""
+        return self.wrote > self.told and time.monotonic() - self.told > OUTPUT_TOLD_SECONDS
+
     def report(self) -> host_link_pb2.SeatReport:
         """Return what the control plane is told."""
         session = self.session
+        self.told = now = time.monotonic()
+        lease = self.driving.lease(now)
         return host_link_pb2.SeatReport(
             agent_id=self.seat.agent_id,
             name=self.seat.name,
@@ -93,4 +112,12 @@ class Resident:
             generation=self.acted,
             problem=self.problem or self.note,
             exit_status=0 if self.alive or session is None else exit_code(self.exit_status),
+            supervision=self.standing.kind if self.standing is not None else "",
+            unit=self.standing.unit if self.standing is not None else "",
+            enabled=self.standing is not None and self.standing.enabled,
+            output_age_ms=int((time.monotonic() - self.wrote) * 1000) if self.wrote else 0,
+            running_runtime=self.runs.runtime if self.alive else "",
+            running_model=self.runs.model if self.alive else "",
+            driver=lease.holder if lease is not None else "",
+            driven_ms=int((now - lease.since) * 1000) if lease is not None else 0,
         )

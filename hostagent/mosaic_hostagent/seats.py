@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from mosaic_framework.names import check_name
-from mosaic_proto.v1 import fleet_pb2, host_link_pb2
+from mosaic_framework.seeding import KEEPS_PERSONA, takes_seed
+from mosaic_proto.v1 import fleet_pb2, host_link_pb2, seeding_pb2
 
 DEFAULT_HOLDER = "_holder"
 ON_DEMAND = "on-demand"
@@ -32,9 +33,11 @@ class Seat:
     spec: fleet_pb2.SeatSpec
     launch_digest: str
     """sha256 of everything that decides what runs: a running seat of another digest has drifted"""
+    briefing: seeding_pb2.Briefing
+    """what all seats of the tenant are told"""
 
     @classmethod
-    def from_wire(cls, desired: host_link_pb2.DesiredSeat) -> Seat:
+    def from_wire(cls, desired: host_link_pb2.DesiredSeat, briefing: seeding_pb2.Briefing) -> Seat:
         """Return the seat of a DesiredSeat. Raises InvalidInput for a hostile name."""
         check_name(desired.spec.name, what="agent")
         return cls(
@@ -43,7 +46,8 @@ class Seat:
             running=desired.running,
             restart=desired.restart,
             spec=desired.spec,
-            launch_digest=_launch_digest(desired.spec),
+            launch_digest=_launch_digest(desired.spec, briefing),
+            briefing=briefing,
         )
 
     @property
@@ -81,6 +85,8 @@ class Session:
     generation: int
     restart: int
     launch_digest: str
+    model: str = ""
+    """the model that its launch was given; "" also for a session of an older host-agent"""
 
     @property
     def began_ms(self) -> int:
@@ -88,15 +94,28 @@ class Session:
         return UUID(self.run_id).int >> 80
 
 
-def session_name(agent: str) -> str:
-    """Return the session's name: tmux would turn "." into "_", and two names into one; "+" is in no agent's name."""
-    return agent.replace(".", "+")
-
-
-def _launch_digest(spec: fleet_pb2.SeatSpec) -> str:
+def _launch_digest(spec: fleet_pb2.SeatSpec, briefing: seeding_pb2.Briefing) -> str:
+    """Peers are left out: that one came or went is no reason to start the others anew."""
     relevant = fleet_pb2.SeatSpec()
     relevant.CopyFrom(spec)
     # These are words about the seat; they do not change the program that runs in it.
-    for field in ("alias", "host", "lifecycle", "reports_to", "kickstart", "reset_between_tasks", "persistent_persona"):
+    for field in (
+        "alias",
+        "host",
+        "lifecycle",
+        "reports_to",
+        "kickstart",
+        "reset_between_tasks",
+        "labels",
+        "role_summary",
+    ):
         relevant.ClearField(field)
-    return hashlib.sha256(relevant.SerializeToString(deterministic=True)).hexdigest()[:32]
+    if relevant.persistent_persona == KEEPS_PERSONA:
+        relevant.ClearField("persistent_persona")
+    told = "".join(f"{one.name} {one.digest}\n" for one in briefing.texts)
+    if not takes_seed(spec.manifest_json):
+        told = ""
+        for text in ("contract", "contract_digest", "runtime_notes", "persistent_persona"):
+            relevant.ClearField(text)
+    content = relevant.SerializeToString(deterministic=True)
+    return hashlib.sha256(content + told.encode()).hexdigest()[:32]

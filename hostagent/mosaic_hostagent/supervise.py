@@ -1,8 +1,9 @@
-"""The built-in supervisor: makes what runs on this host what is wanted, round by round."""
+"""Makes what runs on this host what is wanted, round by round, with whoever supervises the seats."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -18,7 +19,9 @@ from mosaic_hostagent.readiness import NOT_RUNNING
 from mosaic_hostagent.reconcile import SeatPlan
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.seats import ServerKey, Session
+from mosaic_hostagent.terminal.panes import Observed, Unmanaged
 from mosaic_hostagent.terminal.pool import ServerPool
+from mosaic_hostagent.units.supervision import Supervision
 
 NET_SECONDS = 5.0
 RETRY_SECONDS = 15.0
@@ -30,18 +33,29 @@ class Supervisor:
     """The seats of this host. `on_applied` is told each generation when every seat of it was brought about or tried."""
 
     def __init__(
-        self, *, keeper: SeatKeeper, journal: Journal, pool: ServerPool, on_applied: Callable[[int], None]
+        self,
+        *,
+        keeper: SeatKeeper,
+        journal: Journal,
+        pool: ServerPool,
+        supervision: Supervision,
+        on_applied: Callable[[int], None],
     ) -> None:
         self.residents: dict[str, Resident] = {}
         self.applied = 0
+        self.on_unmanaged: Callable[[list[Unmanaged]], None] = lambda _sessions: None
+        """told, round by round, of the sessions on our servers that are not ours"""
         self._keeper = keeper
         self._journal = journal
         self._pool = pool
+        self._supervision = supervision
         self._on_applied = on_applied
         self._wanted: Desired | None = None
         self._wake = asyncio.Event()
         self._runs_checked = False
         keeper.on_ended = self._wake.set
+        if supervision.restarts:
+            pool.on_sessions_changed = self._wake.set
 
     @property
     def generation(self) -> int:
@@ -84,19 +98,26 @@ class Supervisor:
         return min([wait for wait in due if wait > 0] + [NET_SECONDS])
 
     async def _round(self, wanted: Desired) -> None:
-        observed, failed = await self._observe()
+        observed, unmanaged, failed = await self._observe()
+        if not failed:
+            self.on_unmanaged(unmanaged)
         for resident in self.residents.values():
             if resident.seat.running and (error := failed.get(resident.seat.server)) is not None:
                 self._refuse(resident, error)
         seats = {key: one.seat for key, one in self.residents.items() if one.seat.server not in failed}
+        # As of now: one that is not wanted any more when this round ends is seen by the next, and ended by its plan.
+        kept = {key for key, one in self.residents.items() if one.seat.running} | {one.agent_id for one in observed}
+        awaited = await self._awaited(observed)
         plans = reconcile.plan(
             seats,
             # What sits on a server that cannot be seen whole is left alone until it can.
             [one for one in observed if one.agent_id in seats or one.agent_id not in self.residents],
-            not_before={key: one.not_before for key, one in self.residents.items()},
+            not_before={key: math.inf if key in awaited else one.not_before for key, one in self.residents.items()},
             now=time.monotonic(),
         )
         await asyncio.gather(*(self._carry_out(one) for one in plans))
+        if not failed:
+            await self._keep_only(kept)
         if any(one.stops for one in plans):
             self._wake.set()  # what they leave behind is seen in the next round, which need not wait
         if not failed and not self._runs_checked:
@@ -107,22 +128,44 @@ class Supervisor:
             self.applied = wanted.generation
             self._on_applied(wanted.generation)
 
-    async def _observe(self) -> tuple[list[Session], dict[ServerKey, FleetError]]:
+    async def _keep_only(self, kept: set[str]) -> None:
+        """Let go of seats that are neither wanted nor seen. One that is seen is ended by its plan, which says why."""
+        try:
+            await self._supervision.keep_only(kept)
+        except FleetError as error:
+            log.warning("a seat is supervised that is not wanted any more", what=error.what, why=error.why)
+
+    async def _awaited(self, observed: list[Session]) -> frozenset[str]:
+        """Return the seats that nobody need start: their supervisor is about to, after a crash or a boot."""
+        if not self._supervision.restarts:
+            return frozenset()
+        alive = {one.agent_id for one in observed if one.alive}
+        missing = [key for key, one in self.residents.items() if one.seat.running and key not in alive]
+        if not missing:
+            return frozenset()
+        # The end of a run that nobody here has seen is taken note of first: its supervisor may not have seen it either.
+        runs = {key: one.run_id for key, one in self.residents.items()}
+        unseen = {one.agent_id for one in observed if not one.alive and one.run_id > runs.get(one.agent_id, "")}
+        return await self._supervision.awaited(missing) | unseen
+
+    async def _observe(self) -> tuple[list[Session], list[Unmanaged], dict[ServerKey, FleetError]]:
         needed = {one.seat.server for one in self.residents.values() if one.seat.running}
         keys = list(needed | set(self._pool.recorded))
         results = await asyncio.gather(*(self._observe_one(key, start=key in needed) for key in keys))
         observed: list[Session] = []
+        unmanaged: list[Unmanaged] = []
         failed: dict[ServerKey, FleetError] = {}
         for key, result in zip(keys, results, strict=True):
             if isinstance(result, FleetError):
                 failed[key] = result
             else:
-                observed += result
-        return observed, failed
+                observed += result.sessions
+                unmanaged += result.unmanaged
+        return observed, unmanaged, failed
 
-    async def _observe_one(self, key: ServerKey, *, start: bool) -> list[Session] | FleetError:
+    async def _observe_one(self, key: ServerKey, *, start: bool) -> Observed | FleetError:
         try:
-            return (await self._pool.observe(key, start=start)).sessions
+            return await self._pool.observe(key, start=start)
         except FleetError as error:
             return error
 

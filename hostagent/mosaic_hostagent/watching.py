@@ -12,6 +12,7 @@ from mosaic_framework.errors import FleetError
 from mosaic_hostagent.processes import has_terminal
 from mosaic_hostagent.readiness import SETTLED_SECONDS, AgentState, Signals, readiness, shows_ready
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.running import what_runs
 from mosaic_hostagent.seats import ServerKey
 from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up
 from mosaic_hostagent.terminal.pool import ServerPool
@@ -76,6 +77,8 @@ class Watching:
             resident.mark, resident.wrote = mark, now
         unsettled = resident.state.state in (AgentState.STARTING, AgentState.UNKNOWN)
         if now - resident.wrote > _STILL_MOVING and not unsettled:
+            if resident.has_output_to_tell():
+                self._on_change(resident)
             return
         shot = await look(pane.server, pane.pane_id)
         if not resident.alive or resident.pane is not pane:
@@ -88,10 +91,17 @@ class Watching:
             was_ready=resident.was_ready,
             in_foreground=await self._in_foreground(resident, shot),
         )
-        told = resident.command != shot.command
-        resident.command = shot.command
+        told = self._what_runs(resident, shot) or resident.has_output_to_tell()
         if resident.enter(readiness(signals, manifest)) or told:
             self._on_change(resident)
+
+    def _what_runs(self, resident: Resident, shot: Snapshot) -> bool:
+        """Note what the pane runs now; say whether that is another thing than before."""
+        before = resident.command, resident.runs
+        resident.command = shot.command
+        if resident.session is not None and resident.manifest is not None:
+            resident.runs = what_runs(resident.seat, resident.session, resident.manifest)
+        return (resident.command, resident.runs) != before
 
     async def _in_foreground(self, resident: Resident, shot: Snapshot) -> bool:
         manifest, session = resident.manifest, resident.session

@@ -56,9 +56,24 @@ def receipt() -> messages_pb2.Receipt:
     return made
 
 
-def agents(fake: FakeControlPlane, columns: Any) -> Listing[Any]:
-    rows = agent_rows(fake.agents.values(), fake.hosts.values(), at(0))
+def agents(fake: FakeControlPlane, columns: Any, *, whole: bool = False) -> Listing[Any]:
+    cluster = "north" if whole else ""
+    rows = agent_rows(fake.agents.values(), fake.hosts.values(), at(0), cluster=cluster, unmanaged=whole)
     return agent_listing(rows, at(0), columns=columns)
+
+
+@pytest.fixture
+def joined(fleet: FakeControlPlane) -> FakeControlPlane:
+    """The same fleet, with drift, idle times, cards, labels, and sessions that are nobody's seat."""
+    fleet.add_agent("strayed", runtime="pi", running_runtime="claude", command="claude", output_at=at(3700))
+    fleet.add_agent("other-model", runtime="pi", model="gemini", running_runtime="pi", running_model="opus")
+    fleet.add_agent(
+        "busy", "WORKING", runtime="claude", model="opus", running_runtime="claude", running_model="opus",
+        output_at=at(1), card="MF-12", labels={"team": "red"},
+    )  # fmt: skip
+    fleet.hosts["build1"].unmanaged.add(name="scratch", pid=777, command="vim", created_at=at(600))
+    fleet.hosts["attic"].unmanaged.add(socket_name="fleet", name="old", pid=778, command="htop", created_at=at(9000))
+    return fleet
 
 
 def shown(what: Listing[Any] | Thing, form: Format, capsys: pytest.CaptureFixture[str]) -> str:
@@ -81,8 +96,21 @@ def test_agents_are_shown_as_agreed(
     compare(f"agents.{form.value}", shown(agents(fleet, LS_COLUMNS), form, capsys))
 
 
-def test_fleet_ps_is_shown_as_agreed(fleet: FakeControlPlane, capsys: pytest.CaptureFixture[str]) -> None:
-    compare("ps.table", shown(agents(fleet, PS_COLUMNS), Format.TABLE, capsys))
+@pytest.mark.parametrize("form", [Format.TABLE, Format.WIDE, Format.JSON])
+def test_fleet_ps_is_shown_as_agreed(
+    joined: FakeControlPlane, form: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(f"ps.{form.value}", shown(agents(joined, PS_COLUMNS, whole=True), form, capsys))
+
+
+def test_drift_and_sessions_of_nobodys_come_after_who_needs_a_person_and_before_the_healthy(
+    joined: FakeControlPlane,
+) -> None:
+    listing = agents(joined, PS_COLUMNS, whole=True)
+    assert [row.agent.name for row in listing.rows] == [
+        "ended", "asker", "broken", "far", "old", "other-model", "strayed", "scratch", "busy", "coder0", "coder1",
+        "resting",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", [Format.TABLE, Format.WIDE, Format.JSON])

@@ -138,6 +138,7 @@ async def test_a_message_offered_as_another_journal_takes_over_is_given_to_one_o
             replica_id=site.replica_id,
             journal_id=journal_id,
             journal_epoch=0,
+            journal_sequence=None,
             version="0",
             machine="m",
             observed_generation=0,
@@ -298,7 +299,7 @@ async def test_the_call_of_a_host_that_never_reads_ends_with_its_link(
     wakes = Wakes(site.database, site.replica_id)
     links = Links(site.database, wakes, site.replica_id)
     backlog = Backlog(site.database, site.database, wakes)
-    service = HostLinkService(site.database, wakes, links, site.replica_id, backlog)
+    service = HostLinkService(site.database, wakes, links, site.replica_id, list, backlog)
 
     async def frames() -> AsyncIterator[pb.HostFrame]:
         yield pb.HostFrame(hello=pb.Hello(protocol_version=1, journal_id=str(site.journal_id)))

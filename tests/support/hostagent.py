@@ -15,15 +15,19 @@ from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
+from mosaic_hostagent.units.builtin import BuiltIn
+from mosaic_hostagent.units.supervision import Supervision
 from mosaic_hostagent.watching import Watching
-from mosaic_proto.v1 import fleet_pb2, messages_pb2
+from mosaic_proto.v1 import fleet_pb2, messages_pb2, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from tests.support.tmux import PrivateTmux
 
 HOLDER = "_holder"
+HOME_DIGEST = "aaaaaaaa"
 Step = messages_pb2.MessageStep
 
 
@@ -49,20 +53,31 @@ class World:
 
     def _open(self) -> None:
         environment = self.private.environment
-        self.pool = ServerPool(self.state, home="aaaaaaaa", environment=environment)
+        self.pool, self.supervision = self._supervise(environment)
+        self.sessions = Sessions(self.state, host="here", socket=self.state / "agent.sock")
         self.keeper = SeatKeeper(
             journal=self.journal,
             pool=self.pool,
+            supervision=self.supervision,
             state_folder=self.state,
             environment=environment,
             on_change=self._report,
             stop_grace=1.0,
+            sessions=self.sessions,
         )
         self.supervisor = Supervisor(
-            keeper=self.keeper, journal=self.journal, pool=self.pool, on_applied=self.applied.append
+            keeper=self.keeper,
+            journal=self.journal,
+            pool=self.pool,
+            supervision=self.supervision,
+            on_applied=self.applied.append,
         )
         self.watching = Watching(self.supervisor.residents, self.pool, self._report)
         self.mailroom = Mailroom(self.journal, self.supervisor.residents, Clock())
+
+    def _supervise(self, environment: dict[str, str]) -> tuple[ServerPool, Supervision]:
+        pool = ServerPool(self.state, home=HOME_DIGEST, environment=environment)
+        return pool, BuiltIn(pool)
 
     def _report(self, resident: Resident) -> None:
         self.reports.append(resident.report())
@@ -94,9 +109,9 @@ class World:
             agent_id=agent_id or f"agent-{name}", generation=generation, running=running, restart=restart, spec=made
         )
 
-    def want(self, *seats: pb.DesiredSeat, generation: int) -> None:
+    def want(self, *seats: pb.DesiredSeat, generation: int, briefing: seeding_pb2.Briefing | None = None) -> None:
         """Tell the supervisor what is wanted, as the link would."""
-        self.supervisor.want(Desired.from_wire(pb.DesiredState(generation=generation, seats=seats)))
+        self.supervisor.want(Desired.from_wire(pb.DesiredState(generation=generation, seats=seats, briefing=briefing)))
 
     def start(self) -> None:
         """Run the supervisor and its eyes."""
@@ -115,6 +130,13 @@ class World:
         """End this host-agent and begin another on the same journal and tmux."""
         await self.stop()
         self._open()
+
+    def switch_off(self) -> None:
+        """End everything that runs for the seats, as a machine does that loses power."""
+        self.private.tmux("kill-server")
+
+    def boot(self) -> None:
+        """Start what starts with the machine: of a built-in supervision nothing but the host-agent, see `start`."""
 
     async def close(self) -> None:
         await self.stop()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
 from mosaic_framework.errors import FleetError, InvalidInput, Unreachable
-from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc
+from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_controlplane.api import encode
@@ -37,6 +37,7 @@ _UP_LIMIT = 1024
 _FRAME_LIMIT = 64 * 1024  # of what waits to be written; a hello and a terminal's text are larger, and do not wait
 _TEXT_LIMIT = 500  # characters; a fleet of 1,000 agents is listed in one reply of 4 MiB
 _REPORT_LIMIT = 2_000
+_UNMANAGED_LIMIT = 100
 
 log = structlog.get_logger(__name__)
 
@@ -78,12 +79,21 @@ class _GiveUp:
 class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
     """Links of hosts."""
 
-    def __init__(self, database: Database, wakes: Wakes, links: Links, replica_id: UUID, backlog: Backlog) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wakes: Wakes,
+        links: Links,
+        replica_id: UUID,
+        addresses: Callable[[], list[str]],
+        backlog: Backlog,
+    ) -> None:
         self._backlog = backlog
         self._database = database
         self._wakes = wakes
         self._links = links
         self._replica_id = replica_id
+        self._addresses = addresses
 
     async def Link(
         self, request_iterator: AsyncIterator[pb.HostFrame], context: ServicerContext[pb.HostFrame, pb.ControlFrame]
@@ -97,6 +107,7 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             HelloFacts(
                 journal_id=encode.identifier(hello.journal_id, what="journal id"),
                 journal_epoch=hello.journal_epoch,
+                journal_sequence=hello.journal_sequence if hello.HasField("journal_sequence") else None,
                 version=_text(hello.version, 64),
                 machine=_text(hello.machine, 255),
                 observed_generation=hello.observed_generation,
@@ -104,7 +115,7 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
         )
         log.info("a host linked", host=caller.name, link_epoch=key.link_epoch, journal_replaced=opened.journal_replaced)
         down: asyncio.Queue[pb.ControlFrame | None] = asyncio.Queue(_DOWN_LIMIT)
-        link = HeldLink(key, caller.name, _downward(down))
+        link = HeldLink(key, caller.name, _downward(down, caller.name), frozenset(hello.capabilities))
         down.put_nowait(
             pb.ControlFrame(
                 welcome=pb.Welcome(
@@ -112,6 +123,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
                     link_epoch=key.link_epoch,
                     beat_interval_ms=round(opened.beat_interval.total_seconds() * 1000),
                     replica_id=str(self._replica_id),
+                    fleet_addresses=self._addresses(),
+                    journal_disowned=opened.journal_disowned,
                 )
             )
         )
@@ -220,12 +233,14 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             await self._links.report_seats(link.key, decode_reports(reports))
             if events:
                 decoded = [found for found in map(decode_event, events) if found is not None]
-                await host_events.record(self._database, self._wakes, link.key, decoded)
                 newest = max(event.sequence for event in events)
+                await host_events.record(self._database, self._wakes, link.key, decoded, newest=newest)
                 await down.put(pb.ControlFrame(acknowledged=pb.EventsAcknowledged(sequence=newest)))
             for frame in frames:
                 if frame.WhichOneof("frame") == "applied":
                     await self._links.applied(link.key, frame.applied.generation)
+                elif frame.WhichOneof("frame") == "unmanaged":
+                    await self._links.unmanaged(link.key, decode_unmanaged(frame.unmanaged))
                 elif frame.WhichOneof("frame") == "runs_alive":
                     await down.put(await self._renew_runs(link, frame.runs_alive))
                 elif frame.WhichOneof("frame") == "ready":
@@ -268,9 +283,9 @@ async def _read_hello(frames: AsyncIterator[pb.HostFrame]) -> pb.Hello:
     return first.hello
 
 
-def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
-    async def desired(generation: int, seats: list[DesiredSeat]) -> None:
-        state = pb.DesiredState(generation=generation)
+def _downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Downward:
+    async def desired(generation: int, seats: list[DesiredSeat], briefing: bytes) -> None:
+        state = pb.DesiredState(generation=generation, briefing=seeding_pb2.Briefing.FromString(briefing))
         for seat in seats:
             state.seats.add(
                 agent_id=str(seat.agent_id),
@@ -278,7 +293,7 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
                 running=seat.running,
                 restart=seat.restart,
                 spec=fleet_pb2.SeatSpec.FromString(seat.spec),
-            )
+            ).spec.host = host_name
         await down.put(pb.ControlFrame(desired=state))
 
     async def dispatch(offer: Offer) -> None:
@@ -291,7 +306,7 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
                     body=offer.body,
                     payload_digest=offer.payload_digest,
                     remaining_ms=offer.remaining_ms,
-                    sender=offer.sender_name,
+                    sender=f"{offer.sender_host}/{offer.sender_name}" if offer.sender_host else offer.sender_name,
                     sender_is_person=offer.sender_kind == "operator",
                 )
             )
@@ -302,7 +317,12 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
             pb.ControlFrame(capture=pb.CaptureTerminal(call_id=call_id, agent_id=str(agent_id), lines=lines))
         )
 
-    return Downward(desired, dispatch, capture)
+    async def open_view(call_id: str, agent_id: UUID, scrolled: bool) -> None:
+        await down.put(
+            pb.ControlFrame(open_view=pb.OpenView(call_id=call_id, agent_id=str(agent_id), scrolled=scrolled))
+        )
+
+    return Downward(desired, dispatch, capture, open_view)
 
 
 def _text(text: str, limit: int = _TEXT_LIMIT) -> str:
@@ -334,9 +354,31 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
             problem=_text(report.problem),
             exit_status=report.exit_status,
             generation=report.generation,
+            supervision=_text(report.supervision, 32),
+            unit=_text(report.unit),
+            enabled=report.enabled,
+            output_age=_age(report.output_age_ms) if report.output_age_ms else None,
+            running_runtime=_text(report.running_runtime, 64),
+            running_model=_text(report.running_model, 256),
+            driver=_text(report.driver, 200),
+            driven=_age(report.driven_ms),
         )
         for agent_id, report in newest.items()
     ]
+
+
+def decode_unmanaged(told: pb.Unmanaged) -> bytes:
+    """Return the sessions as the register keeps them, each text bounded and the first hundred of them."""
+    kept = pb.Unmanaged()
+    for one in told.sessions[:_UNMANAGED_LIMIT]:
+        added = kept.sessions.add(
+            socket_name=_text(one.socket_name, 64),
+            name=_text(one.name, 128),
+            pid=one.pid,
+            command=_text(one.command, 64),
+        )
+        added.created_at.CopyFrom(one.created_at)
+    return kept.SerializeToString(deterministic=True)
 
 
 def decode_event(event: pb.JournalEvent) -> host_events.Event | None:

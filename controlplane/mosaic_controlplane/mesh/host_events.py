@@ -59,12 +59,15 @@ class RunOver:
 Event = Step | RunBegan | RunOver
 
 
-async def record(database: Database, wakes: Wakes, key: LinkKey, events: Sequence[Event]) -> None:
-    """Write `events` in one transaction under the link's epoch. Repeats change nothing. Raises LinkSuperseded."""
+async def record(database: Database, wakes: Wakes, key: LinkKey, events: Sequence[Event], *, newest: int) -> None:
+    """Write `events` in one transaction under the link's epoch. Repeats change nothing. Raises LinkSuperseded.
+
+    `newest` is their last sequence in the host's journal: one that says less at a later hello is an older one restored.
+    """
     moved: list[UUID] = []
     reached("controlplane.events-received")
     async with database.transaction() as connection:
-        await host_table.hold_link(connection, key)
+        await host_table.hold_link_with_events(connection, key, newest=newest)
         for event in events:
             match event:
                 case Step():

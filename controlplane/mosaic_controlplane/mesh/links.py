@@ -18,6 +18,7 @@ from mosaic_framework.steps import reached
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
 from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import briefing as briefing_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import replica as replica_table
@@ -25,7 +26,7 @@ from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkKey, OpenedLink
 from mosaic_controlplane.register.message import Offer
-from mosaic_controlplane.register.replica import WakeKey
+from mosaic_controlplane.register.replica import Holder, WakeKey
 
 JOURNAL_REPLACED = "the host's journal was replaced or restored, so nobody can say whether it was typed"
 CAPTURE_SECONDS = 3.0
@@ -40,12 +41,6 @@ class HostNotHere(Unreachable):
     hint = "mosaic host ls"
 
 
-class LinkedElsewhere(Unreachable):
-    """Another replica holds the host's link."""
-
-    code = "host-linked-elsewhere"
-
-
 class TerminalUnavailable(FleetError):
     """The terminal cannot be shown."""
 
@@ -58,6 +53,8 @@ class HelloFacts:
 
     journal_id: UUID
     journal_epoch: int
+    journal_sequence: int | None
+    """None: a host-agent that does not tell"""
     version: str
     machine: str
     observed_generation: int
@@ -67,9 +64,10 @@ class HelloFacts:
 class Downward:
     """How the api pushes frames to one host. Each function returns when the frame is in the stream's queue."""
 
-    desired: Callable[[int, list[DesiredSeat]], Awaitable[None]]
+    desired: Callable[[int, list[DesiredSeat], bytes], Awaitable[None]]
     dispatch: Callable[[Offer], Awaitable[None]]
     capture: Callable[[str, UUID, int], Awaitable[None]]
+    open_view: Callable[[str, UUID, bool], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -79,6 +77,7 @@ class HeldLink:
     key: LinkKey
     host_name: str
     downward: Downward
+    capabilities: frozenset[str] = frozenset()
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     captures: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
@@ -107,6 +106,7 @@ class Links:
                 replica_id=self._replica_id,
                 journal_id=hello.journal_id,
                 journal_epoch=hello.journal_epoch,
+                journal_sequence=hello.journal_sequence,
                 version=hello.version,
                 machine=hello.machine,
                 observed_generation=hello.observed_generation,
@@ -157,7 +157,8 @@ class Links:
             if generation == sent:
                 return sent
             seats = await agent_table.seats_of_host(connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id)
-        await link.downward.desired(generation, seats)
+            briefing = await briefing_table.get(connection, tenant_id=link.key.tenant_id)
+        await link.downward.desired(generation, seats, briefing)
         return generation
 
     async def _push_messages(self, link: HeldLink) -> None:
@@ -201,26 +202,32 @@ class Links:
             await agent_table.report_seats(connection, tenant_id=key.tenant_id, host_id=key.host_id, reports=reports)
         self._wakes.tell(WakeKey.change(key.tenant_id))
 
+    async def unmanaged(self, key: LinkKey, sessions: bytes) -> None:
+        """The host tells which sessions on its tmux servers are not ours."""
+        async with self._database.connection() as connection:
+            await host_table.set_unmanaged(connection, key, sessions)
+        self._wakes.tell(WakeKey.change(key.tenant_id))
+
     async def applied(self, key: LinkKey, generation: int) -> None:
         """The host has reconciled a generation."""
         async with self._database.connection() as connection:
             await host_table.set_observed(connection, key, generation)
         self._wakes.tell(WakeKey.change(key.tenant_id))
 
-    async def capture(self, tenant_id: UUID, host_id: UUID, host_name: str, agent_id: UUID, lines: int) -> str:
-        """Return what the terminal of a seat shows now. Raises HostNotHere, LinkedElsewhere or TerminalUnavailable."""
-        link = self._links.get(host_id)
-        if link is None:
-            async with self._database.connection() as connection:
-                address = await replica_table.address_of_link(connection, tenant_id=tenant_id, host_id=host_id)
-            if address is not None:
-                raise LinkedElsewhere(
-                    f"host {host_name} is linked to another replica of the control plane",
-                    why=f"only the one at {address} can show its terminals",
-                    next_step=f"ask that one: a context with the address {address}",
-                    details={"replica": address},
-                )
-            raise HostNotHere(f"host {host_name} has no link to this control plane")
+    async def elsewhere(self, *, tenant_id: UUID, host_id: UUID) -> Holder | None:
+        """Return the other replica that holds a host's link; None when this one holds it, or nobody does.
+
+        What has to be done where the link is goes there by `mesh/forwarding.py`.
+        """
+        if host_id in self._links:
+            return None
+        async with self._database.connection() as connection:
+            holder = await replica_table.holder_of_link(connection, tenant_id=tenant_id, host_id=host_id)
+        return holder if holder is not None and holder.replica_id != self._replica_id else None
+
+    async def capture(self, host_id: UUID, host_name: str, agent_id: UUID, lines: int) -> str:
+        """Return what the terminal of a seat shows now. Raises HostNotHere or TerminalUnavailable."""
+        link = self.held(host_id, host_name)
         call_id = str(new_id())
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         link.captures[call_id] = answer
@@ -232,6 +239,13 @@ class Links:
             raise HostNotHere(f"host {link.host_name} did not answer within {CAPTURE_SECONDS:g} s") from None
         finally:
             link.captures.pop(call_id, None)
+
+    def held(self, host_id: UUID, host_name: str) -> HeldLink:
+        """Return the link of a host. Raises HostNotHere."""
+        link = self._links.get(host_id)
+        if link is None:
+            raise HostNotHere(f"host {host_name} has no link to this control plane")
+        return link
 
     @staticmethod
     def captured(link: HeldLink, call_id: str, text: str, problem: str) -> None:

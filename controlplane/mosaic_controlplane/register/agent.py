@@ -42,7 +42,15 @@ class AgentRow:
     command: str
     exit_status: int | None
     problem: str
+    supervision: str
+    unit: str
+    enabled: bool
+    output_at: datetime | None
+    running_runtime: str
+    running_model: str
     class_name: str
+    driver: str
+    driven_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,14 @@ class SeatReportRow:
     problem: str
     exit_status: int | None
     generation: int
+    supervision: str = ""
+    unit: str = ""
+    enabled: bool = False
+    output_age: timedelta | None = None
+    running_runtime: str = ""
+    running_model: str = ""
+    driver: str = ""
+    driven: timedelta = timedelta(0)
 
 
 async def list_agents(connection: Connection, *, tenant_id: UUID, agent_id: UUID | None = None) -> list[AgentRow]:
@@ -202,12 +218,22 @@ async def report_seats(
                 r.problem,
                 r.exit_status,
                 r.generation,
+                r.supervision,
+                r.unit,
+                r.enabled,
+                r.output_age,
+                r.running_runtime,
+                r.running_model,
             )
             for r in reports
         ),
         strict=True,
     )
     await connection.execute(SQL.report_seats, tenant_id, host_id, *(list(column) for column in columns))
+    drivers = [(r.agent_id, r.driver, r.driven) for r in reports]
+    await connection.execute(
+        SQL.report_drivers, tenant_id, host_id, *(list(column) for column in zip(*drivers, strict=True))
+    )
 
 
 async def run_of(connection: Connection, *, tenant_id: UUID, agent_id: UUID) -> UUID | None:

@@ -98,6 +98,9 @@ create table fleet.host (
   -- Desired state: the generation wanted, and the newest one that the host reports as reconciled.
   generation bigint not null default 0,
   observed_generation bigint not null default 0,
+  unmanaged bytea not null default '',                -- mosaic.v1.Unmanaged: sessions on its tmux servers that are not ours
+  -- The newest event of the journal which is in the register: a hello that knows less comes from a restored one, too.
+  journal_sequence bigint not null default 0,
   primary key (tenant_id, host_id),
   unique (tenant_id, name)
 ) with (fillfactor = 70);
@@ -110,6 +113,12 @@ create table fleet.roster (
   applied_by text not null,
   applied_at timestamptz not null default now(),
   primary key (tenant_id, version)
+);
+
+-- What the seats of a tenant are all told beside their roles, as of its newest roster.
+create table fleet.briefing (
+  tenant_id uuid primary key references fleet.tenant,
+  content bytea not null                              -- mosaic.v1.Briefing, peers included
 );
 
 -- A seat: what is wanted of it, and what its host last said of it.
@@ -141,6 +150,14 @@ create table fleet.agent (
   command text not null default '',
   exit_status integer,
   problem text not null default '',
+  supervision text not null default '',               -- systemd | built-in; empty: its host has not said
+  unit text not null default '',                      -- the systemd user unit that keeps the seat
+  enabled boolean not null default false,             -- it comes back when its machine boots, with nobody logged in
+  output_at timestamptz,                              -- when its terminal last changed
+  running_runtime text not null default '',           -- what its process was seen to be
+  running_model text not null default '',
+  driver text not null default '',                    -- who holds the lease on its terminal; empty: nobody
+  driven_since timestamptz,
   primary key (tenant_id, agent_id),
   foreign key (tenant_id, host_id) references fleet.host
 ) with (fillfactor = 70);
@@ -288,6 +305,17 @@ create trigger agent_changed after update on fleet.agent
     (new.host_id, new.class, new.runtime, new.alias, new.spec_digest, new.desired_running, new.generation, new.removed_at,
      new.state, new.state_source, new.state_detail, new.observed_generation, new.run_id, new.pid, new.command, new.problem))
   execute function fleet.record_agent_change();
+create trigger agent_runs_another after update on fleet.agent
+  for each row when ((old.running_runtime, old.running_model) is distinct from (new.running_runtime, new.running_model))
+  execute function fleet.record_agent_change();
+
+create trigger agent_supervision_changed after update on fleet.agent
+  for each row when ((old.supervision, old.unit, old.enabled) is distinct from (new.supervision, new.unit, new.enabled))
+  execute function fleet.record_agent_change();
+
+create trigger agent_driven after update of driver on fleet.agent
+  for each row when (old.driver is distinct from new.driver)
+  execute function fleet.record_agent_change();
 
 create function fleet.record_host_change() returns trigger language plpgsql as $$
 begin
@@ -302,6 +330,9 @@ create trigger host_changed after update on fleet.host
     (old.state, old.link_epoch, old.identity_epoch, old.generation, old.observed_generation, old.version, old.machine)
     is distinct from
     (new.state, new.link_epoch, new.identity_epoch, new.generation, new.observed_generation, new.version, new.machine))
+  execute function fleet.record_host_change();
+create trigger host_unmanaged_changed after update on fleet.host
+  for each row when (old.unmanaged is distinct from new.unmanaged)
   execute function fleet.record_host_change();
 
 create function fleet.record_message_change() returns trigger language plpgsql as $$

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mosaic_hostagent.seats import ServerKey, Session
 
@@ -25,9 +25,22 @@ _FIELDS = (
     "@mosaic_generation",
     "@mosaic_restart",
     "@mosaic_launch",
+    "@mosaic_model",
+    "session_created",
     *_MOVING,
 )
 PANE_FORMAT = "\t".join(f"#{{{field}}}" for field in _FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Unmanaged:
+    """A session on a server of the fleet's that this fleet did not make. `created`: seconds since the epoch."""
+
+    server: ServerKey
+    name: str
+    pid: int
+    command: str
+    created: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,43 +49,59 @@ class Observed:
 
     sessions: list[Session]
     marks: dict[str, str]
+    unmanaged: list[Unmanaged] = field(default_factory=list)
 
 
 def read_panes(rows: Sequence[str], server: ServerKey, *, home: str) -> Observed:
     """Return the sessions that `home` marked. Of several panes in one, the one that we started counts."""
     sessions: dict[str, Session] = {}
     marks: dict[str, str] = {}
+    others: dict[str, Unmanaged] = {}
     for row in rows:
-        field = dict(zip(_FIELDS, row.split("\t"), strict=False))
-        if field.get("@mosaic_home") != home or field.get("@mosaic_holder") or "pane_title" not in field:
+        fields = dict(zip(_FIELDS, row.split("\t"), strict=False))
+        if "pane_title" not in fields:
             continue
-        session = _session(field, server)
-        if field["@mosaic_seat"]:
-            sessions[session.session_id] = session
-            marks[session.pane_id] = ":".join(field[name] for name in _MOVING)
-        else:
-            sessions.setdefault(session.session_id, session)
-    return Observed(list(sessions.values()), marks)
+        if fields["@mosaic_home"] != home:
+            others.setdefault(fields["session_id"], _unmanaged(fields, server))
+        elif not fields["@mosaic_holder"]:
+            session = _session(fields, server)
+            if fields["@mosaic_seat"]:
+                sessions[session.session_id] = session
+                marks[session.pane_id] = ":".join(fields[name] for name in _MOVING)
+            else:
+                sessions.setdefault(session.session_id, session)
+    return Observed(list(sessions.values()), marks, list(others.values()))
 
 
-def _session(field: dict[str, str], server: ServerKey) -> Session:
-    status, killed_by = field["pane_dead_status"], field["pane_dead_signal"]
+def _unmanaged(fields: dict[str, str], server: ServerKey) -> Unmanaged:
+    return Unmanaged(
+        server=server,
+        name=fields["session_name"],
+        pid=int(fields["pane_pid"] or 0),
+        command=fields["pane_current_command"],
+        created=int(fields["session_created"] or 0),
+    )
+
+
+def _session(fields: dict[str, str], server: ServerKey) -> Session:
+    status, killed_by = fields["pane_dead_status"], fields["pane_dead_signal"]
     # Reaped is dead, though a child that kept the terminal open makes tmux show the pane as alive.
-    dead = field["pane_dead"] not in ("", "0") or bool(status or killed_by)
+    dead = fields["pane_dead"] not in ("", "0") or bool(status or killed_by)
     exit_status = int(status) if status else 128 + _signal_number(killed_by) if killed_by else None
     return Session(
         server=server,
-        session_id=field["session_id"],
-        name=field["session_name"],
-        pane_id=field["pane_id"],
-        pid=int(field["pane_pid"] or 0),
-        alive=not dead and bool(field["@mosaic_seat"]),
+        session_id=fields["session_id"],
+        name=fields["session_name"],
+        pane_id=fields["pane_id"],
+        pid=int(fields["pane_pid"] or 0),
+        alive=not dead and bool(fields["@mosaic_seat"]),
         exit_status=exit_status if dead else None,
-        agent_id=field["@mosaic_agent"],
-        run_id=field["@mosaic_run"],
-        generation=int(field["@mosaic_generation"] or 0),
-        restart=int(field["@mosaic_restart"] or 0),
-        launch_digest=field["@mosaic_launch"],
+        agent_id=fields["@mosaic_agent"],
+        run_id=fields["@mosaic_run"],
+        generation=int(fields["@mosaic_generation"] or 0),
+        restart=int(fields["@mosaic_restart"] or 0),
+        launch_digest=fields["@mosaic_launch"],
+        model=fields["@mosaic_model"],
     )
 
 

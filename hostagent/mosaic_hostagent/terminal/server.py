@@ -7,16 +7,17 @@ import hashlib
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 from mosaic_framework.paths import runtime_root
 
-from mosaic_hostagent.environment import inheritable, is_ours
+from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.locks import FileLock, LockTaken
-from mosaic_hostagent.seats import ServerKey, Session, session_name
+from mosaic_hostagent.seats import ServerKey, Session
 from mosaic_hostagent.terminal.control_mode import Command, ControlMode, Reply
 from mosaic_hostagent.terminal.panes import PANE_FORMAT, Observed, read_panes
 from mosaic_hostagent.terminal.problems import (
@@ -27,14 +28,11 @@ from mosaic_hostagent.terminal.problems import (
     TmuxServerHeld,
     TmuxTooOld,
 )
-from mosaic_hostagent.terminal.quoting import literal
 from mosaic_hostagent.terminal.stale import end_stale_clients
+from mosaic_hostagent.terminal.starting import holder_commands, session_name, start_commands
 
 OLDEST_TMUX = (3, 2)
-WIDTH, HEIGHT = 200, 50
-HISTORY_LINES = 20_000
 _TMUX_FOLDER = "/tmp"  # noqa: S108 - tmux's own choice, whatever TMPDIR says
-_HOLDER_PROGRAM = ("tail", "-f", "/dev/null")
 log = structlog.get_logger(__name__)
 
 
@@ -51,6 +49,18 @@ class Launch:
     argv: Sequence[str]
     env: Mapping[str, str]
     folder: Path
+    model: str = ""
+    restarts: bool = True
+    """whether the program is started again when it ends by itself"""
+
+
+def name_taken(agent: str, key: ServerKey) -> SessionNameTaken:
+    """Return the error for a session of an agent's name that somebody else made."""
+    return SessionNameTaken(
+        f"a tmux session named {session_name(agent)!r} is on the server {key.socket_name or 'default'!r}"
+        " and is not this fleet's",
+        next_step="end or rename it, or give the agent another name",
+    )
 
 
 async def tmux_version(env: Mapping[str, str]) -> tuple[int, int]:
@@ -74,11 +84,25 @@ async def tmux_version(env: Mapping[str, str]) -> tuple[int, int]:
     return version
 
 
+class Holders(Protocol):
+    """Owners of tmux servers other than the host-agent."""
+
+    async def start(self, key: ServerKey, *, tmpdir: str) -> None:
+        """Bring a server and our holder session on it up. Raises FleetError."""
+
+    async def stop(self, key: ServerKey) -> None:
+        """End our holder session and hold the server no more. Raises FleetError."""
+
+
 class TmuxServer:
     """A connection to one tmux server. `home` (8 hex digits) marks our sessions among those of others."""
 
-    def __init__(self, key: ServerKey, *, home: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, key: ServerKey, *, home: str, environment: Mapping[str, str], holders: Holders | None = None
+    ) -> None:
         self.key = key
+        self.on_sessions_changed: Callable[[], None] = lambda: None
+        self._holders = holders
         self._home = home
         self._env = inheritable(environment)
         self._tmux = ["tmux", "-L", key.socket_name] if key.socket_name else ["tmux"]
@@ -90,6 +114,21 @@ class TmuxServer:
     def name(self) -> str:
         """What a person calls it."""
         return self.key.socket_name or "default"
+
+    @property
+    def holder_target(self) -> str:
+        """Return what names our holder session in a tmux command."""
+        return f"={self.key.holder}:"
+
+    @property
+    def command(self) -> list[str]:
+        """The argument vector that names this server."""
+        return list(self._tmux)
+
+    @property
+    def tmpdir(self) -> str:
+        """The folder under which tmux keeps its sockets; empty for its own choice."""
+        return self._env.get("TMUX_TMPDIR", "")
 
     @property
     def socket_path(self) -> Path:
@@ -149,51 +188,49 @@ class TmuxServer:
         (rows,) = await self.run(["list-panes", "-a", "-F", PANE_FORMAT])
         return read_panes(rows, self.key, home=self._home)
 
+    async def observe_one(self, session: Session) -> Session | None:
+        """Return a session of ours as it is now; None when it is gone. Raises TerminalLost."""
+        try:
+            (rows,) = await self.run(["list-panes", "-s", "-t", f"{session.session_id}:", "-F", PANE_FORMAT])
+        except TmuxRefused:
+            return None
+        found = read_panes(rows, self.key, home=self._home).sessions
+        return next((one for one in found if one.run_id == session.run_id), None)
+
+    async def look(self) -> Observed:
+        """Return our sessions, by a tmux of its own: takes no lock and starts nothing. Raises TerminalLost."""
+        if not self.socket_path.exists():
+            return Observed([], {})
+        status, text = await self._spawn("-N", "list-panes", "-a", "-F", PANE_FORMAT)
+        if status != 0:
+            if "no server running" in text or "error connecting" in text:
+                return Observed([], {})
+            raise TerminalLost(f"the tmux server {self.name!r} does not answer", why=text.strip()[:300])
+        return read_panes(text.splitlines(), self.key, home=self._home)
+
     async def start(self, launch: Launch) -> Session:
         """Start a program in a session of its own and mark it ours, with nothing of anybody's between the two.
 
         Raises SessionNameTaken when somebody else's session has that name, and what `control` raises.
         """
-        name = session_name(launch.name)
-        target = f"={name}:"
-        argv = list(launch.argv)
-        if len(argv) == 1:  # tmux would give a single word to a shell, spaces, semicolons and all
-            argv = ["sh", "-c", 'exec "$0"', *argv]
-        leaking = {variable: "" for variable in await self._global_variables() if is_ours(variable)}
-        variables = [word for key, value in {**leaking, **launch.env}.items() for word in ("-e", f"{key}={value}")]
-        format_ = "#{session_id}\t#{pane_id}\t#{pane_pid}"
-        size = ["-x", str(WIDTH), "-y", str(HEIGHT)]
-        folder = ["-c", literal(str(launch.folder))]
-        marks = {
-            "@mosaic_home": self._home,
-            "@mosaic_agent": launch.agent_id,
-            "@mosaic_run": launch.run_id,
-            "@mosaic_generation": str(launch.generation),
-            "@mosaic_restart": str(launch.restart),
-            "@mosaic_launch": launch.launch_digest,
-            "destroy-unattached": "off",
-        }
+        commands = start_commands(
+            asdict(launch),
+            home=self._home,
+            argv=launch.argv,
+            env=launch.env,
+            global_variables=await self._global_variables(),
+        )
         try:
-            replies = await self.run(
-                ["new-session", "-d", "-P", "-F", format_, "-s", name, *size, *folder, *variables, "--", *argv],
-                ["set-option", "-w", "-t", target, "remain-on-exit", "on"],
-                # No "Pane is dead" over the last words: it would scroll them, and look like the effect of an Enter.
-                ["set-option", "-q", "-w", "-t", target, "remain-on-exit-format", ""],
-                ["set-option", "-p", "-t", target, "@mosaic_seat", "1"],
-                *(["set-option", "-t", target, option, value] for option, value in marks.items()),
-            )
+            replies = await self.run(*commands)
         except TmuxRefused as refused:
             if "duplicate session" in refused.why:
-                raise SessionNameTaken(
-                    f"a tmux session named {name!r} is on the server {self.name!r} and is not this fleet's",
-                    next_step="end or rename it, or give the agent another name",
-                ) from None
+                raise name_taken(launch.name, self.key) from None
             raise
         session_id, pane_id, pid = replies[0][0].split("\t")
         return Session(
             server=self.key,
             session_id=session_id,
-            name=name,
+            name=session_name(launch.name),
             pane_id=pane_id,
             pid=int(pid),
             alive=True,
@@ -203,7 +240,29 @@ class TmuxServer:
             generation=launch.generation,
             restart=launch.restart,
             launch_digest=launch.launch_digest,
+            model=launch.model,
         )
+
+    async def attach_client(self, session_id: str, flags: str) -> asyncio.subprocess.Process:
+        """Start a control client on a session, with pipes; its end is the caller's. Raises TerminalLost."""
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self._tmux,
+                "-u",
+                "-C",
+                "attach-session",
+                "-t",
+                f"{session_id}:",
+                "-f",
+                flags,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=self._env,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise TerminalLost("no tmux client can be started", why=str(error)) from error
 
     async def reap(self) -> None:
         """Make tmux look for children that have ended: it can miss the kernel's word, and they stay zombies."""
@@ -238,30 +297,27 @@ class TmuxServer:
         if self._control is not None:
             await self._control.close()
         self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
+        self._control.on_sessions_changed = lambda: self.on_sessions_changed()
         await end_stale_clients(self._control, self.key.holder)
         return self._control
 
     async def _start_holder(self) -> None:
         owner = await self._holder_owner()
-        if owner == self._home:
+        if owner == self._home and self._holders is None:
             return
-        if owner is not None:
+        if owner not in (None, self._home):
             raise SessionNameTaken(
                 f"a tmux session named {self.key.holder!r} is on the server {self.name!r} and is not this fleet's",
                 why="it was made by a person, or by the host-agent of another MOSAIC_HOME",
                 next_step="end it, or give this fleet a tmux.socket_name of its own in its roster",
             )
-        target = f"={self.key.holder}:"
-        command = ["new-session", "-d", "-s", self.key.holder, "-x", str(WIDTH), "-y", str(HEIGHT), *_HOLDER_PROGRAM]
-        command += [";", "set-option", "-t", target, "@mosaic_home", self._home]
-        command += [";", "set-option", "-t", target, "@mosaic_holder", "1"]
-        command += [";", "set-option", "-t", target, "destroy-unattached", "off"]
-        if self.key.socket_name:
-            # A server of our own: a person's configuration must not change what agents meet on it.
-            command += [";", "set-option", "-g", "history-limit", str(HISTORY_LINES)]
-            status, text = await self._spawn("-f", os.devnull, *command)
-        else:
-            status, text = await self._spawn(*command)
+        if self._holders is not None:
+            await self._holders.start(self.key, tmpdir=self.tmpdir)
+            return
+        commands = holder_commands(self.key.holder, home=self._home, own_server=bool(self.key.socket_name))
+        command = [word for part in commands for word in (*part, ";")][:-1]
+        configured = ["-f", os.devnull] if self.key.socket_name else []
+        status, text = await self._spawn(*configured, *command)
         if status != 0 and await self._holder_owner() != self._home:
             raise TerminalLost(f"the tmux server {self.name!r} could not be started", why=text[:500])
         log.info("holder session started", server=self.name, holder=self.key.holder)

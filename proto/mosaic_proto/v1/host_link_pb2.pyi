@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from mosaic_proto.v1 import fleet_pb2 as _fleet_pb2
 from mosaic_proto.v1 import messages_pb2 as _messages_pb2
+from mosaic_proto.v1 import seeding_pb2 as _seeding_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -33,6 +34,7 @@ class HostFrame(_message.Message):
     APPLIED_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    UNMANAGED_FIELD_NUMBER: _builtins.int
     RUNS_ALIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
@@ -61,6 +63,10 @@ class HostFrame(_message.Message):
         """the welcome's epoch is fsynced in the journal; only now are messages dispatched"""
 
     @_builtins.property
+    def unmanaged(self) -> Global___Unmanaged:
+        """replaces what was told before"""
+
+    @_builtins.property
     def runs_alive(self) -> Global___RunsAlive:
         """at a new link, when the living runs change, and every 60 s: what they hold is renewed"""
 
@@ -74,13 +80,14 @@ class HostFrame(_message.Message):
         applied: Global___Applied | None = ...,
         terminal: Global___TerminalText | None = ...,
         ready: Global___Ready | None = ...,
+        unmanaged: Global___Unmanaged | None = ...,
         runs_alive: Global___RunsAlive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready", "runs_alive"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready", "unmanaged", "runs_alive"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -99,6 +106,7 @@ class Hello(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MACHINE_FIELD_NUMBER: _builtins.int
     JOURNAL_EPOCH_FIELD_NUMBER: _builtins.int
+    JOURNAL_SEQUENCE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     host_id: _builtins.str
     journal_id: _builtins.str
@@ -108,6 +116,8 @@ class Hello(_message.Message):
     machine: _builtins.str
     journal_epoch: _builtins.int
     """the newest link epoch in the journal: an old one betrays a restored journal"""
+    journal_sequence: _builtins.int
+    """the newest event it had since a link: one the register is past, too"""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -124,12 +134,15 @@ class Hello(_message.Message):
         version: _builtins.str = ...,
         machine: _builtins.str = ...,
         journal_epoch: _builtins.int = ...,
+        journal_sequence: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence", "journal_sequence", b"journal_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "host_id", b"host_id", "journal_epoch", b"journal_epoch", "journal_id", b"journal_id", "machine", b"machine", "observed_generation", b"observed_generation", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence", "capabilities", b"capabilities", "host_id", b"host_id", "journal_epoch", b"journal_epoch", "journal_id", b"journal_id", "journal_sequence", b"journal_sequence", "machine", b"machine", "observed_generation", b"observed_generation", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__journal_sequence: _TypeAlias = _typing.Literal["journal_sequence"]  # noqa: Y015
+    _WhichOneofArgType__journal_sequence: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__journal_sequence) -> _WhichOneofReturnType__journal_sequence | None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
@@ -187,6 +200,14 @@ class SeatReport(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
+    SUPERVISION_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    DRIVEN_MS_FIELD_NUMBER: _builtins.int
+    OUTPUT_AGE_MS_FIELD_NUMBER: _builtins.int
+    RUNNING_RUNTIME_FIELD_NUMBER: _builtins.int
+    RUNNING_MODEL_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     name: _builtins.str
     state: _fleet_pb2.AgentState.ValueType
@@ -201,6 +222,21 @@ class SeatReport(_message.Message):
     """of the seat, as last acted on"""
     problem: _builtins.str
     exit_status: _builtins.int
+    supervision: _builtins.str
+    """systemd | built-in; empty: not known yet"""
+    unit: _builtins.str
+    """the systemd user unit that keeps the seat"""
+    enabled: _builtins.bool
+    """it comes back when the machine boots, with nobody logged in"""
+    driver: _builtins.str
+    """who holds the attach lease; empty: nobody"""
+    driven_ms: _builtins.int
+    output_age_ms: _builtins.int
+    """how long ago its terminal last changed"""
+    running_runtime: _builtins.str
+    """which runtime its process is seen to be; empty: not known"""
+    running_model: _builtins.str
+    """the model it was launched with"""
     def __init__(
         self,
         *,
@@ -216,14 +252,44 @@ class SeatReport(_message.Message):
         generation: _builtins.int = ...,
         problem: _builtins.str = ...,
         exit_status: _builtins.int = ...,
+        supervision: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        enabled: _builtins.bool = ...,
+        driver: _builtins.str = ...,
+        driven_ms: _builtins.int = ...,
+        output_age_ms: _builtins.int = ...,
+        running_runtime: _builtins.str = ...,
+        running_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "driven_ms", b"driven_ms", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SeatReport: _TypeAlias = SeatReport  # noqa: Y015
+
+@_typing.final
+class Unmanaged(_message.Message):
+    """The sessions on the fleet's tmux servers that are not the fleet's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_fleet_pb2.UnmanagedSession]: ...
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[_fleet_pb2.UnmanagedSession] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unmanaged: _TypeAlias = Unmanaged  # noqa: Y015
 
 @_typing.final
 class JournalEvent(_message.Message):
@@ -411,6 +477,7 @@ class ControlFrame(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     CAPTURE_FIELD_NUMBER: _builtins.int
     BEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    OPEN_VIEW_FIELD_NUMBER: _builtins.int
     CLAIMS_HELD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
@@ -429,6 +496,10 @@ class ControlFrame(_message.Message):
     @_builtins.property
     def beat_acknowledged(self) -> Global___BeatAcknowledged: ...
     @_builtins.property
+    def open_view(self) -> Global___OpenView:
+        """call HostTerminalService/Serve with this id"""
+
+    @_builtins.property
     def claims_held(self) -> Global___ClaimsHeld:
         """the answer to RunsAlive"""
 
@@ -441,13 +512,14 @@ class ControlFrame(_message.Message):
         acknowledged: Global___EventsAcknowledged | None = ...,
         capture: Global___CaptureTerminal | None = ...,
         beat_acknowledged: Global___BeatAcknowledged | None = ...,
+        open_view: Global___OpenView | None = ...,
         claims_held: Global___ClaimsHeld | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "claims_held"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "open_view", "claims_held"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -462,12 +534,22 @@ class Welcome(_message.Message):
     LINK_EPOCH_FIELD_NUMBER: _builtins.int
     BEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     REPLICA_ID_FIELD_NUMBER: _builtins.int
+    FLEET_ADDRESSES_FIELD_NUMBER: _builtins.int
+    JOURNAL_DISOWNED_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     link_epoch: _builtins.int
     beat_interval_ms: _builtins.int
     replica_id: _builtins.str
+    journal_disowned: _builtins.bool
+    """The journal is an older one restored: what is open in it may have been typed. The host ends all of it as unknown,
+    gives the journal a new id and dials anew.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def fleet_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of all live replicas, the one that speaks first: dial these from now on"""
+
     def __init__(
         self,
         *,
@@ -476,10 +558,12 @@ class Welcome(_message.Message):
         link_epoch: _builtins.int = ...,
         beat_interval_ms: _builtins.int = ...,
         replica_id: _builtins.str = ...,
+        fleet_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        journal_disowned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "capabilities", b"capabilities", "link_epoch", b"link_epoch", "protocol_version", b"protocol_version", "replica_id", b"replica_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "capabilities", b"capabilities", "fleet_addresses", b"fleet_addresses", "journal_disowned", b"journal_disowned", "link_epoch", b"link_epoch", "protocol_version", b"protocol_version", "replica_id", b"replica_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,18 +594,24 @@ class DesiredState(_message.Message):
 
     GENERATION_FIELD_NUMBER: _builtins.int
     SEATS_FIELD_NUMBER: _builtins.int
+    BRIEFING_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     @_builtins.property
     def seats(self) -> _containers.RepeatedCompositeFieldContainer[Global___DesiredSeat]: ...
+    @_builtins.property
+    def briefing(self) -> _seeding_pb2.Briefing:
+        """what all seats of the tenant are told"""
+
     def __init__(
         self,
         *,
         generation: _builtins.int = ...,
         seats: _abc.Iterable[Global___DesiredSeat] | None = ...,
+        briefing: _seeding_pb2.Briefing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["briefing", b"briefing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "seats", b"seats"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["briefing", b"briefing", "generation", b"generation", "seats", b"seats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -647,6 +737,33 @@ class CaptureTerminal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CaptureTerminal: _TypeAlias = CaptureTerminal  # noqa: Y015
+
+@_typing.final
+class OpenView(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    SCROLLED_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """good once, for this link"""
+    agent_id: _builtins.str
+    scrolled: _builtins.bool
+    """also the lines that leave the screen at its top"""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        scrolled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "call_id", b"call_id", "scrolled", b"scrolled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenView: _TypeAlias = OpenView  # noqa: Y015
 
 @_typing.final
 class RunsAlive(_message.Message):

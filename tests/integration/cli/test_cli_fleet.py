@@ -70,6 +70,35 @@ def test_selectors_pick_rows_and_staleness_counts_only_for_them(plane: FakeContr
     assert mosaic("agent", "ls", "--state", "available", "--class", "code", "-o", "name").out.count("\n") == 2
 
 
+def test_ps_shows_sessions_of_nobodys_and_names_only_what_can_be_addressed(
+    plane: FakeControlPlane, mosaic: Mosaic
+) -> None:
+    plane.add_host("build1").unmanaged.add(name="scratch", pid=7, command="vim")
+    plane.add_agent("coder0", labels={"team": "red"})
+    shown = mosaic("fleet", "ps", "-o", "json").json
+    assert [(item["name"], item["managed"], item["state"]) for item in shown["items"]] == [
+        ("scratch", False, "unmanaged"),
+        ("coder0", True, "available"),
+    ]
+    assert mosaic("fleet", "ps", "-o", "name").out == "build1/coder0\n"
+    assert "scratch" not in mosaic("agent", "ls").out
+    assert [item["name"] for item in mosaic("fleet", "ps", "--state", "unmanaged", "-o", "json").json["items"]] == [
+        "scratch"
+    ]
+
+
+def test_labels_select_by_name_or_by_value(plane: FakeControlPlane, mosaic: Mosaic) -> None:
+    plane.add_host("build1")
+    plane.add_agent("coder0", labels={"team": "red", "tier": "1"})
+    plane.add_agent("coder1", labels={"team": "blue"})
+    plane.add_agent("coder2")
+    found = lambda *label: mosaic("fleet", "ps", *label, "-o", "name").out.split()  # noqa: E731
+    assert found("--label", "team") == ["build1/coder0", "build1/coder1"]
+    assert found("--label", "team=red") == ["build1/coder0"]
+    assert found("--label", "team=red", "--label", "tier=2") == []
+    assert mosaic("agent", "ls", "--label", "team=blue", "-o", "name").out == "build1/coder1\n"
+
+
 def test_an_applied_roster_is_waited_for_until_its_seats_are_up(
     plane: FakeControlPlane, mosaic: Mosaic, roster: Path
 ) -> None:
