@@ -6,7 +6,8 @@ Patterns are Python regular expressions, searched with re.MULTILINE in what `cap
 
 from __future__ import annotations
 
-from typing import Literal
+from enum import StrEnum
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
@@ -83,19 +84,32 @@ class Signs(StrictModel):
     working: list[Sign] = Field(default_factory=list)
     waiting: list[Sign] = Field(default_factory=list)
     ready_within_seconds: int = 60
+    deaf_seconds: float = 0.0
+    """so long after its start it shows a composer and takes no Enter"""
 
 
 class Composer(StrictModel):
     """Where typed text shows before it is sent.
 
     `line`: at the cursor of a shell; evidence of typing is that the cursor moved past the text.
-    `box`: an input box; `glyph` finds its first line, `placeholder` what a long paste collapses to.
+    `box`: an input box; `glyph` finds its first line, `end` what stands after its last one, `placeholder` what a long
+    paste collapses to, `empty` the whole of what it shows when nothing is in it. `faint_is_ghost`: faint text in it is
+    a suggestion of the program, not a draft. `transcript`: what is sent shows above it. Without `end` or a second
+    glyph nobody can tell a draft in it.
+    `draft`: a person's draft is held (nothing is typed until it is gone), or saved by `stash_keys` and restored by
+    `unstash_keys`; without the latter the program restores it by itself once the message has gone.
     """
 
     kind: Literal["line", "box"]
     glyph: Pattern | None = None
     placeholder: Pattern | None = None
     empty: Pattern | None = None
+    end: Pattern | None = None
+    faint_is_ghost: bool = False
+    transcript: bool = True
+    draft: Literal["hold", "restore"] = "hold"
+    stash_keys: list[Line] = Field(default_factory=list)
+    unstash_keys: list[Line] = Field(default_factory=list)
 
 
 class Paste(StrictModel):
@@ -103,6 +117,8 @@ class Paste(StrictModel):
 
     Over `exact_lines` or `exact_characters` the program wraps the text in `mark`: the user did not write it. What a
     person wrote is typed in pieces of at most `piece_lines` and `piece_characters`. `normalises`: what it changes.
+    `wrapper`: what stands before such a text in the prompt that the program tells of. `settle_ms`: so long after a
+    paste it takes Enter for a part of it.
     """
 
     exact_lines: int = 0
@@ -110,6 +126,8 @@ class Paste(StrictModel):
     mark: Line | None = None
     piece_lines: int = 0
     piece_characters: int = 0
+    wrapper: Pattern | None = None
+    settle_ms: int = 0
     normalises: list[Literal["tabs", "outer-space", "trailing-space"]] = Field(default_factory=list)
 
 
@@ -137,6 +155,67 @@ class Version(StrictModel):
     measured: list[Line] = Field(default_factory=list)
 
 
+class Meaning(StrEnum):
+    """What an event of a runtime's hooks means for its seat."""
+
+    SESSION_STARTED = "session_started"
+    PROMPT_ACCEPTED = "prompt_accepted"
+    TURN_STARTED = "turn_started"
+    ACTIVITY = "activity"
+    """work goes on; and a question that was open has been answered"""
+    ASKED = "asked"
+    """it asks for permission, or another question: text typed now would answer it"""
+    ANSWERED = "answered"
+    TURN_ENDED = "turn_ended"
+    TURN_FAILED = "turn_failed"
+    """the turn broke off on an error of the model"""
+    MODEL_CHANGED = "model_changed"
+    SESSION_ENDED = "session_ended"
+
+
+class FieldIs(StrictModel):
+    """A field of an event's payload, and a value of it."""
+
+    field: Line
+    value: Line
+
+
+class Event(StrictModel):
+    """One event. All but `means` name fields of its payload.
+
+    `failed`: with this value the event means `turn_failed`. `handover`: what the hook may print to make the program go
+    on with another text, `{text_json}` being that text as a JSON string.
+    """
+
+    means: Annotated[Meaning, Field(strict=False)]
+    prompt: Line | None = None
+    session: Line | None = None
+    model: Line | None = None
+    detail: list[Line] = Field(default_factory=list)
+    failed: FieldIs | None = None
+    handover: Line | None = None
+
+
+class NativeSignals(StrictModel):
+    """How the program is made to tell what it does, for this session alone, and what its events mean.
+
+    `files` are in framework/runtimes/signals; the host puts them into a folder of its own, `{folder}` in `args` and
+    `env`. So are `settings`, which are joined into the session's file of the same name (Manifest.files); in them
+    `__REPORT__` is the reporter's command line. `args` come before the roster's own. `toml_hooks`: event
+    to the seconds that its hook may take, for hooks that go in as `-c` overrides in TOML, trusted by their hash for
+    this session alone (Codex).
+    """
+
+    files: list[Line] = Field(default_factory=list)
+    settings: list[Line] = Field(default_factory=list)
+    toml_hooks: dict[Name, int] = Field(default_factory=dict)
+    args: list[Argument] = Field(default_factory=list)
+    env: dict[Variable, Argument] = Field(default_factory=dict)
+    events: dict[Line, Event] = Field(default_factory=dict)
+    hang_seconds: Annotated[int, Field(ge=10, le=86_400)] = 600
+    """a turn that has begun, in which neither an event nor the screen tells of anything for so long, is stuck"""
+
+
 class Manifest(StrictModel):
     """One runtime. `files`: JSON files written for each session into a private folder, which `{session}` names."""
 
@@ -161,7 +240,10 @@ class Manifest(StrictModel):
     reset_command: Line | None = None
     leave_command: Line | None = None
     clear_key: Line | None = None
+    interrupt_keys: list[Line] = Field(default_factory=list)
+    while_working: Literal["queues", "steers"] = "queues"
     signs: Signs = Field(default_factory=Signs)
+    signals: NativeSignals = Field(default_factory=NativeSignals)
     composer: Composer
     paste: Paste = Field(default_factory=Paste)
     hazards: list[Hazard] = Field(default_factory=list)

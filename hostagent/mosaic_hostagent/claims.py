@@ -24,7 +24,7 @@ def living_runs(residents: Mapping[str, Resident]) -> list[str]:
 
 
 class Claims:
-    """Vouches for living runs every 60 s, at a new link and when they change; keeps what they are said to hold.
+    """Vouches for living runs every 60 s, at a new link and when they change; keeps what it is told that they hold.
 
     A run that is gone is not named any more: its leases run out by themselves. `residents` is the supervisor's, and
     read only.

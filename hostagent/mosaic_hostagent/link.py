@@ -58,8 +58,10 @@ class Handlers:
     """returns when the link epoch is on disk; only then is the host ready for messages. A FleetError ends the link"""
     desired: Callable[[pb.DesiredState], Awaitable[None]]
     dispatch: Callable[[pb.Dispatch], Awaitable[None]]
+    cancel: Callable[[str], Awaitable[None]]
     acknowledged: Callable[[int], Awaitable[None]]
     capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
+    explain: Callable[[pb.ExplainSeat], pb.ExplainedSeat]
     open_view: Callable[[grpc.aio.Channel, pb.OpenView, int], Awaitable[None]]
     """calls back over the link's own connection, under the link's epoch, until the view ends"""
     claims: Callable[[pb.ClaimsHeld], Awaitable[None]]
@@ -174,6 +176,8 @@ class Link:
                         await self._handlers.desired(frame.desired)
                     case "dispatch":
                         await self._handlers.dispatch(frame.dispatch)
+                    case "cancel":
+                        await self._handlers.cancel(frame.cancel.message_id)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
                     case "claims_held":
@@ -184,6 +188,9 @@ class Link:
                         )
                         captures.add(task)
                         task.add_done_callback(captures.discard)
+                    case "explain":
+                        answered = pb.HostFrame(explained=self._handlers.explain(frame.explain))
+                        self._outgoing.answer(answered)
                     case "open_view":
                         serving = self._handlers.open_view(channel, frame.open_view, epoch)
                         view = asyncio.ensure_future(serving)
@@ -201,7 +208,10 @@ class Link:
     async def _write(self, call: Call) -> None:
         while True:
             for frame in await self._outgoing.next_frames():
-                await call.write(frame)
+                try:
+                    await call.write(frame)
+                except asyncio.InvalidStateError:
+                    return  # the stream ended in this very moment; grpc says so only like this
                 if frame.WhichOneof("frame") == "event":
                     reached("hostagent.event-sent")
 

@@ -158,6 +158,12 @@ create table fleet.agent (
   running_model text not null default '',
   driver text not null default '',                    -- who holds the lease on its terminal; empty: nobody
   driven_since timestamptz,
+  reported_model text not null default '',            -- what it says itself
+  runtime_version text not null default '',
+  runtime_session text not null default '',           -- its own id of its session
+  -- How much its run can say of a message.
+  strongest_step text not null default 'submitted'
+    check (strongest_step in ('submitted', 'accepted', 'turn_started', 'turn_ended')),
   primary key (tenant_id, agent_id),
   foreign key (tenant_id, host_id) references fleet.host
 ) with (fillfactor = 70);
@@ -219,6 +225,11 @@ create table fleet.message (
   -- Pushed to a host under this link epoch and journal: from here the control plane no longer ends it by itself.
   offered_link_epoch bigint,
   offered_journal_id uuid,
+  mode text not null default 'send' check (mode in ('send', 'when_idle', 'interrupt', 'interrupt_only')),
+  waits_for text not null default '',                 -- why an open message is not further, as its host last said
+  stripped text not null default '',                  -- what of the body no terminal can take
+  sent_by text not null default '',                   -- who sent it in the sender's name
+  cancel_asked_at timestamptz,
   primary key (tenant_id, message_id)
 ) with (fillfactor = 70);
 
@@ -226,6 +237,10 @@ create index message_queued_by_host on fleet.message (tenant_id, host_id, recipi
   where step = 'queued';
 create index message_open_by_host on fleet.message (tenant_id, host_id)
   where step in ('queued', 'dispatched', 'typed');
+create index message_open_by_recipient on fleet.message (tenant_id, recipient_id)
+  where step in ('queued', 'dispatched');
+create index message_to_cancel on fleet.message (tenant_id, host_id)
+  where cancel_asked_at is not null and step in ('queued', 'dispatched');
 create index message_due on fleet.message (deadline_at) where step = 'queued';
 create index message_newest on fleet.message (tenant_id, created_at desc);
 
@@ -313,6 +328,10 @@ create trigger agent_supervision_changed after update on fleet.agent
   for each row when ((old.supervision, old.unit, old.enabled) is distinct from (new.supervision, new.unit, new.enabled))
   execute function fleet.record_agent_change();
 
+create trigger agent_says_another after update on fleet.agent
+  for each row when ((old.reported_model, old.runtime_version, old.runtime_session)
+    is distinct from (new.reported_model, new.runtime_version, new.runtime_session))
+  execute function fleet.record_agent_change();
 create trigger agent_driven after update of driver on fleet.agent
   for each row when (old.driver is distinct from new.driver)
   execute function fleet.record_agent_change();

@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from mosaic_proto.v1 import fleet_pb2 as _fleet_pb2
 from mosaic_proto.v1 import messages_pb2 as _messages_pb2
 from mosaic_proto.v1 import seeding_pb2 as _seeding_pb2
+from mosaic_proto.v1 import signals_pb2 as _signals_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -33,7 +34,9 @@ class HostFrame(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     APPLIED_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
+    EXPLAINED_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
     UNMANAGED_FIELD_NUMBER: _builtins.int
     RUNS_ALIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -59,8 +62,16 @@ class HostFrame(_message.Message):
         """the answer to a capture"""
 
     @_builtins.property
+    def explained(self) -> Global___ExplainedSeat:
+        """the answer to an explain"""
+
+    @_builtins.property
     def ready(self) -> Global___Ready:
         """the welcome's epoch is fsynced in the journal; only now are messages dispatched"""
+
+    @_builtins.property
+    def waits(self) -> Global___Waits:
+        """why a message is not typed yet; told again at every link"""
 
     @_builtins.property
     def unmanaged(self) -> Global___Unmanaged:
@@ -79,15 +90,17 @@ class HostFrame(_message.Message):
         event: Global___JournalEvent | None = ...,
         applied: Global___Applied | None = ...,
         terminal: Global___TerminalText | None = ...,
+        explained: Global___ExplainedSeat | None = ...,
         ready: Global___Ready | None = ...,
+        waits: Global___Waits | None = ...,
         unmanaged: Global___Unmanaged | None = ...,
         runs_alive: Global___RunsAlive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready", "unmanaged", "runs_alive"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "explained", "ready", "waits", "unmanaged", "runs_alive"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -200,6 +213,9 @@ class SeatReport(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
+    REPORTED_MODEL_FIELD_NUMBER: _builtins.int
+    RUNTIME_VERSION_FIELD_NUMBER: _builtins.int
+    RUNTIME_SESSION_FIELD_NUMBER: _builtins.int
     SUPERVISION_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
@@ -208,6 +224,7 @@ class SeatReport(_message.Message):
     OUTPUT_AGE_MS_FIELD_NUMBER: _builtins.int
     RUNNING_RUNTIME_FIELD_NUMBER: _builtins.int
     RUNNING_MODEL_FIELD_NUMBER: _builtins.int
+    STRONGEST_STEP_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     name: _builtins.str
     state: _fleet_pb2.AgentState.ValueType
@@ -222,6 +239,11 @@ class SeatReport(_message.Message):
     """of the seat, as last acted on"""
     problem: _builtins.str
     exit_status: _builtins.int
+    reported_model: _builtins.str
+    """what the program says it runs with; empty: it has not said"""
+    runtime_version: _builtins.str
+    runtime_session: _builtins.str
+    """the program's own id of its session"""
     supervision: _builtins.str
     """systemd | built-in; empty: not known yet"""
     unit: _builtins.str
@@ -237,6 +259,8 @@ class SeatReport(_message.Message):
     """which runtime its process is seen to be; empty: not known"""
     running_model: _builtins.str
     """the model it was launched with"""
+    strongest_step: _messages_pb2.MessageStep.ValueType
+    """how much this run can say of a message; UNSPECIFIED: submitted"""
     def __init__(
         self,
         *,
@@ -252,6 +276,9 @@ class SeatReport(_message.Message):
         generation: _builtins.int = ...,
         problem: _builtins.str = ...,
         exit_status: _builtins.int = ...,
+        reported_model: _builtins.str = ...,
+        runtime_version: _builtins.str = ...,
+        runtime_session: _builtins.str = ...,
         supervision: _builtins.str = ...,
         unit: _builtins.str = ...,
         enabled: _builtins.bool = ...,
@@ -260,14 +287,38 @@ class SeatReport(_message.Message):
         output_age_ms: _builtins.int = ...,
         running_runtime: _builtins.str = ...,
         running_model: _builtins.str = ...,
+        strongest_step: _messages_pb2.MessageStep.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "driven_ms", b"driven_ms", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "driven_ms", b"driven_ms", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "reported_model", b"reported_model", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime_session", b"runtime_session", "runtime_version", b"runtime_version", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "strongest_step", b"strongest_step", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SeatReport: _TypeAlias = SeatReport  # noqa: Y015
+
+@_typing.final
+class Waits(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    reason: _builtins.str
+    """for a person; never the body"""
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Waits: _TypeAlias = Waits  # noqa: Y015
 
 @_typing.final
 class Unmanaged(_message.Message):
@@ -477,8 +528,10 @@ class ControlFrame(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     CAPTURE_FIELD_NUMBER: _builtins.int
     BEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     OPEN_VIEW_FIELD_NUMBER: _builtins.int
     CLAIMS_HELD_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -496,6 +549,8 @@ class ControlFrame(_message.Message):
     @_builtins.property
     def beat_acknowledged(self) -> Global___BeatAcknowledged: ...
     @_builtins.property
+    def explain(self) -> Global___ExplainSeat: ...
+    @_builtins.property
     def open_view(self) -> Global___OpenView:
         """call HostTerminalService/Serve with this id"""
 
@@ -503,6 +558,8 @@ class ControlFrame(_message.Message):
     def claims_held(self) -> Global___ClaimsHeld:
         """the answer to RunsAlive"""
 
+    @_builtins.property
+    def cancel(self) -> Global___CancelDelivery: ...
     def __init__(
         self,
         *,
@@ -512,14 +569,16 @@ class ControlFrame(_message.Message):
         acknowledged: Global___EventsAcknowledged | None = ...,
         capture: Global___CaptureTerminal | None = ...,
         beat_acknowledged: Global___BeatAcknowledged | None = ...,
+        explain: Global___ExplainSeat | None = ...,
         open_view: Global___OpenView | None = ...,
         claims_held: Global___ClaimsHeld | None = ...,
+        cancel: Global___CancelDelivery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "open_view", "claims_held"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held", "cancel"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -662,6 +721,7 @@ class Dispatch(_message.Message):
     REMAINING_MS_FIELD_NUMBER: _builtins.int
     SENDER_FIELD_NUMBER: _builtins.int
     SENDER_IS_PERSON_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     agent_id: _builtins.str
     seat_seq: _builtins.int
@@ -673,6 +733,7 @@ class Dispatch(_message.Message):
     sender: _builtins.str
     """display address"""
     sender_is_person: _builtins.bool
+    mode: _messages_pb2.DeliveryMode.ValueType
     def __init__(
         self,
         *,
@@ -684,14 +745,36 @@ class Dispatch(_message.Message):
         remaining_ms: _builtins.int = ...,
         sender: _builtins.str = ...,
         sender_is_person: _builtins.bool = ...,
+        mode: _messages_pb2.DeliveryMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "body", b"body", "message_id", b"message_id", "payload_digest", b"payload_digest", "remaining_ms", b"remaining_ms", "seat_seq", b"seat_seq", "sender", b"sender", "sender_is_person", b"sender_is_person"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "body", b"body", "message_id", b"message_id", "mode", b"mode", "payload_digest", b"payload_digest", "remaining_ms", b"remaining_ms", "seat_seq", b"seat_seq", "sender", b"sender", "sender_is_person", b"sender_is_person"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Dispatch: _TypeAlias = Dispatch  # noqa: Y015
+
+@_typing.final
+class CancelDelivery(_message.Message):
+    """Take a dispatched message back, if its typing has not begun; it comes after the dispatch on the stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDelivery: _TypeAlias = CancelDelivery  # noqa: Y015
 
 @_typing.final
 class EventsAcknowledged(_message.Message):
@@ -737,6 +820,54 @@ class CaptureTerminal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CaptureTerminal: _TypeAlias = CaptureTerminal  # noqa: Y015
+
+@_typing.final
+class ExplainSeat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    agent_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "call_id", b"call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainSeat: _TypeAlias = ExplainSeat  # noqa: Y015
+
+@_typing.final
+class ExplainedSeat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    problem: _builtins.str
+    @_builtins.property
+    def explanation(self) -> _signals_pb2.Explanation: ...
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        explanation: _signals_pb2.Explanation | None = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "explanation", b"explanation", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedSeat: _TypeAlias = ExplainedSeat  # noqa: Y015
 
 @_typing.final
 class OpenView(_message.Message):
