@@ -1,6 +1,6 @@
 """bench/backlog: what a claim costs as the backlog grows, and how much work it moves, beside peers, in one run.
 
-    .venv/bin/python -m bench.backlog [--sizes 1000,10000,100000,1000000] [--short] [--no-peers] [--steps 1000000]
+    .venv/bin/python -m bench.backlog [--sizes 1000,10000,100000,1000000] [--short] [--only TABLE] [--no-peers]
 
 On a PostgreSQL of its own with fsync on. Four tables:
 
@@ -137,9 +137,12 @@ async def run(options: argparse.Namespace) -> int:
     with durable_server() as cluster:
         if options.steps:
             return await simulate(cluster, steps=options.steps, seed=options.seed)
-        await latencies(cluster, sizes, rounds=options.rounds, before=options.before)
-        await throughputs(cluster, jobs=options.jobs, peers=options.peers)
-        await waits(cluster, rounds=min(options.rounds, 100), peers=options.peers)
+        if options.only in ("", "latency"):
+            await latencies(cluster, sizes, rounds=options.rounds, before=options.before)
+        if options.only in ("", "throughput"):
+            await throughputs(cluster, jobs=options.jobs, peers=options.peers)
+        if options.only in ("", "waiting"):
+            await waits(cluster, rounds=min(options.rounds, 100), peers=options.peers)
     return 0
 
 
@@ -151,6 +154,7 @@ def main() -> None:
     parser.add_argument("--before", type=int, default=2000, help="cards worked off before each measurement")
     parser.add_argument("--jobs", type=int, default=8000)
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--only", default="", choices=["", "latency", "throughput", "waiting"], help="one table")
     parser.add_argument("--short", action="store_true", help="small sizes: two minutes")
     parser.add_argument("--steps", type=int, default=0, help="run the simulation for so many steps instead")
     parser.add_argument("--seed", type=int, default=1)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import grpc.aio
 import pytest
@@ -14,7 +15,7 @@ from mosaic_framework import wire
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
 from mosaic_proto.v1 import backlog_pb2 as pb
-from mosaic_proto.v1 import backlog_pb2_grpc
+from mosaic_proto.v1 import backlog_pb2_grpc, fleet_pb2
 
 from tests.support.mesh import WAIT_SECONDS, Mesh
 
@@ -44,11 +45,20 @@ async def show(backlog: backlog_pb2_grpc.BacklogServiceAsyncStub, card_id: str) 
 class Seat:
     """An agent of a host, calling as its host lets it."""
 
-    def __init__(self, mesh: Mesh, host: str, agent_id: str, run_id: str = "") -> None:
+    def __init__(self, mesh: Mesh, host: str, agent_id: str, run_id: str) -> None:
         identity = StoredIdentity.load(mesh.hosts[host].pki)
         self.channel = wire.aio_channel(identity, identity.fleet_addresses[0])
         self.backlog: backlog_pb2_grpc.BacklogServiceAsyncStub = backlog_pb2_grpc.BacklogServiceStub(self.channel)
-        self.metadata = ((wire.AGENT_KEY, agent_id), *(((wire.RUN_KEY, run_id),) if run_id else ()))
+        self.metadata = ((wire.AGENT_KEY, agent_id), (wire.RUN_KEY, run_id))
+
+
+async def running(mesh: Mesh, name: str) -> fleet_pb2.Agent:
+    """The agent as soon as its host has told of its run, and so speaks for it."""
+    agent = await mesh.until_agent(name, lambda agent: bool(agent.run_id and agent.pid))
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not await mesh.register_value("select count(*) from fleet.run where run_id = $1", UUID(agent.run_id)):
+            await asyncio.sleep(0.02)
+    return agent
 
 
 async def test_people_make_claim_and_complete_cards_over_the_wire(
@@ -100,8 +110,8 @@ async def test_an_agent_works_on_one_stream_and_is_told_of_each_refusal(
 ) -> None:
     await mesh.join("alpha")
     await mesh.apply({"coder0": "alpha"})
-    agent = await mesh.until_agent("coder0", lambda agent: bool(agent.run_id))
-    seat = Seat(mesh, "alpha", agent.id)
+    agent = await running(mesh, "coder0")
+    seat = Seat(mesh, "alpha", agent.id, agent.run_id)
     await create(backlog, draft("a"), draft("b", "a"), draft("other", **{"class": "review"}))
     asked: asyncio.Queue[pb.WorkRequest | None] = asyncio.Queue()
 
@@ -130,16 +140,16 @@ async def test_an_agent_works_on_one_stream_and_is_told_of_each_refusal(
         assert [(claim.card.id, claim.fence) for claim in second.claims] == [("b", 1)]
     asked.put_nowait(None)
     await seat.channel.close()
-    stranger = Seat(mesh, "alpha", agent.id, rid())
+    seat = Seat(mesh, "alpha", agent.id, agent.run_id)
+    done = await seat.backlog.Complete(pb.CompleteRequest(request_id=rid()), metadata=seat.metadata)  # the one it holds
+    assert (done.card.id, done.card.status) == ("b", pb.CARD_STATUS_DONE)
     with pytest.raises(grpc.aio.AioRpcError) as told:
-        await stranger.backlog.Complete(pb.CompleteRequest(request_id=rid()), metadata=stranger.metadata)
+        await seat.backlog.Complete(pb.CompleteRequest(request_id=rid()), metadata=seat.metadata)
     assert type(wire.error_from_rpc(told.value)).code == "card-not-held"
     with pytest.raises(grpc.aio.AioRpcError) as told:
-        await stranger.backlog.Create(
-            pb.CreateCardsRequest(request_id=rid(), cards=[draft("z")]), metadata=stranger.metadata
-        )
+        await seat.backlog.Create(pb.CreateCardsRequest(request_id=rid(), cards=[draft("z")]), metadata=seat.metadata)
     assert told.value.code() is grpc.StatusCode.PERMISSION_DENIED
-    await stranger.channel.close()
+    await seat.channel.close()
 
 
 async def test_a_living_run_keeps_its_card_and_a_killed_one_gives_it_back(
@@ -147,8 +157,8 @@ async def test_a_living_run_keeps_its_card_and_a_killed_one_gives_it_back(
 ) -> None:
     host = await mesh.join("alpha")
     await mesh.apply({"coder0": "alpha"})
-    agent = await mesh.until_agent("coder0", lambda agent: bool(agent.run_id and agent.pid))
-    seat = Seat(mesh, "alpha", agent.id)
+    agent = await running(mesh, "coder0")
+    seat = Seat(mesh, "alpha", agent.id, agent.run_id)
     await create(backlog, draft("a"))
     (claim,) = (await seat.backlog.Claim(pb.ClaimRequest(request_id=rid()), metadata=seat.metadata)).claims
     await seat.channel.close()

@@ -12,6 +12,7 @@ from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.claiming import DEFAULT_LEASE, Filter, Wish
 from mosaic_controlplane.backlog.drafts import Draft
 from mosaic_controlplane.backlog.reaper import Reaper
+from mosaic_controlplane.backlog.standing import actor_of
 from mosaic_controlplane.backlog.transitions import Under
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.wakes import Wakes
@@ -91,7 +92,7 @@ class Yard:
         return await self.backlog.transitions.block(self.tenant_id, under, reason="waits for a key", spent=NOTHING)
 
     async def unblock(self, card_id: str) -> CardRow:
-        under = Under(new_id(), await self.backlog.actor_of(self.operator), card_id)
+        under = Under(new_id(), actor_of(self.operator), card_id)
         return await self.backlog.transitions.unblock(self.tenant_id, under, reason="", caller=self.operator)
 
     async def link(self, card_id: str, *depends_on: str) -> CardRow:

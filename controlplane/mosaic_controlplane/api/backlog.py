@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from mosaic_framework import wire
 from mosaic_framework.errors import FleetError, InvalidInput, TooLarge
 from mosaic_proto.v1 import backlog_pb2 as pb
 from mosaic_proto.v1 import backlog_pb2_grpc
@@ -16,14 +15,13 @@ from mosaic_proto.v1 import backlog_pb2_grpc
 from mosaic_controlplane.api import backlog_decode as decode
 from mosaic_controlplane.api import backlog_encode as encode
 from mosaic_controlplane.api.encode import identifier, optional_identifier, timestamp
-from mosaic_controlplane.api.failures import metadata_of
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.claiming import AGENT_LEASE, DEFAULT_LEASE, Filter, Wish
 from mosaic_controlplane.backlog.drafts import require
 from mosaic_controlplane.backlog.errors import CardNotFound
-from mosaic_controlplane.backlog.standing import resolve
+from mosaic_controlplane.backlog.standing import actor_of, resolve
 from mosaic_controlplane.backlog.transitions import Proposal, Under
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.register.card import CardRow, PageFilter
@@ -66,8 +64,7 @@ class _Desk:
     @property
     def default_lease(self) -> timedelta:
         """An agent's host renews for its run; for anybody else nobody does."""
-        renewed = self.caller.kind == "agent" and self.actor.run_id != self.caller.id
-        return AGENT_LEASE if renewed else DEFAULT_LEASE
+        return AGENT_LEASE if self.caller.kind == "agent" else DEFAULT_LEASE
 
 
 class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
@@ -110,7 +107,7 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
     async def Claim(
         self, request: pb.ClaimRequest, context: ServicerContext[pb.ClaimRequest, pb.ClaimReply]
     ) -> pb.ClaimReply:
-        desk = await self._desk(context, request.tenant, request.claimant_id)
+        desk = self._desk(context, request.tenant, request.claimant_id)
         card_id = request.card_id
         if card_id:
             async with self._backlog.database.connection() as connection:
@@ -135,7 +132,7 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
     async def Renew(
         self, request: pb.RenewRequest, context: ServicerContext[pb.RenewRequest, pb.ClaimReply]
     ) -> pb.ClaimReply:
-        desk = await self._desk(context, request.tenant, request.claimant_id)
+        desk = self._desk(context, request.tenant, request.claimant_id)
         row = await self._backlog.transitions.renew(
             desk.tenant_id,
             _under(request, desk.actor),
@@ -148,7 +145,7 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
     async def Propose(
         self, request: pb.ProposeRequest, context: ServicerContext[pb.ProposeRequest, pb.CardReply]
     ) -> pb.CardReply:
-        desk = await self._desk(context, request.tenant, request.claimant_id)
+        desk = self._desk(context, request.tenant, request.claimant_id)
         proposal = Proposal(
             branch=request.branch,
             head=request.head,
@@ -163,7 +160,7 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
     async def Complete(
         self, request: pb.CompleteRequest, context: ServicerContext[pb.CompleteRequest, pb.CardReply]
     ) -> pb.CardReply:
-        desk = await self._desk(context, request.tenant, request.claimant_id)
+        desk = self._desk(context, request.tenant, request.claimant_id)
         request_id = identifier(request.request_id, what="request id")
         row = await self._backlog.complete(desk.tenant_id, _completion(desk, request, request_id, 0))
         return _card_reply(row, desk.caller)
@@ -171,7 +168,7 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
     async def Release(
         self, request: pb.ReleaseRequest, context: ServicerContext[pb.ReleaseRequest, pb.CardReply]
     ) -> pb.CardReply:
-        desk = await self._desk(context, request.tenant, request.claimant_id)
+        desk = self._desk(context, request.tenant, request.claimant_id)
         row = await self._backlog.transitions.release(
             desk.tenant_id, _under(request, desk.actor), reason=request.reason, spent=decode.spent(request.spent)
         )
@@ -180,7 +177,7 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
     async def Block(
         self, request: pb.BlockRequest, context: ServicerContext[pb.BlockRequest, pb.CardReply]
     ) -> pb.CardReply:
-        desk = await self._desk(context, request.tenant, request.claimant_id)
+        desk = self._desk(context, request.tenant, request.claimant_id)
         row = await self._backlog.transitions.block(
             desk.tenant_id, _under(request, desk.actor), reason=request.reason, spent=decode.spent(request.spent)
         )
@@ -189,7 +186,7 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
     async def Unblock(
         self, request: pb.UnblockRequest, context: ServicerContext[pb.UnblockRequest, pb.CardReply]
     ) -> pb.CardReply:
-        desk = await self._desk(context, request.tenant)
+        desk = self._desk(context, request.tenant)
         under = Under(identifier(request.request_id, what="request id"), desk.actor, _named(request.card_id))
         row = await self._backlog.transitions.unblock(desk.tenant_id, under, reason=request.reason, caller=desk.caller)
         return _card_reply(row, desk.caller)
@@ -197,7 +194,7 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
     async def Cancel(
         self, request: pb.CancelRequest, context: ServicerContext[pb.CancelRequest, pb.CardReply]
     ) -> pb.CardReply:
-        desk = await self._desk(context, request.tenant)
+        desk = self._desk(context, request.tenant)
         under = Under(identifier(request.request_id, what="request id"), desk.actor, _named(request.card_id))
         row = await self._backlog.transitions.cancel(desk.tenant_id, under, reason=request.reason, caller=desk.caller)
         return _card_reply(row, desk.caller)
@@ -224,7 +221,7 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
         which = Filter()
         async for request in request_iterator:
             if desk is None:
-                desk = await self._desk(context, request.tenant, request.claimant_id)
+                desk = self._desk(context, request.tenant, request.claimant_id)
                 which = decode.which(request.filter, desk.caller)
             elif request.HasField("filter"):
                 which = decode.which(request.filter, desk.caller)
@@ -329,7 +326,7 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
     async def Show(
         self, request: pb.ShowCardRequest, context: ServicerContext[pb.ShowCardRequest, pb.ShowCardReply]
     ) -> pb.ShowCardReply:
-        desk = await self._desk(context, request.tenant, request.claimant_id)
+        desk = self._desk(context, request.tenant, request.claimant_id)
         found = await self._backlog.views.show(
             desk.tenant_id,
             card_id=request.card_id,
@@ -416,13 +413,10 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
         )
         return encode.pause(row, changed=changed)
 
-    async def _desk(self, context: ServicerContext[Any, Any], tenant: str, claimant_id: str = "") -> _Desk:
+    @staticmethod
+    def _desk(context: ServicerContext[Any, Any], tenant: str, claimant_id: str = "") -> _Desk:
         caller = caller_of(context)
-        actor = await self._backlog.actor_of(
-            caller,
-            claimant=optional_identifier(claimant_id, what="claimant id"),
-            run=optional_identifier(metadata_of(context, wire.RUN_KEY), what="run id"),
-        )
+        actor = actor_of(caller, claimant=optional_identifier(claimant_id, what="claimant id"))
         return _Desk(caller, tenant_of(caller, tenant), actor)
 
 

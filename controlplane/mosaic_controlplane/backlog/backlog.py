@@ -12,15 +12,14 @@ from mosaic_controlplane.backlog.cards import Cards
 from mosaic_controlplane.backlog.claiming import AGENT_LEASE, Claiming, Wish, completed
 from mosaic_controlplane.backlog.errors import CardNotFound
 from mosaic_controlplane.backlog.exchange import Exchange
-from mosaic_controlplane.backlog.standing import actor_of, held_card, resolve
+from mosaic_controlplane.backlog.standing import held_card, resolve
 from mosaic_controlplane.backlog.transitions import Transitions
 from mosaic_controlplane.backlog.views import Views
-from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import card_claim as claim_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register.card import CardRow
-from mosaic_controlplane.register.card_claim import Actor, Completed, Completion, HeldByRun, Taken
+from mosaic_controlplane.register.card_claim import Completed, Completion, HeldByRun, Taken
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkKey
 
@@ -35,11 +34,6 @@ class Backlog:
         self.transitions = Transitions(database, self.claiming)
         self.views = Views(database)
         self.exchange = Exchange(database, self.claiming)
-
-    async def actor_of(self, caller: Caller, *, claimant: UUID | None = None, run: UUID | None = None) -> Actor:
-        """Return the caller as the one who writes (standing.actor_of)."""
-        async with self.database.connection() as connection:
-            return await actor_of(connection, caller, claimant=claimant, run=run)
 
     async def complete(self, tenant_id: UUID, completion: Completion) -> CardRow:
         """Complete the card that is named whole or by a prefix, or else the one that the actor holds."""

@@ -213,7 +213,7 @@ class Cards:
                 for _field, _code, what in check_content(content):
                     raise InvalidInput(f"card {named} cannot say that", why=what)
                 await card_table.set_content(connection, tenant_id=tenant_id, card_id=named, content=content)
-                actor = await actor_of(connection, caller)
+                actor = actor_of(caller)
                 fields = ", ".join(sorted(changes))
                 await claim_table.note(
                     connection, tenant_id=tenant_id, card_id=named, kind="changed", actor=actor, reason=fields
@@ -298,7 +298,7 @@ class Cards:
                 change = self._add_edges if method == "Link" else self._remove_edges
                 changed = await change(connection, tenant_id, named, needed)
                 if changed:
-                    actor = await actor_of(connection, caller)
+                    actor = actor_of(caller)
                     await claim_table.note(
                         connection,
                         tenant_id=tenant_id,

@@ -9,7 +9,6 @@ from mosaic_framework.errors import Ambiguous, InvalidInput
 from mosaic_controlplane.backlog.drafts import CARD_ID
 from mosaic_controlplane.backlog.errors import CardNotFound, NotHolder
 from mosaic_controlplane.identity.caller import Caller
-from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import card as card_table
 from mosaic_controlplane.register import card_claim as claim_table
 from mosaic_controlplane.register.card_claim import Actor
@@ -19,20 +18,17 @@ GATE_CLASS = "merge-gate"
 """The class of agents that completes what others propose."""
 
 
-async def actor_of(
-    connection: Connection, caller: Caller, *, claimant: UUID | None = None, run: UUID | None = None
-) -> Actor:
+def actor_of(caller: Caller, *, claimant: UUID | None = None) -> Actor:
     """Return the caller as the one who writes.
 
-    An agent's claims are its run's: `run` as its host says, else the newest that the register knows. An operator's are
-    those of `claimant`, an id it made for a worker of its own, else of the operator.
+    An agent's claims are its run's, which its host named and the register knows to live. An operator's are those of
+    `claimant`, an id it made for a worker of its own, else of the operator. Raises InvalidInput for one of an agent.
     """
     if caller.kind == "agent":
         if claimant is not None:
             raise InvalidInput("an agent claims for itself", why="a claimant id is for operators and their scripts")
-        if run is None:
-            run = await agent_table.run_of(connection, tenant_id=caller.tenant_id, agent_id=caller.id)
-        return Actor("agent", caller.id, caller.name, run or caller.id, may_override=caller.role == GATE_CLASS)
+        run_id = caller.run_id or caller.id
+        return Actor("agent", caller.id, caller.name, run_id, may_override=caller.role == GATE_CLASS)
     return Actor(caller.kind, caller.id, caller.name, claimant or caller.id, may_override=True)
 
 

@@ -222,7 +222,7 @@ class Transitions:
                 holder = None
                 if agent:
                     holder = (await addresses.one_seat(connection, tenant_id=tenant_id, address=agent)).agent_id
-                actor = await actor_of(connection, caller)
+                actor = actor_of(caller)
                 cards = await claim_table.reclaim(
                     connection,
                     tenant_id=tenant_id,

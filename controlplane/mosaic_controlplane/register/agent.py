@@ -245,9 +245,3 @@ async def report_seats(
     await connection.execute(
         SQL.report_drivers, tenant_id, host_id, *(list(column) for column in zip(*drivers, strict=True))
     )
-
-
-async def run_of(connection: Connection, *, tenant_id: UUID, agent_id: UUID) -> UUID | None:
-    """Return the run of a seat that its host told of last, or None."""
-    found: UUID | None = await connection.fetchval(SQL.run_of, tenant_id, agent_id)
-    return found

@@ -57,9 +57,6 @@ where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 update fleet.agent set desired_running = true, restart = greatest(restart + 1, extract(epoch from now())::bigint), generation = generation + 1
 where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 
--- name: run_of
-select run_id from fleet.agent where tenant_id = $1 and agent_id = $2
-
 -- name: report_seats
 -- What a host says of its own seats. Ages are counted back from the database's clock.
 update fleet.agent a set

@@ -8,6 +8,7 @@ import pytest
 from mosaic_controlplane.backlog.cards import Created, LinkRefused
 from mosaic_controlplane.backlog.drafts import Draft
 from mosaic_controlplane.backlog.errors import CardEnded, CardNotFound
+from mosaic_controlplane.backlog.standing import actor_of
 from mosaic_controlplane.backlog.transitions import Under
 from mosaic_controlplane.register.card import CardContent
 from mosaic_controlplane.register.card_graph import DEPTH_LIMIT
@@ -158,7 +159,7 @@ async def test_what_a_claimed_card_depends_on_does_not_change(yard: Yard) -> Non
 
 async def test_a_card_is_not_made_to_wait_for_one_that_is_cancelled(yard: Yard) -> None:
     await yard.create("a", "b")
-    under = Under(new_id(), await yard.backlog.actor_of(yard.operator), "a")
+    under = Under(new_id(), actor_of(yard.operator), "a")
     await yard.backlog.transitions.cancel(yard.tenant_id, under, reason="not needed", caller=yard.operator)
     with pytest.raises(LinkRefused, match="a is cancelled"):
         await yard.link("b", "a")

@@ -18,6 +18,7 @@ from mosaic_controlplane.backlog.errors import (
     LeaseOver,
     NotHolder,
 )
+from mosaic_controlplane.backlog.standing import actor_of
 from mosaic_controlplane.backlog.transitions import Proposal, Under
 from mosaic_controlplane.register.card import CardContent
 from mosaic_controlplane.register.card_claim import Actor
@@ -254,7 +255,7 @@ async def test_nobody_writes_under_the_claim_of_another_even_with_its_fence(yard
     ):
         with pytest.raises(NotHolder):
             await write
-    operator = await yard.backlog.actor_of(yard.operator)
+    operator = actor_of(yard.operator)
     assert (await yard.complete(operator, "a", a.fence)).status == "done"
 
 
@@ -283,7 +284,7 @@ async def test_a_gated_card_is_proposed_by_its_worker_and_completed_by_its_gate(
     assert (card.status, card.branch, card.head, card.pull_request) == ("review", "a-branch", "abc", "#1")
     with pytest.raises(CardGated):
         await yard.complete(who, "a", a.fence)
-    gate = await yard.backlog.actor_of(yard.agent("gate", role="merge-gate"))
+    gate = actor_of(yard.agent("gate", role="merge-gate"))
     assert (await yard.complete(gate, "a", 0)).status == "done"
     assert await yard.history("a") == ["created", "claimed", "proposed", "completed"]
 
@@ -293,7 +294,7 @@ async def test_a_refused_proposal_goes_back_and_its_fence_is_superseded(yard: Ya
     who = yard.worker()
     (a,) = await yard.claim(who)
     await yard.backlog.transitions.propose(yard.tenant_id, Under(new_id(), who, "a", a.fence), Proposal())
-    gate = await yard.backlog.actor_of(yard.agent("gate", role="merge-gate"))
+    gate = actor_of(yard.agent("gate", role="merge-gate"))
     card = await yard.release(gate, "a", 0, reason="no test")
     assert (card.status, card.reason, card.fence) == ("ready", "no test", a.fence + 1)
 
