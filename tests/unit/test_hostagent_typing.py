@@ -134,7 +134,7 @@ def test_a_draft_is_told_from_an_empty_composer_and_from_a_text_of_ours(name: st
     def holding(words: str) -> Snapshot:
         if name == "pi":
             return shot(ready.replace("\n\n", f"\n{words}\n", 1))
-        glyph = "› " if name == "codex" else f"{P}\u00a0"
+        glyph = "\u203a " if name == "codex" else f"{P}\u00a0"
         shown = words.replace("\n", "\n  ")
         return shot(ready.replace("Ask Codex to do anything", "").replace(glyph, f"{glyph}{shown}", 1))
 
