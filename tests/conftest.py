@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 from mosaic_controlplane.register.database import Database
 
 from tests.support import run_folder
 from tests.support.postgres import Databases, Server, shared_databases
+
+# How long an example takes is the machine's affair: no time is asserted in tests.
+settings.register_profile("mosaic", deadline=None)
+settings.load_profile("mosaic")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -36,6 +36,8 @@ def show_agent(address: str, *, context: str, tenant: str) -> Thing:
         ("process", f"{agent.pid} {agent.command}" if agent.pid else ""),
         ("driven", _driven(agent, reply.at)),
         ("folder", agent.working_directory),
+        ("says", " ".join(part for part in (agent.reported_model, agent.runtime_version) if part)),
+        ("session", agent.runtime_session),
         ("run", agent.run_id),
         ("since", local_time(moment(agent.state_since))),
         ("id", agent.id),

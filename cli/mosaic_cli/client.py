@@ -19,6 +19,7 @@ from mosaic_framework.paths import Home
 from mosaic_proto.v1.fleet_pb2_grpc import FleetServiceStub, HostServiceStub
 from mosaic_proto.v1.messages_pb2_grpc import MessageServiceStub
 from mosaic_proto.v1.seeding_pb2_grpc import SeedingServiceStub
+from mosaic_proto.v1.signals_pb2_grpc import SignalServiceStub
 from mosaic_proto.v1.terminal_pb2_grpc import TerminalServiceStub
 
 from mosaic_cli import context as contexts
@@ -57,6 +58,7 @@ class Connection:
         self.fleet: Any = FleetServiceStub(self._channel)
         self.hosts: Any = HostServiceStub(self._channel)
         self.messages: Any = MessageServiceStub(self._channel)
+        self.signals: Any = SignalServiceStub(self._channel)
         self.seeding: Any = SeedingServiceStub(self._channel)
         self.terminals: Any = TerminalServiceStub(self._channel)
 

@@ -73,6 +73,9 @@ def agent_document(agent: fleet_pb2.Agent, at: Any) -> dict[str, Any]:
         "problem": agent.problem,
         "exitStatus": agent.exit_status if word(fleet_pb2.AgentState, agent.state) == "exited" else None,
         "workingDirectory": agent.working_directory,
+        "reportedModel": agent.reported_model,
+        "runtimeVersion": agent.runtime_version,
+        "runtimeSession": agent.runtime_session,
         "driver": agent.driver,
         "drivenSince": rfc3339(agent.driven_since),
     }

@@ -30,7 +30,7 @@ COMMANDS: dict[str, Command] = {
     "context": Command("context", "Clusters this user can reach: ls, use, show."),
     "host": Command("host", "Machines: token, join, ls, show."),
     "fleet": Command("fleet", "The roster and its seats: init, provision, add, remove, diff, apply, ps, start, stop."),
-    "agent": Command("agent", "One agent: ls, show, send, tail, watch, attach."),
+    "agent": Command("agent", "One agent: ls, show, explain, report, send, tail, watch, attach."),
     "message": Command("message", "Messages and their receipts: ls, show."),
     "backlog": Command("backlog", "Cards of work: create, ls, show, claim, propose, complete, release, block, stats."),
     "persona": Command("persona", "Role contracts, and yours over them: ls, show, edit, diff, reset, validate."),

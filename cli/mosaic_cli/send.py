@@ -123,7 +123,7 @@ def send_request(connection: Connection, wish: Wish) -> pb.SendRequest:
         mode=wish.mode,  # type: ignore[arg-type]
         allow_secrets=wish.allow_secrets,
     )
-    setattr(request, "from", wish.sender)  # a word of Python's
+    setattr(request, "from", wish.sender)  # a word of Python's own
     if wish.deadline:
         request.deadline.CopyFrom(Duration(nanos=0, seconds=max(int(wish.deadline), 1)))
     return request

@@ -30,6 +30,7 @@ from mosaic_proto.v1 import (
     host_link_pb2_grpc,
     messages_pb2_grpc,
     seeding_pb2_grpc,
+    signals_pb2_grpc,
     terminal_pb2_grpc,
 )
 
@@ -42,6 +43,7 @@ from mosaic_controlplane.api.hosts import HostService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
 from mosaic_controlplane.api.seeding import SeedingService
+from mosaic_controlplane.api.signals import SignalService
 from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.reaper import Reaper
@@ -55,13 +57,12 @@ from mosaic_controlplane.mesh.messages import Messages
 from mosaic_controlplane.mesh.views import Views
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import audit, replica, restore, tenant
-from mosaic_controlplane.register.card_claim import HOT_SETTINGS
+from mosaic_controlplane.register.card_claim import connect_hot
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.embedded import run_foreground
 from mosaic_controlplane.register.migrate import migrate
 
 STOP_SECONDS = 3.0
-HOT_CONNECTIONS = 3
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +109,7 @@ async def serve(home: Home) -> None:
         leaf = cluster.issue_replica_leaf(replica_id)
 
         enrol_addresses: list[str] = []
-        hot = await Database.connect(database.url, pool_size=HOT_CONNECTIONS, settings=HOT_SETTINGS)
+        hot = await connect_hot(database.url)
         stack.push_async_callback(hot.close)
         wakes = Wakes(database, replica_id)
         backlog = Backlog(database, hot, wakes)
@@ -123,12 +124,12 @@ async def serve(home: Home) -> None:
             interceptors=[AuthInterceptor(database, cluster, register_away=lambda: liveness.register_away())],
             options=wire.SERVER_OPTIONS,
         )
+        forwarder = Forwarder(leaf)
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
-            FleetService(
-                database, cluster, wakes, links, Forwarder(leaf), replica_id, lambda: liveness.cursor_stall.seconds
-            ),
+            FleetService(database, cluster, wakes, links, forwarder, replica_id, lambda: liveness.cursor_stall.seconds),
             fleet_server,
         )
+        signals_pb2_grpc.add_SignalServiceServicer_to_server(SignalService(database, links, forwarder), fleet_server)
         fleet_pb2_grpc.add_HostServiceServicer_to_server(
             HostService(database, cluster, lambda: enrol_addresses), fleet_server
         )
@@ -140,7 +141,7 @@ async def serve(home: Home) -> None:
         )
         views = Views(links)
         terminal_pb2_grpc.add_TerminalServiceServicer_to_server(
-            TerminalService(database, links, Forwarder(leaf), views, Attachments(database, views)), fleet_server
+            TerminalService(database, links, forwarder, views, Attachments(database, views)), fleet_server
         )
         terminal_pb2_grpc.add_HostTerminalServiceServicer_to_server(HostTerminalService(views), fleet_server)
         backlog_pb2_grpc.add_BacklogServiceServicer_to_server(BacklogService(backlog), fleet_server)

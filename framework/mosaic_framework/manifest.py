@@ -6,7 +6,8 @@ Patterns are Python regular expressions, searched with re.MULTILINE in what `cap
 
 from __future__ import annotations
 
-from typing import Literal
+from enum import StrEnum
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
@@ -154,6 +155,67 @@ class Version(StrictModel):
     measured: list[Line] = Field(default_factory=list)
 
 
+class Meaning(StrEnum):
+    """What an event of a runtime's hooks means for its seat."""
+
+    SESSION_STARTED = "session_started"
+    PROMPT_ACCEPTED = "prompt_accepted"
+    TURN_STARTED = "turn_started"
+    ACTIVITY = "activity"
+    """work goes on; and a question that was open has been answered"""
+    ASKED = "asked"
+    """it asks for permission, or another question: text typed now would answer it"""
+    ANSWERED = "answered"
+    TURN_ENDED = "turn_ended"
+    TURN_FAILED = "turn_failed"
+    """the turn broke off on an error of the model"""
+    MODEL_CHANGED = "model_changed"
+    SESSION_ENDED = "session_ended"
+
+
+class FieldIs(StrictModel):
+    """A field of an event's payload, and a value of it."""
+
+    field: Line
+    value: Line
+
+
+class Event(StrictModel):
+    """One event. All but `means` name fields of its payload.
+
+    `failed`: with this value the event means `turn_failed`. `handover`: what the hook may print to make the program go
+    on with another text, `{text_json}` being that text as a JSON string.
+    """
+
+    means: Annotated[Meaning, Field(strict=False)]
+    prompt: Line | None = None
+    session: Line | None = None
+    model: Line | None = None
+    detail: list[Line] = Field(default_factory=list)
+    failed: FieldIs | None = None
+    handover: Line | None = None
+
+
+class NativeSignals(StrictModel):
+    """How the program is made to tell what it does, for this session alone, and what its events mean.
+
+    `files` are in framework/runtimes/signals; the host puts them into a folder of its own, `{folder}` in `args` and
+    `env`. So are `settings`, which are joined into the session's file of the same name (Manifest.files); in them
+    `__REPORT__` is the reporter's command line. `args` come before the roster's own. `toml_hooks`: event
+    to the seconds that its hook may take, for hooks that go in as `-c` overrides in TOML, trusted by their hash for
+    this session alone (Codex).
+    """
+
+    files: list[Line] = Field(default_factory=list)
+    settings: list[Line] = Field(default_factory=list)
+    toml_hooks: dict[Name, int] = Field(default_factory=dict)
+    args: list[Argument] = Field(default_factory=list)
+    env: dict[Variable, Argument] = Field(default_factory=dict)
+    events: dict[Line, Event] = Field(default_factory=dict)
+    hang_seconds: Annotated[int, Field(ge=10, le=86_400)] = 600
+    """a turn that has begun, in which neither an event nor the screen tells of anything for so long, is stuck"""
+
+
 class Manifest(StrictModel):
     """One runtime. `files`: JSON files written for each session into a private folder, which `{session}` names."""
 
@@ -181,6 +243,7 @@ class Manifest(StrictModel):
     interrupt_keys: list[Line] = Field(default_factory=list)
     while_working: Literal["queues", "steers"] = "queues"
     signs: Signs = Field(default_factory=Signs)
+    signals: NativeSignals = Field(default_factory=NativeSignals)
     composer: Composer
     paste: Paste = Field(default_factory=Paste)
     hazards: list[Hazard] = Field(default_factory=list)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Awaitable, Mapping
 
 import structlog
@@ -21,6 +22,8 @@ from mosaic_hostagent.claims import Claims
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
 from mosaic_hostagent.desired import Desired, DesiredFile
+from mosaic_hostagent.explaining import explain
+from mosaic_hostagent.intake import Intake
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
 from mosaic_hostagent.link import CAPABILITIES, PROTOCOL_VERSION, Handlers, HostReplaced, Link
@@ -29,6 +32,7 @@ from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.outgoing import Outgoing
 from mosaic_hostagent.relay import Relay, Upstream
+from mosaic_hostagent.reports import Reports
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.storage import StateUnwritable, write_state
@@ -36,6 +40,7 @@ from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.screen import read_text
 from mosaic_hostagent.tidying import tidy
 from mosaic_hostagent.units.choice import supervision_of
+from mosaic_hostagent.versions import Versions
 from mosaic_hostagent.viewing import Viewing
 from mosaic_hostagent.watchdog import keep_watchdog
 from mosaic_hostagent.watching import Watching
@@ -116,8 +121,8 @@ class HostAgent:
             supervision=self._supervision,
             on_applied=self._applied,
         )
+        self._watching = Watching(self._supervisor.residents, self._pool, self._report, self._drain_reports)
         self._supervisor.on_unmanaged = self._outgoing.unmanaged
-        self._watching = Watching(self._supervisor.residents, self._pool, self._report)
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock, self._outgoing.waits)
         self._viewing = Viewing(self._supervisor.residents, self._pool, self._report)
         self._claims = Claims(self._supervisor.residents, self._outgoing, linked=lambda: self._link.up)
@@ -133,6 +138,7 @@ class HostAgent:
                 cancel=self._mailroom.cancel,
                 acknowledged=journal.acknowledge,
                 capture=self._capture,
+                explain=self._explain,
                 open_view=self._viewing.serve,
                 claims=self._claims.told,
             ),
@@ -140,7 +146,11 @@ class HostAgent:
         )
 
         self._upstream = Upstream(self._identity_now, lambda: self._link.address)
-        self._panes = PaneSocket(socket_path(home), Relay(self._sessions, self._upstream, journal.all_told))
+        self._versions = Versions(home, environment, self._watching.poke)
+        self._keeper.on_occupied = self._versions.ask
+        self._reports = Reports(self._sessions, self._intake().take)
+        relay = Relay(self._sessions, self._upstream, journal.all_told)
+        self._panes = PaneSocket(socket_path(home), relay, self._reports)
 
     @classmethod
     async def open(cls, *, home: Home, config: Config, environment: Mapping[str, str]) -> HostAgent:
@@ -151,7 +161,9 @@ class HostAgent:
             agent = cls(home=home, config=config, identity=identity, journal=journal, environment=environment)
             if (last := agent._desired_file.load()) is not None:
                 agent._supervisor.want(Desired.from_wire(last))
-            agent._sessions.load(living={run.run_id for run in await journal.open_runs()})
+            agent._sessions.load(
+                living={run.run_id for run in await journal.open_runs()} | agent._supervision.own_runs()
+            )
             await agent._panes.start()
         except BaseException:
             await journal.close()
@@ -171,6 +183,7 @@ class HostAgent:
         """Let deliveries that have begun finish, and detach. Seats go on."""
         steps: list[Awaitable[None]] = [
             self._panes.close(),
+            self._versions.close(),
             self._upstream.close(),
             self._mailroom.close(grace=CLOSE_SECONDS),
             self._keeper.close(list(self._supervisor.residents.values())),
@@ -179,6 +192,15 @@ class HostAgent:
         ]
         for step in steps:
             await step
+
+    async def _drain_reports(self) -> None:
+        try:
+            await self._reports.drain()
+        except OSError as error:
+            log.error("spooled reports cannot be read", why=str(error))
+
+    def _intake(self) -> Intake:
+        return Intake(self._supervisor.residents, self._watching.poke, self._mailroom)
 
     def _lives(self, agent_id: str, run_id: str) -> bool:
         """Whether a run that has begun still lives. One that is being launched is not in its seat yet."""
@@ -190,6 +212,7 @@ class HostAgent:
     def _report(self, resident: Resident) -> None:
         if self._supervisor.residents.get(resident.seat.agent_id) is resident:
             self._outgoing.report(resident.report())
+        self._claims.seats_changed()
 
     def _applied(self, generation: int) -> None:
         tidy(self._home, names={resident.seat.name for resident in self._supervisor.residents.values()})
@@ -248,6 +271,13 @@ class HostAgent:
         except FleetError as error:
             return pb.TerminalText(call_id=asked.call_id, problem=error.why or error.what)
         return pb.TerminalText(call_id=asked.call_id, text=text)
+
+    def _explain(self, asked: pb.ExplainSeat) -> pb.ExplainedSeat:
+        resident = self._supervisor.residents.get(asked.agent_id)
+        if resident is None:
+            return pb.ExplainedSeat(call_id=asked.call_id, problem="the host does not know this seat")
+        explanation = explain(resident, self._watching.verdict(resident), time.monotonic())
+        return pb.ExplainedSeat(call_id=asked.call_id, explanation=explanation)
 
     def _link_is_up(self) -> None:
         self._claims.link_is_up()

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.seats import Seat
 from mosaic_hostagent.sessions import Sessions
+from mosaic_hostagent.signal_setup import signal_setup, with_settings
 from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.terminal.server import Launch
 
@@ -73,12 +74,13 @@ def prepare(
     around = inheritable(environment)
     own = read_env_file(home, seat.name)
     site = own.site if own is not None else {}
+    signals = signal_setup(manifest, state_folder=state_folder)
     wish = Wish(
         model=spec.model,
         unattended=spec.unattended,
-        args=list(spec.args),
+        args=[*signals.args, *spec.args],
         command=list(spec.command),
-        env={**spec.env, **site},
+        env={**({} if spec.command else signals.env), **spec.env, **site},
     )
     whole = {**around, **wish.env}
     user_home = Path(whole.get("HOME") or Path.home())
@@ -111,7 +113,7 @@ def prepare(
     try:
         if seed_file is not None:
             write_state(seed_file, seed.encode())
-        for name, content in session_files(manifest, wish, place).items():
+        for name, content in with_settings(session_files(manifest, wish, place), signals).items():
             write_state(place.session / name, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
     except StateUnwritable:
         sessions.end(run_id)
@@ -127,7 +129,7 @@ def prepare(
         env=env,
         folder=folder,
         restarts=not seat.on_demand,
-        model=spec.model,
+        model=_in_a_row(spec.model),
     )
 
 
@@ -150,6 +152,11 @@ def _with_mosaic(path: str, state_folder: Path) -> str:
         except OSError as error:
             raise StateUnwritable(f"{link} cannot be written", why=str(error.strerror or error)) from error
     return f"{path}{os.pathsep}{link.parent}" if path else str(link.parent)
+
+
+def _in_a_row(text: str) -> str:
+    """Return `text` as it may stand in a row that tmux lists: a tab or line end there would hide the session."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _past_tmux(argv: list[str], env: dict[str, str]) -> list[str]:

@@ -61,6 +61,7 @@ class Handlers:
     cancel: Callable[[str], Awaitable[None]]
     acknowledged: Callable[[int], Awaitable[None]]
     capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
+    explain: Callable[[pb.ExplainSeat], pb.ExplainedSeat]
     open_view: Callable[[grpc.aio.Channel, pb.OpenView, int], Awaitable[None]]
     """calls back over the link's own connection, under the link's epoch, until the view ends"""
     claims: Callable[[pb.ClaimsHeld], Awaitable[None]]
@@ -187,6 +188,9 @@ class Link:
                         )
                         captures.add(task)
                         task.add_done_callback(captures.discard)
+                    case "explain":
+                        answered = pb.HostFrame(explained=self._handlers.explain(frame.explain))
+                        self._outgoing.answer(answered)
                     case "open_view":
                         serving = self._handlers.open_view(channel, frame.open_view, epoch)
                         view = asyncio.ensure_future(serving)

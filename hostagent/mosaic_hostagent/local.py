@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import grpc
@@ -9,12 +10,15 @@ import grpc.aio
 import structlog
 from mosaic_framework import wire
 from mosaic_framework.errors import FleetError
+from mosaic_framework.pane import REPORT_SUFFIX
 from mosaic_framework.paths import Home
 
 from mosaic_hostagent.relay import Relay
+from mosaic_hostagent.reports import Reports
 
 NAME = "agent.sock"
 _STOP_SECONDS = 1.0
+_BACKLOG = 512  # hooks of a hundred agents at one moment
 
 log = structlog.get_logger(__name__)
 
@@ -31,21 +35,29 @@ def socket_path(home: Home) -> Path:
 
 
 class PaneSocket:
-    """Serves calls from panes. The path is free: whoever runs this holds the home's lock."""
+    """Serves panes. The paths are free: whoever runs this holds the home's lock."""
 
-    def __init__(self, path: Path, relay: Relay) -> None:
+    def __init__(self, path: Path, relay: Relay, reports: Reports) -> None:
         self._path = path
         self._relay = relay
+        self._reports = reports
         self._server: grpc.aio.Server | None = None
+        self._reporters: asyncio.Server | None = None
+
+    @property
+    def _report_path(self) -> Path:
+        return self._path.with_name(self._path.name + REPORT_SUFFIX)
 
     async def start(self) -> None:
         """Begin to serve. Raises SocketUnusable."""
-        self._path.unlink(missing_ok=True)
+        for path in (self._path, self._report_path):
+            path.unlink(missing_ok=True)
         server = grpc.aio.server(options=wire.SERVER_OPTIONS)
         server.add_generic_rpc_handlers((self._relay,))
         try:
             server.add_insecure_port(f"unix:{self._path}")
             await server.start()
+            self._reporters = await asyncio.start_unix_server(self._reports.answer, self._report_path, backlog=_BACKLOG)
         except (OSError, RuntimeError) as error:
             raise SocketUnusable(
                 f"the socket {self._path} cannot be served", why=str(error), next_step=f"look at {self._path.parent}"
@@ -54,7 +66,11 @@ class PaneSocket:
         log.info("panes are served", socket=str(self._path))
 
     async def close(self) -> None:
-        """End calls and take the socket away. May be called twice."""
+        """End calls and take the sockets away. May be called twice."""
+        reporters, self._reporters = self._reporters, None
+        if reporters is not None:
+            reporters.close()
+            self._report_path.unlink(missing_ok=True)
         server, self._server = self._server, None
         if server is not None:
             await server.stop(_STOP_SECONDS)

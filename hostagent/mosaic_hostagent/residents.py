@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mosaic_framework.manifest import Manifest
 from mosaic_framework.recognise import Recognised
 from mosaic_proto.v1 import host_link_pb2, messages_pb2
 
 from mosaic_hostagent.backoff import Crashes
+from mosaic_hostagent.heartbeats import HeartbeatFile
 from mosaic_hostagent.journal_facts import exit_code
 from mosaic_hostagent.processes import ExitWatch
-from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, to_wire
+from mosaic_hostagent.readiness import DEBOUNCE_SECONDS, NOT_RUNNING, AgentState, Signals, State, to_wire
 from mosaic_hostagent.running import NOTHING
+from mosaic_hostagent.screen_facts import ScreenFacts
 from mosaic_hostagent.seats import Seat, Session
+from mosaic_hostagent.signals import Told
 from mosaic_hostagent.terminal.driving import Driving
 from mosaic_hostagent.terminal.pane import Pane
 from mosaic_hostagent.units.supervision import Standing
@@ -47,6 +51,17 @@ class Resident:
     mark: str = ""
     wrote: float = 0.0
     """when `mark` last changed"""
+    screen: ScreenFacts | None = None
+    """what its terminal showed when it was last looked at"""
+    looked: float = 0.0
+    in_foreground: bool = True
+    hooks: Told = field(default_factory=Told)
+    """what its hooks, and the agent itself, said in this run"""
+    heartbeat: HeartbeatFile | None = None
+    version: str = ""
+    """of the program that runs; empty while it is not known"""
+    last_told: tuple[str, Recognised, tuple[str, str, str]] = ("", NOTHING, ("", "", ""))
+    """command, what it runs and the facts, as they were last told"""
     command: str = ""
     runs: Recognised = NOTHING
     """what its pane is seen to run"""
@@ -58,6 +73,8 @@ class Resident:
     """what makes its runtime tell of prompts and turns is in place in this run"""
     ending: str = ""
     """why we end its session just now"""
+    prepared: str = ""
+    """the run that whoever supervises the seat begins next, as last written"""
     standing: Standing | None = None
     """who starts it, as last told"""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -90,7 +107,42 @@ class Resident:
 
     def may_be_tried(self) -> bool:
         """Whether a delivery may look if the pane takes text now: it is the pane itself that decides then."""
-        return self.alive and not self.ending and self.state.state not in (AgentState.STARTING, AgentState.EXITED)
+        if not self.alive or self.ending or self.state.state in (AgentState.STARTING, AgentState.EXITED):
+            return False
+        # A hook may tell of a dialog that no rule of the screen knows: Enter would approve what it asks.
+        return not self.state.question
+
+    def forget(self, heartbeat: Path | None) -> None:
+        """A new run begins: nothing that was known of the last one's program holds for it."""
+        self.screen, self.hooks, self.version = None, Told(), ""
+        self.looked, self.in_foreground = 0.0, True
+        self.last_told = ("", NOTHING, ("", "", ""))
+        self.heartbeat = HeartbeatFile(heartbeat) if heartbeat is not None else None
+
+    @property
+    def facts(self) -> tuple[str, str, str]:
+        """What is known of the program itself: model, version, its own session."""
+        return self.hooks.model, self.version, self.hooks.session
+
+    def signals(self, now: float) -> Signals:
+        """Return everything that its state is judged by, at `now`."""
+        return Signals(
+            now=now,
+            age=now - self.launched,
+            quiet=now - self.wrote,
+            was_ready=self.was_ready,
+            in_foreground=self.in_foreground,
+            screen=self.screen,
+            looked=self.looked,
+            told=self.hooks,
+            heartbeat=self.heartbeat.read() if self.heartbeat is not None else None,
+            version=self.version,
+        )
+
+    def ripens_in(self, now: float) -> float:
+        """Return the seconds until time alone turns its newest signal into more, 0 when it does not."""
+        wait = self.hooks.since + DEBOUNCE_SECONDS - now
+        return wait if self.hooks.phase == "waiting" and wait > 0 else 0.0
 
     @property
     def steers(self) -> bool:
@@ -125,6 +177,9 @@ class Resident:
             problem=self.problem or self.note,
             strongest_step=messages_pb2.MessageStep.Value(f"MESSAGE_STEP_{self.strongest_step.upper()}"),
             exit_status=0 if self.alive or session is None else exit_code(self.exit_status),
+            reported_model=self.hooks.model,
+            runtime_version=self.version,
+            runtime_session=self.hooks.session,
             supervision=self.standing.kind if self.standing is not None else "",
             unit=self.standing.unit if self.standing is not None else "",
             enabled=self.standing is not None and self.standing.enabled,

@@ -30,7 +30,10 @@ for file in found.files("schema", ".json").values():
 roles.shared_contract(found)
 print(json.dumps({
     "broken": broken,
-    "files": sorted(f"{p.parent.name}/{p.name}" for kind in catalog.KINDS for p in found.folder(kind).glob("[!.]*")),
+    "files": sorted(
+        p.relative_to(found.shipped).as_posix()
+        for kind in catalog.KINDS for p in found.folder(kind).rglob("[!.]*") if p.is_file()
+    ),
     "data": str(found.shipped),
 }))
 """
@@ -64,11 +67,8 @@ def content(installed: Environment) -> dict[str, object]:
 
 
 def test_every_contract_profile_preset_manifest_unit_and_schema_is_there_and_valid(content: dict[str, object]) -> None:
-    shipped = sorted(
-        f"{path.parent.name}/{path.name}"
-        for path in tracked_files()
-        if path.parent.parent == ROOT / "framework" and path.parent.name in KINDS and not path.name.startswith(".")
-    )
+    data = [path.relative_to(ROOT / "framework") for path in tracked_files() if ROOT / "framework" in path.parents]
+    shipped = sorted(path.as_posix() for path in data if path.parts[0] in KINDS and not path.name.startswith("."))
     assert {kind: sum(name.startswith(f"{kind}/") for name in shipped) > 0 for kind in KINDS} == dict.fromkeys(
         KINDS, True
     )

@@ -13,7 +13,8 @@ from mosaic_framework.catalog import Catalog
 from mosaic_framework.manifest import Manifest
 from mosaic_framework.runtimes import read_manifest
 from mosaic_framework.typed_text import normalise
-from mosaic_hostagent.readiness import AgentState, Signals, readiness
+from mosaic_hostagent.readiness import AgentState, Signals, State, readiness
+from mosaic_hostagent.screen_facts import ScreenFacts
 from mosaic_hostagent.terminal.composer import Standing, composer_region, holds, let_go, standing, submitted, typed
 from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up
 from mosaic_hostagent.terminal.gate import draft_stands, obstacle
@@ -217,42 +218,55 @@ def test_a_prompt_is_up_only_when_nothing_stands_after_it() -> None:
     assert not prompt_is_up(shot(""), shell)
 
 
+def judged(
+    shown: Snapshot | None,
+    of: Manifest,
+    *,
+    age: float,
+    quiet: float,
+    was_ready: bool = True,
+    in_foreground: bool = True,
+) -> State:
+    screen = ScreenFacts.of(shown, of) if shown is not None else None
+    return readiness(Signals(1000.0, age, quiet, was_ready, in_foreground, screen), of)
+
+
 @pytest.mark.parametrize("name", ["claude", "codex"])
 def test_in_a_dialog_nothing_is_typed(name: str) -> None:
     for screen in SCREENS["waiting"][name]:
         assert obstacle(shot(screen), manifest(name)), screen
-        state = readiness(Signals(shot(screen), 5, 5, True, True), manifest(name))
+        state = judged(shot(screen), manifest(name), age=5, quiet=5)
         assert state.state == AgentState.WAITING
 
 
 @pytest.mark.parametrize("name", ["claude", "codex", "pi", "opencode", "shell"])
 def test_a_ready_screen_means_available_and_may_be_typed_into(name: str) -> None:
     screen = shot(SCREENS["ready"][name].rstrip("\n") if name == "shell" else SCREENS["ready"][name])
-    assert readiness(Signals(screen, 1, 1, False, True), manifest(name)).state == AgentState.AVAILABLE
+    assert judged(screen, manifest(name), age=1, quiet=1, was_ready=False).state == AgentState.AVAILABLE
     assert obstacle(screen, manifest(name)) == ""
 
 
 @pytest.mark.parametrize("name", ["claude", "pi"])
 def test_a_working_screen_means_working(name: str) -> None:
-    state = readiness(Signals(shot(SCREENS["working"][name]), 100, 0, True, True), manifest(name))
+    state = judged(shot(SCREENS["working"][name]), manifest(name), age=100, quiet=0)
     assert (state.state, state.source) == (AgentState.WORKING, "screen")
 
 
 def test_a_seat_starts_until_its_sign_and_is_unknown_when_that_never_comes() -> None:
     claude = manifest("claude")
     blank = shot("")
-    assert readiness(Signals(blank, 1, 1, False, True), claude).state == AgentState.STARTING
-    assert readiness(Signals(blank, 31, 1, False, True), claude).state == AgentState.UNKNOWN
-    assert readiness(Signals(blank, 31, 1, True, True), claude).state == AgentState.UNKNOWN
-    assert readiness(Signals(None, 31, 1, True, True), claude).state == AgentState.UNKNOWN
+    assert judged(blank, claude, age=1, quiet=1, was_ready=False).state == AgentState.STARTING
+    assert judged(blank, claude, age=31, quiet=1, was_ready=False).state == AgentState.UNKNOWN
+    assert judged(blank, claude, age=31, quiet=1).state == AgentState.UNKNOWN
+    assert judged(None, claude, age=31, quiet=1).state == AgentState.UNKNOWN
 
 
 def test_a_shell_works_while_it_runs_something_and_waits_when_it_is_quiet() -> None:
     shell = manifest("shell")
     busy = shot("$ make\nCC x.o", command="make")
-    assert readiness(Signals(busy, 50, 60, True, False), shell).detail == "it runs make"
-    assert readiness(Signals(busy, 50, 1, True, True), shell).state == AgentState.WORKING
-    quiet = readiness(Signals(busy, 50, 60, True, True), shell)
+    assert judged(busy, shell, age=50, quiet=60, in_foreground=False).detail == "it runs make"
+    assert judged(busy, shell, age=50, quiet=1).state == AgentState.WORKING
+    quiet = judged(busy, shell, age=50, quiet=60)
     assert (quiet.state, quiet.source) == (AgentState.AVAILABLE, "process")
     assert obstacle(busy, shell)
     assert not obstacle(busy, shell, settled=True)

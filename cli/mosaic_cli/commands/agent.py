@@ -1,4 +1,4 @@
-"""mosaic agent: ls, show, send, interrupt, tail, watch, attach."""
+"""mosaic agent: ls, show, explain, report, send, interrupt, tail, watch, attach."""
 
 from __future__ import annotations
 
@@ -55,6 +55,30 @@ def show(
     from mosaic_cli.agent_view import show_agent
 
     output.show(show_agent(address, context=context, tenant=tenant), output_form)
+
+
+@app.command("explain")
+def explain(
+    address: Address,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Say why an agent is in its state: every signal with its age, and the rule that decided. Asks its host now."""
+    from mosaic_cli.explain_view import explain_agent
+
+    output.show(explain_agent(address, context=context, tenant=tenant), output_form)
+
+
+@app.command("report")
+def report(
+    state: Annotated[str, typer.Argument(metavar="STATE", help="working, available, waiting or stuck.")],
+    message: Annotated[str, typer.Option("--message", "-m", help="Why, in one line.")] = "",
+) -> None:
+    """From inside a pane: say in which state its agent is. For programs that say nothing by themselves."""
+    from mosaic_cli.report import report as tell
+
+    output.say(f"{tell(state, message)} is {state}")
 
 
 @app.command("send")

@@ -211,6 +211,9 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             elif frame.WhichOneof("frame") == "terminal":
                 shown = frame.terminal
                 Links.captured(link, shown.call_id, shown.text, shown.problem)
+            elif frame.WhichOneof("frame") == "explained":
+                told = frame.explained
+                Links.explained(link, told.call_id, told.explanation.SerializeToString(), told.problem)
             elif frame.ByteSize() > _FRAME_LIMIT:
                 raise InvalidInput("a frame of the link is too large", why=f"it has {frame.ByteSize():,} bytes")
             else:
@@ -324,12 +327,15 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Do
             pb.ControlFrame(capture=pb.CaptureTerminal(call_id=call_id, agent_id=str(agent_id), lines=lines))
         )
 
+    async def explain(call_id: str, agent_id: UUID) -> None:
+        await down.put(pb.ControlFrame(explain=pb.ExplainSeat(call_id=call_id, agent_id=str(agent_id))))
+
     async def open_view(call_id: str, agent_id: UUID, scrolled: bool) -> None:
         await down.put(
             pb.ControlFrame(open_view=pb.OpenView(call_id=call_id, agent_id=str(agent_id), scrolled=scrolled))
         )
 
-    return Downward(desired, dispatch, cancel, capture, open_view)
+    return Downward(desired, dispatch, cancel, capture, explain, open_view)
 
 
 def _text(text: str, limit: int = _TEXT_LIMIT) -> str:
@@ -372,6 +378,9 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
             output_age=_age(report.output_age_ms) if report.output_age_ms else None,
             running_runtime=_text(report.running_runtime, 64),
             running_model=_text(report.running_model, 256),
+            reported_model=_text(report.reported_model, 256),
+            runtime_version=_text(report.runtime_version, 64),
+            runtime_session=_text(report.runtime_session, 256),
             driver=_text(report.driver, 200),
             driven=_age(report.driven_ms),
             strongest_step=_strongest(report.strongest_step),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -22,6 +23,7 @@ from mosaic_controlplane.register import briefing as briefing_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import replica as replica_table
+from mosaic_controlplane.register import run as run_table
 from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkKey, OpenedLink
@@ -39,6 +41,12 @@ class HostNotHere(Unreachable):
 
     code = "host-unreachable"
     hint = "mosaic host ls"
+
+
+class NoExplanation(FleetError):
+    """The host cannot explain this seat."""
+
+    code = "no-explanation"
 
 
 class TerminalUnavailable(FleetError):
@@ -68,6 +76,7 @@ class Downward:
     dispatch: Callable[[Offer], Awaitable[None]]
     cancel: Callable[[UUID], Awaitable[None]]
     capture: Callable[[str, UUID, int], Awaitable[None]]
+    explain: Callable[[str, UUID], Awaitable[None]]
     open_view: Callable[[str, UUID, bool], Awaitable[None]]
 
 
@@ -81,6 +90,7 @@ class HeldLink:
     capabilities: frozenset[str] = frozenset()
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     captures: dict[str, asyncio.Future[str]] = field(default_factory=dict)
+    explanations: dict[str, asyncio.Future[bytes]] = field(default_factory=dict)
     cancels: frozenset[UUID] = frozenset()
     """asked for under this link already"""
 
@@ -144,7 +154,8 @@ class Links:
         finally:
             if self._links.get(link.key.host_id) is link:
                 del self._links[link.key.host_id]
-            for waiting in link.captures.values():
+            asked: list[asyncio.Future[Any]] = [*link.captures.values(), *link.explanations.values()]
+            for waiting in asked:
                 if not waiting.done():
                     waiting.set_exception(HostNotHere(f"the link to host {link.host_name} ended"))
 
@@ -215,6 +226,8 @@ class Links:
         async with self._database.transaction() as connection:
             await host_table.hold_link(connection, key)
             await agent_table.report_seats(connection, tenant_id=key.tenant_id, host_id=key.host_id, reports=reports)
+            sessions = {one.run_id: one.runtime_session for one in reports if one.run_id and one.runtime_session}
+            await run_table.name_sessions(connection, tenant_id=key.tenant_id, host_id=key.host_id, sessions=sessions)
         self._wakes.tell(WakeKey.change(key.tenant_id))
 
     async def unmanaged(self, key: LinkKey, sessions: bytes) -> None:
@@ -254,6 +267,37 @@ class Links:
             raise HostNotHere(f"host {link.host_name} did not answer within {CAPTURE_SECONDS:g} s") from None
         finally:
             link.captures.pop(call_id, None)
+
+    async def explain(self, host_id: UUID, host_name: str, agent_id: UUID) -> bytes:
+        """Return a mosaic.v1.Explanation of a seat's state, as its host sees it now.
+
+        Raises HostNotHere or NoExplanation.
+        """
+        link = self._links.get(host_id)
+        if link is None:
+            raise HostNotHere(f"host {host_name} has no link to this control plane")
+        call_id = str(new_id())
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        link.explanations[call_id] = answer
+        try:
+            async with asyncio.timeout(CAPTURE_SECONDS):
+                await link.downward.explain(call_id, agent_id)
+                return await answer
+        except TimeoutError:
+            raise HostNotHere(f"host {link.host_name} did not answer within {CAPTURE_SECONDS:g} s") from None
+        finally:
+            link.explanations.pop(call_id, None)
+
+    @staticmethod
+    def explained(link: HeldLink, call_id: str, explanation: bytes, problem: str) -> None:
+        """A host explains a seat; an answer nobody waits for any more is dropped."""
+        waiting = link.explanations.get(call_id)
+        if waiting is None or waiting.done():
+            return
+        if problem:
+            waiting.set_exception(NoExplanation(why=problem))
+        else:
+            waiting.set_result(explanation)
 
     def held(self, host_id: UUID, host_name: str) -> HeldLink:
         """Return the link of a host. Raises HostNotHere."""

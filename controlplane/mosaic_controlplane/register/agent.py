@@ -48,6 +48,9 @@ class AgentRow:
     output_at: datetime | None
     running_runtime: str
     running_model: str
+    reported_model: str
+    runtime_version: str
+    runtime_session: str
     class_name: str
     driver: str
     driven_since: datetime | None
@@ -120,6 +123,9 @@ class SeatReportRow:
     output_age: timedelta | None = None
     running_runtime: str = ""
     running_model: str = ""
+    reported_model: str = ""
+    runtime_version: str = ""
+    runtime_session: str = ""
     driver: str = ""
     driven: timedelta = timedelta(0)
     strongest_step: str = "submitted"
@@ -225,6 +231,9 @@ async def report_seats(
                 r.output_age,
                 r.running_runtime,
                 r.running_model,
+                r.reported_model,
+                r.runtime_version,
+                r.runtime_session,
                 r.strongest_step,
             )
             for r in reports

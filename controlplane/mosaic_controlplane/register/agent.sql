@@ -3,6 +3,7 @@ select a.tenant_id, a.agent_id, a.host_id, t.name as tenant, h.name as host, h.s
   a.name, a.class, a.runtime, a.alias, a.spec, a.desired_running, a.generation, a.observed_generation, a.removed_at,
   a.state, a.state_source, a.state_detail, a.state_since, a.reported_at, a.run_id, a.pid, a.command, a.exit_status, a.problem,
   a.supervision, a.unit, a.enabled, a.output_at, a.running_runtime, a.running_model,
+  a.reported_model, a.runtime_version, a.runtime_session,
   a.driver, a.driven_since
 from fleet.agent a
 join fleet.host h using (tenant_id, host_id)
@@ -68,12 +69,17 @@ update fleet.agent a set
   supervision = r.supervision, unit = r.unit, enabled = r.enabled,
   -- As the host says now: one that was reinstalled has brought nothing about yet.
   observed_generation = least(r.generation, a.generation),
-  output_at = coalesce(now() - r.output_age, a.output_at), running_runtime = r.running_runtime, running_model = r.running_model
+  output_at = coalesce(now() - r.output_age, a.output_at), running_runtime = r.running_runtime, running_model = r.running_model,
+  -- A host-agent that was started anew has not heard yet what the program said before: it stands while the run does.
+  reported_model = case when r.reported_model = '' and r.run_id = a.run_id then a.reported_model else r.reported_model end,
+  runtime_version = case when r.runtime_version = '' and r.run_id = a.run_id then a.runtime_version else r.runtime_version end,
+  runtime_session = case when r.runtime_session = '' and r.run_id = a.run_id then a.runtime_session else r.runtime_session end
 from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::interval[], $8::uuid[], $9::bigint[], $10::text[],
             $11::text[], $12::int[], $13::bigint[], $14::text[], $15::text[], $16::boolean[], $17::interval[],
-            $18::text[], $19::text[], $20::text[])
+            $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[])
   as r (agent_id, state, source, detail, age, run_id, pid, command, problem, exit_status, generation,
-        supervision, unit, enabled, output_age, running_runtime, running_model, strongest_step)
+        supervision, unit, enabled, output_age, running_runtime, running_model,
+        reported_model, runtime_version, runtime_session, strongest_step)
 where a.tenant_id = $1 and a.host_id = $2 and a.agent_id = r.agent_id and a.removed_at is null
 
 -- name: report_drivers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from uuid import UUID
 
@@ -39,3 +40,11 @@ async def finish(
 ) -> None:
     """A run ended `age` ago. A repeated report changes nothing."""
     await connection.execute(SQL.finish, tenant_id, run_id, agent_id, host_id, age, reason, exit_status)
+
+
+async def name_sessions(
+    connection: Connection, *, tenant_id: UUID, host_id: UUID, sessions: Mapping[UUID, str]
+) -> None:
+    """Note what the programs of this host's runs call their own sessions: run → name."""
+    if sessions:
+        await connection.execute(SQL.name_sessions, tenant_id, host_id, list(sessions), list(sessions.values()))

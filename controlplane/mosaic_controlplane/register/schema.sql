@@ -158,6 +158,9 @@ create table fleet.agent (
   running_model text not null default '',
   driver text not null default '',                    -- who holds the lease on its terminal; empty: nobody
   driven_since timestamptz,
+  reported_model text not null default '',            -- what it says itself
+  runtime_version text not null default '',
+  runtime_session text not null default '',           -- its own id of its session
   -- How much its run can say of a message.
   strongest_step text not null default 'submitted'
     check (strongest_step in ('submitted', 'accepted', 'turn_started', 'turn_ended')),
@@ -325,6 +328,10 @@ create trigger agent_supervision_changed after update on fleet.agent
   for each row when ((old.supervision, old.unit, old.enabled) is distinct from (new.supervision, new.unit, new.enabled))
   execute function fleet.record_agent_change();
 
+create trigger agent_says_another after update on fleet.agent
+  for each row when ((old.reported_model, old.runtime_version, old.runtime_session)
+    is distinct from (new.reported_model, new.runtime_version, new.runtime_session))
+  execute function fleet.record_agent_change();
 create trigger agent_driven after update of driver on fleet.agent
   for each row when (old.driver is distinct from new.driver)
   execute function fleet.record_agent_change();
@@ -523,6 +530,9 @@ create function fleet.take_cards(
 language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set plan_cache_mode = force_generic_plan as $$
 begin
+  if cardinality(picked) = 0 then
+    return;
+  end if;
   return query
   with wanted as (
     select w.* from unnest(picked, requests, places, runs, kinds, holders, names, leases)
@@ -567,6 +577,9 @@ declare
   first_rank integer;
   first_seq bigint;
 begin
+  if jsonb_array_length(asked) = 0 then
+    return;
+  end if;
   perform 1 from fleet.card c
   where c.tenant_id = of_tenant
     and c.card_id = any(array(select a.card_id from jsonb_to_recordset(asked) as a (card_id text)))

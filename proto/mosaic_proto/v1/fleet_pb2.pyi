@@ -588,6 +588,9 @@ class Agent(_message.Message):
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
     WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    REPORTED_MODEL_FIELD_NUMBER: _builtins.int
+    RUNTIME_VERSION_FIELD_NUMBER: _builtins.int
+    RUNTIME_SESSION_FIELD_NUMBER: _builtins.int
     SUPERVISION_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
@@ -624,6 +627,11 @@ class Agent(_message.Message):
     working_directory: _builtins.str
     removed: _builtins.bool
     """in Watch: the seat is gone"""
+    reported_model: _builtins.str
+    """what the program says it runs with; empty: it has not said"""
+    runtime_version: _builtins.str
+    runtime_session: _builtins.str
+    """the program's own id of its session"""
     supervision: _builtins.str
     """systemd | built-in; empty: its host has not said"""
     unit: _builtins.str
@@ -675,6 +683,9 @@ class Agent(_message.Message):
         exit_status: _builtins.int = ...,
         working_directory: _builtins.str = ...,
         removed: _builtins.bool = ...,
+        reported_model: _builtins.str = ...,
+        runtime_version: _builtins.str = ...,
+        runtime_session: _builtins.str = ...,
         supervision: _builtins.str = ...,
         unit: _builtins.str = ...,
         enabled: _builtins.bool = ...,
@@ -688,7 +699,7 @@ class Agent(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["driven_since", b"driven_since", "output_at", b"output_at", "reported_at", b"reported_at", "state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "class", b"class", "command", b"command", "desired_running", b"desired_running", "driven_since", b"driven_since", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "labels", b"labels", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "output_at", b"output_at", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime", b"runtime", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "supervision", b"supervision", "tenant", b"tenant", "unit", b"unit", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "class", b"class", "command", b"command", "desired_running", b"desired_running", "driven_since", b"driven_since", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "labels", b"labels", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "output_at", b"output_at", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "reported_model", b"reported_model", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime", b"runtime", "runtime_session", b"runtime_session", "runtime_version", b"runtime_version", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "supervision", b"supervision", "tenant", b"tenant", "unit", b"unit", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

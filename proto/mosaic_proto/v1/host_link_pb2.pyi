@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from mosaic_proto.v1 import fleet_pb2 as _fleet_pb2
 from mosaic_proto.v1 import messages_pb2 as _messages_pb2
 from mosaic_proto.v1 import seeding_pb2 as _seeding_pb2
+from mosaic_proto.v1 import signals_pb2 as _signals_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -33,6 +34,7 @@ class HostFrame(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     APPLIED_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
+    EXPLAINED_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     WAITS_FIELD_NUMBER: _builtins.int
     UNMANAGED_FIELD_NUMBER: _builtins.int
@@ -60,6 +62,10 @@ class HostFrame(_message.Message):
         """the answer to a capture"""
 
     @_builtins.property
+    def explained(self) -> Global___ExplainedSeat:
+        """the answer to an explain"""
+
+    @_builtins.property
     def ready(self) -> Global___Ready:
         """the welcome's epoch is fsynced in the journal; only now are messages dispatched"""
 
@@ -73,7 +79,7 @@ class HostFrame(_message.Message):
 
     @_builtins.property
     def runs_alive(self) -> Global___RunsAlive:
-        """with the hello's link, when a run begins, and every 60 s: what these runs hold is renewed"""
+        """at a new link, when the living runs change, and every 60 s: what they hold is renewed"""
 
     def __init__(
         self,
@@ -84,16 +90,17 @@ class HostFrame(_message.Message):
         event: Global___JournalEvent | None = ...,
         applied: Global___Applied | None = ...,
         terminal: Global___TerminalText | None = ...,
+        explained: Global___ExplainedSeat | None = ...,
         ready: Global___Ready | None = ...,
         waits: Global___Waits | None = ...,
         unmanaged: Global___Unmanaged | None = ...,
         runs_alive: Global___RunsAlive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready", "waits", "unmanaged", "runs_alive"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "explained", "ready", "waits", "unmanaged", "runs_alive"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -206,6 +213,9 @@ class SeatReport(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
+    REPORTED_MODEL_FIELD_NUMBER: _builtins.int
+    RUNTIME_VERSION_FIELD_NUMBER: _builtins.int
+    RUNTIME_SESSION_FIELD_NUMBER: _builtins.int
     SUPERVISION_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
@@ -229,6 +239,11 @@ class SeatReport(_message.Message):
     """of the seat, as last acted on"""
     problem: _builtins.str
     exit_status: _builtins.int
+    reported_model: _builtins.str
+    """what the program says it runs with; empty: it has not said"""
+    runtime_version: _builtins.str
+    runtime_session: _builtins.str
+    """the program's own id of its session"""
     supervision: _builtins.str
     """systemd | built-in; empty: not known yet"""
     unit: _builtins.str
@@ -261,6 +276,9 @@ class SeatReport(_message.Message):
         generation: _builtins.int = ...,
         problem: _builtins.str = ...,
         exit_status: _builtins.int = ...,
+        reported_model: _builtins.str = ...,
+        runtime_version: _builtins.str = ...,
+        runtime_session: _builtins.str = ...,
         supervision: _builtins.str = ...,
         unit: _builtins.str = ...,
         enabled: _builtins.bool = ...,
@@ -273,7 +291,7 @@ class SeatReport(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "driven_ms", b"driven_ms", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "strongest_step", b"strongest_step", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "driven_ms", b"driven_ms", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "reported_model", b"reported_model", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime_session", b"runtime_session", "runtime_version", b"runtime_version", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "strongest_step", b"strongest_step", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,9 +528,10 @@ class ControlFrame(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     CAPTURE_FIELD_NUMBER: _builtins.int
     BEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     OPEN_VIEW_FIELD_NUMBER: _builtins.int
-    CANCEL_FIELD_NUMBER: _builtins.int
     CLAIMS_HELD_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -530,15 +549,17 @@ class ControlFrame(_message.Message):
     @_builtins.property
     def beat_acknowledged(self) -> Global___BeatAcknowledged: ...
     @_builtins.property
+    def explain(self) -> Global___ExplainSeat: ...
+    @_builtins.property
     def open_view(self) -> Global___OpenView:
         """call HostTerminalService/Serve with this id"""
 
     @_builtins.property
-    def cancel(self) -> Global___CancelDelivery: ...
-    @_builtins.property
     def claims_held(self) -> Global___ClaimsHeld:
         """the answer to RunsAlive"""
 
+    @_builtins.property
+    def cancel(self) -> Global___CancelDelivery: ...
     def __init__(
         self,
         *,
@@ -548,15 +569,16 @@ class ControlFrame(_message.Message):
         acknowledged: Global___EventsAcknowledged | None = ...,
         capture: Global___CaptureTerminal | None = ...,
         beat_acknowledged: Global___BeatAcknowledged | None = ...,
+        explain: Global___ExplainSeat | None = ...,
         open_view: Global___OpenView | None = ...,
-        cancel: Global___CancelDelivery | None = ...,
         claims_held: Global___ClaimsHeld | None = ...,
+        cancel: Global___CancelDelivery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "open_view", "cancel", "claims_held"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held", "cancel"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -798,6 +820,54 @@ class CaptureTerminal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CaptureTerminal: _TypeAlias = CaptureTerminal  # noqa: Y015
+
+@_typing.final
+class ExplainSeat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    agent_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "call_id", b"call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainSeat: _TypeAlias = ExplainSeat  # noqa: Y015
+
+@_typing.final
+class ExplainedSeat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    problem: _builtins.str
+    @_builtins.property
+    def explanation(self) -> _signals_pb2.Explanation: ...
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        explanation: _signals_pb2.Explanation | None = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "explanation", b"explanation", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedSeat: _TypeAlias = ExplainedSeat  # noqa: Y015
 
 @_typing.final
 class OpenView(_message.Message):
