@@ -11,7 +11,7 @@ from mosaic_controlplane.register.database import Database
 from tests.support import run_folder
 from tests.support.postgres import Databases, Server, shared_databases
 
-# No time is asserted, by a property either: a busy machine is no counterexample.
+# How long an example takes is the machine's affair: no time is asserted in tests.
 settings.register_profile("mosaic", deadline=None)
 settings.load_profile("mosaic")
 

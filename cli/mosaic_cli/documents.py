@@ -123,6 +123,13 @@ def step_document(step: messages_pb2.ReceiptStep) -> dict[str, Any]:
     }
 
 
+def mode_word(mode: messages_pb2.DeliveryMode.ValueType) -> str:
+    """Return how a message is delivered, as the options of `agent send` call it."""
+    if mode == messages_pb2.DELIVERY_MODE_UNSPECIFIED or mode not in messages_pb2.DeliveryMode.values():
+        return "send"
+    return messages_pb2.DeliveryMode.Name(mode).removeprefix("DELIVERY_MODE_").lower().replace("_", "-")
+
+
 def receipt_document(receipt: messages_pb2.Receipt) -> dict[str, Any]:
     """Return a receipt, oldest step first."""
     return {
@@ -136,4 +143,9 @@ def receipt_document(receipt: messages_pb2.Receipt) -> dict[str, Any]:
         "deadlineAt": rfc3339(receipt.deadline_at),
         "seatSeq": receipt.seat_seq or None,
         "strongestStepIsSubmitted": receipt.strongest_step_is_submitted,
+        "waitsFor": receipt.waits_for or None,
+        "mode": mode_word(receipt.mode),
+        "leftOut": receipt.stripped or None,
+        "sentBy": receipt.sent_by or None,
+        "cancelAsked": receipt.cancel_asked,
     }

@@ -48,7 +48,8 @@ def install(home: Home, *, supervision: str, dry_run: bool) -> Listing[Item]:
     identity = host_identity(home)
     if identity is None:
         raise FleetError("this machine is no host of a cluster yet", next_step="mosaic up, or: mosaic host join")
-    reason = systemd.why_not()
+    wanted = not dry_run and supervision != units.BUILT_IN
+    reason = systemd.bring_up() if wanted else systemd.why_not()
     if supervision == units.SYSTEMD and reason:
         raise SystemdMissing(why=reason)
     with alone(home):
@@ -59,7 +60,7 @@ def install(home: Home, *, supervision: str, dry_run: bool) -> Listing[Item]:
             return _listing(_to_built_in(home, dry_run=dry_run))
         items = _to_systemd(home, dry_run=dry_run)
         found = [] if dry_run else seat_programs.record(home, identity)
-        return _listing(items + [Item(f"agent {one.name}", one.problem or "found", one.program) for one in found])
+        return _listing(items + [Item(f"agent {one.name}", one.problem or f"runs {one.program}") for one in found])
 
 
 def uninstall(home: Home, *, dry_run: bool) -> Listing[Item]:

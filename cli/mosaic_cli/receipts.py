@@ -8,7 +8,7 @@ from typing import Any
 from mosaic_proto.v1 import common_pb2
 from mosaic_proto.v1 import messages_pb2 as pb
 
-from mosaic_cli.documents import moment, receipt_document, seconds_between, word
+from mosaic_cli.documents import mode_word, moment, receipt_document, seconds_between, step_document, word
 from mosaic_cli.output import Column, Listing, Style, Thing
 from mosaic_cli.text import age, local_time
 
@@ -58,6 +58,11 @@ def receipt_thing(receipt: pb.Receipt, *, body: str | None = None, extra: dict[s
         ("to", address(receipt.recipient)),
         ("step", step_of(receipt)),
         ("reason", receipt.reason),
+        ("waits for", receipt.waits_for),
+        ("mode", mode_word(receipt.mode) if receipt.mode else ""),
+        ("sent by", receipt.sent_by),
+        ("left out", receipt.stripped),
+        ("cancel", "asked for" if receipt.cancel_asked else ""),
         ("sent", local_time(moment(receipt.created_at))),
         ("deadline", local_time(moment(receipt.deadline_at)) if body is not None else ""),
     ]
@@ -66,6 +71,11 @@ def receipt_thing(receipt: pb.Receipt, *, body: str | None = None, extra: dict[s
         text += f"\n\n{body}"
     document = receipt_document(receipt) | ({"body": body} if body is not None else {}) | (extra or {})
     return Thing("Message" if body is not None else "Receipt", receipt.message_id, document, lines, text)
+
+
+def step_line_document(receipt: pb.Receipt, step: pb.ReceiptStep) -> dict[str, Any]:
+    """Return one step as a line of `-o json`."""
+    return {"id": receipt.message_id, **step_document(step)}
 
 
 def message_listing(receipts: Sequence[pb.Receipt], now: Any) -> Listing[pb.Receipt]:
@@ -77,7 +87,7 @@ def message_listing(receipts: Sequence[pb.Receipt], now: Any) -> Listing[pb.Rece
         Column("TO", lambda receipt: address(receipt.recipient)),
         Column("STEP", step_of),
         Column("TOOK", lambda receipt: age(_took(receipt))),
-        Column("REASON", lambda receipt: receipt.reason),
+        Column("REASON", lambda receipt: receipt.reason or receipt.waits_for),
         Column("SEQ", lambda receipt: str(receipt.seat_seq or ""), wide=True),
     ]
     return Listing(

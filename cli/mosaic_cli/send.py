@@ -18,9 +18,19 @@ from mosaic_cli import output
 from mosaic_cli.client import Connection, ConnectionLost, NoAnswer, connect
 from mosaic_cli.failures import UsageError
 from mosaic_cli.output import Format
-from mosaic_cli.receipts import LADDER, address, ended_badly, reached, receipt_thing, step_line, step_of
+from mosaic_cli.receipts import (
+    LADDER,
+    address,
+    ended_badly,
+    reached,
+    receipt_thing,
+    step_line,
+    step_line_document,
+    step_of,
+)
 
 _PAUSE_FIRST, _PAUSE_MOST = 0.1, 2.0
+_LATE = 2.0  # seconds in which the host can say that the deadline has passed
 
 
 class NotDelivered(FleetError):
@@ -44,6 +54,9 @@ class Wish:
     message_id: str = ""
     verify: int = 0
     deadline: float = 0.0
+    mode: int = pb.DELIVERY_MODE_UNSPECIFIED
+    sender: str = ""
+    """in whose name; empty: the caller's own"""
     reply_to: str = ""
     timeout: float = 60.0
     detach: bool = False
@@ -65,6 +78,29 @@ def check_step(name: str) -> int:
     return int(pb.MessageStep.Value(f"MESSAGE_STEP_{word.upper()}"))
 
 
+def mode_of(*, when_idle: bool, interrupt: bool) -> int:
+    """Return the mode that the options ask for. Raises UsageError for both."""
+    if when_idle and interrupt:
+        raise UsageError("say --when-idle or --interrupt, not both")
+    if when_idle:
+        return pb.DELIVERY_MODE_WHEN_IDLE
+    return pb.DELIVERY_MODE_INTERRUPT if interrupt else pb.DELIVERY_MODE_UNSPECIFIED
+
+
+def interruption(to: str, *, timeout: float, detach: bool) -> Wish:
+    """Return the wish that an agent be interrupted, within `timeout` seconds or not at all."""
+    return Wish(
+        to=to,
+        body="",
+        message_id=str(new_id()),
+        verify=pb.MESSAGE_STEP_SUBMITTED,
+        deadline=max(1.0, timeout),
+        mode=pb.DELIVERY_MODE_INTERRUPT_ONLY,
+        timeout=timeout + _LATE,
+        detach=detach,
+    )
+
+
 def check_id(text: str) -> str:
     """Return an id as it is written on the wire, a new one for none."""
     if not text:
@@ -84,8 +120,10 @@ def send_request(connection: Connection, wish: Wish) -> pb.SendRequest:
         to=wish.to,
         body=wish.body,
         reply_to=wish.reply_to,
+        mode=wish.mode,  # type: ignore[arg-type]
         allow_secrets=wish.allow_secrets,
     )
+    setattr(request, "from", wish.sender)  # a word of Python's own
     if wish.deadline:
         request.deadline.CopyFrom(Duration(nanos=0, seconds=max(int(wish.deadline), 1)))
     return request
@@ -102,7 +140,7 @@ def run(wish: Wish, *, form: Format, context: str, tenant: str) -> None:
     """Send, follow and show. Raises Unfinished, NotDelivered, DeliveryUnknown, or what a call raises."""
     until = time.monotonic() + wish.timeout
     with connect(context, tenant=tenant) as connection:
-        sender = _Sender(connection, wish, until)
+        sender = _Sender(connection, wish, until, as_lines=form is Format.JSON)
         try:
             receipt = sender.send()
             if not wish.detach:
@@ -111,6 +149,10 @@ def run(wish: Wish, *, form: Format, context: str, tenant: str) -> None:
             output.say(f"interrupted; what was sent goes on: mosaic message show {wish.message_id}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
     thing = receipt_thing(receipt)
+    if form is Format.JSON:
+        output.show_line(thing.kind, thing.body)
+        _raise_bad_end(receipt)
+        return
     # The steps were told as they happened; a person need not read them twice.
     output.show(replace(thing, text="") if form is Format.TABLE else thing, form)
     _raise_bad_end(receipt)
@@ -119,11 +161,13 @@ def run(wish: Wish, *, form: Format, context: str, tenant: str) -> None:
 class _Sender:
     """One send: what was told already, and how long is left."""
 
-    def __init__(self, connection: Connection, wish: Wish, until: float) -> None:
+    def __init__(self, connection: Connection, wish: Wish, until: float, *, as_lines: bool) -> None:
         self._connection = connection
         self._wish = wish
         self._until = until
+        self._as_lines = as_lines
         self._told: set[int] = set()
+        self._waits_for = ""
         self._lost = False
         self._pause = _PAUSE_FIRST
 
@@ -148,6 +192,8 @@ class _Sender:
             steps.reached("cli.sent")
             receipt: pb.Receipt = reply.receipt
             output.say(f"message {receipt.message_id} to {address(receipt.recipient)}")
+            if receipt.stripped:
+                output.say(f"left out of the text, for no terminal can take it: {receipt.stripped}")
             self._tell(receipt)
             return receipt
 
@@ -177,6 +223,12 @@ class _Sender:
             if step.step not in self._told:
                 self._told.add(step.step)
                 output.say(step_line(receipt, step))
+                if self._as_lines:
+                    output.show_line("ReceiptStep", step_line_document(receipt, step))
+        if receipt.waits_for != self._waits_for:
+            self._waits_for = receipt.waits_for
+            if receipt.waits_for:
+                output.say(f"          waits: {receipt.waits_for}")
 
     def _wait(self, error: Unreachable) -> None:
         """Tell a loss once, pause (nothing tells us when a control plane is back), dial again."""
@@ -191,7 +243,7 @@ class _Sender:
         step = pb.MessageStep.Name(goal).removeprefix("MESSAGE_STEP_").lower()  # type: ignore[arg-type]
         return Unfinished(
             f"the message is {step_of(receipt)}, not yet {step}, after {self._wish.timeout:g} s; it goes on",
-            why=receipt.reason or f"{address(receipt.recipient)} has not got that far",
+            why=receipt.reason or receipt.waits_for or f"{address(receipt.recipient)} has not got that far",
             next_step=f"mosaic message show {receipt.message_id}",
             details={"message_id": receipt.message_id, "step": step_of(receipt)},
         )

@@ -103,6 +103,12 @@ def _note(lines: list[Line], well: bool) -> str:
         return ""
     if all(line.state == "down" for line in lines):
         return "nothing runs; start it with: mosaic up"
+    watcher = lines[0]
+    if watcher.state == "silent":
+        return (
+            f"the supervisor (pid {watcher.pid}) runs and does not answer: it hangs, or was stopped; "
+            "end it and what it keeps with: mosaic down; then: mosaic up"
+        )
     sick = next(line for line in lines if not line.well)
     return f"{sick.name} is {sick.state}; its log: {sick.log}; then: mosaic up"
 

@@ -15,7 +15,7 @@ from mosaic_cli.client import connect
 from mosaic_cli.line_follower import LineFollower
 from mosaic_cli.output import Format
 from mosaic_cli.terminal_frames import frames
-from mosaic_cli.watch_terminal import frame_document, header, say_loss, screen_lines
+from mosaic_cli.watch_terminal import check_form, frame_document, header, say_loss, screen_lines
 
 MOST_LINES = 500
 QUIET_SECONDS = 0.5
@@ -31,6 +31,7 @@ class _Lost:
 
 def follow_terminal(address: str, *, lines: int, form: Format, context: str, tenant: str) -> None:
     """Print what an agent's terminal shows, and go on with what comes, until interrupted. Works in a pipe."""
+    check_form(form)
     arrived: queue.Queue[pb.TerminalFrame | _Lost | Exception] = queue.Queue(64)  # a slow pipe slows the stream
 
     with connect(context, tenant=tenant) as connection:

@@ -131,6 +131,7 @@ class TakeDown:
         if running is not None:
             output.say(f"stopping {what}")
             running.signal(signal.SIGTERM)
+            running.signal(signal.SIGCONT)  # one that was stopped hears it only when it goes on
             if wait_gone([running], _SUPERVISOR_WITHIN):
                 output.say("the supervisor does not stop; ending it")
                 end([running], grace=0.0)

@@ -11,6 +11,7 @@ from mosaic_framework.screen_feed import ScreenFeed
 
 from mosaic_cli import local_terminal, output
 from mosaic_cli.client import connect
+from mosaic_cli.failures import UsageError
 from mosaic_cli.output import Format
 from mosaic_cli.screen_drawing import bar_text, draw, plain_screen
 from mosaic_cli.terminal_frames import NewestPicture, frames
@@ -21,8 +22,9 @@ _LEAVE = b"qQ\x03\x04\x1d"  # q, Ctrl-C, Ctrl-D, Ctrl-]
 
 def watch_terminal(address: str, *, form: Format, context: str, tenant: str) -> None:
     """Show a terminal until the person leaves: drawn on a terminal, else a screen of text for each change."""
+    check_form(form)
     with connect(context, tenant=tenant) as connection:
-        if form is Format.TABLE and sys.stdout.isatty():
+        if form is not Format.JSON and sys.stdout.isatty():
             _draw(address, NewestPicture(lambda on_loss: frames(connection, address, on_loss=on_loss)))
             return
         feed, shown = ScreenFeed(), None
@@ -33,6 +35,12 @@ def watch_terminal(address: str, *, form: Format, context: str, tenant: str) -> 
             elif (lines := screen_lines(address, feed)) != shown:
                 output.write("\n".join([header(address), *lines]) + "\n")
                 shown = lines
+
+
+def check_form(form: Format) -> None:
+    """Raise UsageError for a form that has no end to it, and so no beginning."""
+    if form in (Format.YAML, Format.NAME):
+        raise UsageError(f"what goes on without end is not shown as {form.value}", next_step="-o table, or -o json")
 
 
 def say_loss(error: Any) -> None:

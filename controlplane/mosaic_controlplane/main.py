@@ -57,13 +57,12 @@ from mosaic_controlplane.mesh.messages import Messages
 from mosaic_controlplane.mesh.views import Views
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import audit, replica, restore, tenant
-from mosaic_controlplane.register.card_claim import HOT_SETTINGS
+from mosaic_controlplane.register.card_claim import connect_hot
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.embedded import run_foreground
 from mosaic_controlplane.register.migrate import migrate
 
 STOP_SECONDS = 3.0
-HOT_CONNECTIONS = 3
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +109,7 @@ async def serve(home: Home) -> None:
         leaf = cluster.issue_replica_leaf(replica_id)
 
         enrol_addresses: list[str] = []
-        hot = await Database.connect(database.url, pool_size=HOT_CONNECTIONS, settings=HOT_SETTINGS)
+        hot = await connect_hot(database.url)
         stack.push_async_callback(hot.close)
         wakes = Wakes(database, replica_id)
         backlog = Backlog(database, hot, wakes)

@@ -29,18 +29,25 @@ class BriefingUnreadable(DataUnreadable):
 
 
 def read_briefing(catalog: Catalog) -> seeding_pb2.Briefing:
-    """Return the texts there are, without peers. Raises BriefingUnreadable or DataUnreadable; says which file."""
+    """Return the texts of the files there are, without peers. Raises BriefingUnreadable or DataUnreadable.
+
+    A file without a word is a text without one: it takes away what was applied before. One that is not there leaves it.
+    """
     found = {CONTRACT: shared_contract(catalog).text}
     for name, file in OWN_FILES.items():
         path = catalog.own / file if catalog.own is not None else None
         if path is not None and path.exists():
             found[name] = _read(path)
-    texts = [
-        seeding_pb2.BriefingText(name=name, text=text, digest=digest_of(text))
-        for name, text in found.items()
-        if text.strip()
-    ]
-    return seeding_pb2.Briefing(texts=texts)
+    return seeding_pb2.Briefing(texts=[_text(name, text if text.strip() else "") for name, text in found.items()])
+
+
+def laid_over(before: seeding_pb2.Briefing, asked: seeding_pb2.Briefing) -> seeding_pb2.Briefing:
+    """Return the texts that hold after `asked` is applied over `before`, digests our own, without peers (pure).
+
+    Who applies may have other files than who applied before: what is not spoken of stays.
+    """
+    texts = {one.name: one.text for one in (*before.texts, *asked.texts)}
+    return seeding_pb2.Briefing(texts=[_text(name, text) for name, text in texts.items() if text])
 
 
 def changed_texts(before: seeding_pb2.Briefing, after: seeding_pb2.Briefing) -> list[str]:
@@ -53,6 +60,10 @@ def changed_texts(before: seeding_pb2.Briefing, after: seeding_pb2.Briefing) -> 
 def text_title(name: str) -> str:
     """Return what a person calls a text of the briefing: its file."""
     return OWN_FILES.get(name, "the shared contract")
+
+
+def _text(name: str, text: str) -> seeding_pb2.BriefingText:
+    return seeding_pb2.BriefingText(name=name, text=text, digest=digest_of(text))
 
 
 def _read(path: Path) -> str:

@@ -141,14 +141,15 @@ def _work(*, resets: bool) -> str:
     lines = [
         "## Work",
         "",
-        "Work is cards in the backlog. A claim is yours while you hold it; its fence goes with every write under it.",
+        "Work is cards in the backlog. A claim is yours while you hold it. What you write under one that you have lost",
+        "is refused: then stop.",
         "",
         "- take the next card that is ready for you: `mosaic backlog claim`",
         "- read it again: `mosaic backlog show CARD`",
         "- finished, and its change awaits a gate: `mosaic backlog propose CARD`; without one:",
-        "  `mosaic backlog complete CARD`",
-        "- no step is left without a person: `mosaic backlog block CARD`; not yours after all:",
-        "  `mosaic backlog release CARD`",
+        "  `mosaic backlog complete CARD -m 'RESULT'`",
+        "- no step is left without a person: `mosaic backlog block CARD -m 'WHO MUST DO WHAT'`",
+        "- not yours after all: `mosaic backlog release CARD -m 'WHY'`",
         "- what each of them takes: `mosaic backlog COMMAND --help`",
     ]
     if resets:

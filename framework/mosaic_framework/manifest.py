@@ -84,19 +84,32 @@ class Signs(StrictModel):
     working: list[Sign] = Field(default_factory=list)
     waiting: list[Sign] = Field(default_factory=list)
     ready_within_seconds: int = 60
+    deaf_seconds: float = 0.0
+    """so long after its start it shows a composer and takes no Enter"""
 
 
 class Composer(StrictModel):
     """Where typed text shows before it is sent.
 
     `line`: at the cursor of a shell; evidence of typing is that the cursor moved past the text.
-    `box`: an input box; `glyph` finds its first line, `placeholder` what a long paste collapses to.
+    `box`: an input box; `glyph` finds its first line, `end` what stands after its last one, `placeholder` what a long
+    paste collapses to, `empty` the whole of what it shows when nothing is in it. `faint_is_ghost`: faint text in it is
+    a suggestion of the program, not a draft. `transcript`: what is sent shows above it. Without `end` or a second
+    glyph nobody can tell a draft in it.
+    `draft`: a person's draft is held (nothing is typed until it is gone), or saved by `stash_keys` and restored by
+    `unstash_keys`; without the latter the program restores it by itself once the message has gone.
     """
 
     kind: Literal["line", "box"]
     glyph: Pattern | None = None
     placeholder: Pattern | None = None
     empty: Pattern | None = None
+    end: Pattern | None = None
+    faint_is_ghost: bool = False
+    transcript: bool = True
+    draft: Literal["hold", "restore"] = "hold"
+    stash_keys: list[Line] = Field(default_factory=list)
+    unstash_keys: list[Line] = Field(default_factory=list)
 
 
 class Paste(StrictModel):
@@ -104,6 +117,8 @@ class Paste(StrictModel):
 
     Over `exact_lines` or `exact_characters` the program wraps the text in `mark`: the user did not write it. What a
     person wrote is typed in pieces of at most `piece_lines` and `piece_characters`. `normalises`: what it changes.
+    `wrapper`: what stands before such a text in the prompt that the program tells of. `settle_ms`: so long after a
+    paste it takes Enter for a part of it.
     """
 
     exact_lines: int = 0
@@ -111,6 +126,8 @@ class Paste(StrictModel):
     mark: Line | None = None
     piece_lines: int = 0
     piece_characters: int = 0
+    wrapper: Pattern | None = None
+    settle_ms: int = 0
     normalises: list[Literal["tabs", "outer-space", "trailing-space"]] = Field(default_factory=list)
 
 
@@ -223,6 +240,8 @@ class Manifest(StrictModel):
     reset_command: Line | None = None
     leave_command: Line | None = None
     clear_key: Line | None = None
+    interrupt_keys: list[Line] = Field(default_factory=list)
+    while_working: Literal["queues", "steers"] = "queues"
     signs: Signs = Field(default_factory=Signs)
     signals: NativeSignals = Field(default_factory=NativeSignals)
     composer: Composer

@@ -35,7 +35,6 @@ from mosaic_hostagent.relay import Relay, Upstream
 from mosaic_hostagent.reports import Reports
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.sessions import Sessions
-from mosaic_hostagent.signals import TurnListener
 from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.screen import read_text
@@ -124,7 +123,7 @@ class HostAgent:
         )
         self._watching = Watching(self._supervisor.residents, self._pool, self._report, self._drain_reports)
         self._supervisor.on_unmanaged = self._outgoing.unmanaged
-        self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
+        self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock, self._outgoing.waits)
         self._viewing = Viewing(self._supervisor.residents, self._pool, self._report)
         self._claims = Claims(self._supervisor.residents, self._outgoing, linked=lambda: self._link.up)
         self._link = Link(
@@ -136,6 +135,7 @@ class HostAgent:
                 welcome=self._welcome,
                 desired=self._desired,
                 dispatch=self._mailroom.take,
+                cancel=self._mailroom.cancel,
                 acknowledged=journal.acknowledge,
                 capture=self._capture,
                 explain=self._explain,
@@ -161,7 +161,9 @@ class HostAgent:
             agent = cls(home=home, config=config, identity=identity, journal=journal, environment=environment)
             if (last := agent._desired_file.load()) is not None:
                 agent._supervisor.want(Desired.from_wire(last))
-            agent._sessions.load(living={run.run_id for run in await journal.open_runs()})
+            agent._sessions.load(
+                living={run.run_id for run in await journal.open_runs()} | agent._supervision.own_runs()
+            )
             await agent._panes.start()
         except BaseException:
             await journal.close()
@@ -198,8 +200,7 @@ class HostAgent:
             log.error("spooled reports cannot be read", why=str(error))
 
     def _intake(self) -> Intake:
-        listener = self._mailroom if isinstance(self._mailroom, TurnListener) else None
-        return Intake(self._supervisor.residents, self._watching.poke, listener)
+        return Intake(self._supervisor.residents, self._watching.poke, self._mailroom)
 
     def _lives(self, agent_id: str, run_id: str) -> bool:
         """Whether a run that has begun still lives. One that is being launched is not in its seat yet."""
@@ -211,6 +212,7 @@ class HostAgent:
     def _report(self, resident: Resident) -> None:
         if self._supervisor.residents.get(resident.seat.agent_id) is resident:
             self._outgoing.report(resident.report())
+        self._claims.seats_changed()
 
     def _applied(self, generation: int) -> None:
         tidy(self._home, names={resident.seat.name for resident in self._supervisor.residents.values()})

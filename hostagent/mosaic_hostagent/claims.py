@@ -24,7 +24,7 @@ def living_runs(residents: Mapping[str, Resident]) -> list[str]:
 
 
 class Claims:
-    """Vouches for living runs every 60 s and at every new link; keeps what the control plane says they hold.
+    """Vouches for living runs every 60 s, at a new link and when they change; keeps what it is told that they hold.
 
     A run that is gone is not named any more: its leases run out by themselves. `residents` is the supervisor's, and
     read only.
@@ -43,14 +43,15 @@ class Claims:
         self._linked = linked
         self._renew_seconds = renew_seconds
         self._now = asyncio.Event()
+        self._vouched: list[str] = []
         self._held: list[pb.HeldClaim] = []
 
     async def run(self) -> None:
         """Vouch until cancelled."""
         while True:
             if self._linked():
-                runs = living_runs(self._residents)
-                self._outgoing.answer(pb.HostFrame(runs_alive=pb.RunsAlive(run_ids=runs)))
+                self._vouched = living_runs(self._residents)
+                self._outgoing.answer(pb.HostFrame(runs_alive=pb.RunsAlive(run_ids=self._vouched)))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._now.wait(), self._renew_seconds)
             self._now.clear()
@@ -58,6 +59,11 @@ class Claims:
     def link_is_up(self) -> None:
         """A new link: leases may have come near their end without one."""
         self._now.set()
+
+    def seats_changed(self) -> None:
+        """A seat is as it was not before: after a restart the link may well be up before its runs are found again."""
+        if living_runs(self._residents) != self._vouched:
+            self._now.set()
 
     async def told(self, held: pb.ClaimsHeld) -> None:
         """The control plane says what the runs of this host hold."""

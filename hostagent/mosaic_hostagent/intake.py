@@ -71,6 +71,7 @@ class Intake:
             return ""
         signal = understand(report, resident.manifest, at=at)
         log.debug("signal", agent=session.agent_id, run=session.run_id, said=signal.event, means=signal.means)
+        resident.speaks = True  # what makes its program tell of prompts and turns is in place: it has just told
         self._enter(resident, fold(resident.hooks, signal))
         return await self._tell(session, signal, resident)
 

@@ -141,6 +141,10 @@ class Journal:
         """Return messages to a seat whose text may still stand in its composer."""
         return await self._do(lambda store: store.leftovers(agent_id))
 
+    async def in_flight(self, run_id: str) -> list[Stored]:
+        """Return what was typed into a run and whose turn has not ended, in the order of typing."""
+        return await self._do(lambda store: store.in_flight(run_id))
+
     async def forget_leftovers(self, agent_id: str) -> None:
         """The seat's composer holds nothing of ours any more."""
         await self._do(lambda store: store.forget_leftovers(agent_id))

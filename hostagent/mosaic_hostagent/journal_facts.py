@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from mosaic_framework.errors import FleetError
@@ -31,6 +32,20 @@ class JournalTooNew(FleetError):
     hint = "update mosaic on this machine"
 
 
+class Mode(StrEnum):
+    """When a message may be typed. Words of the register and the journal."""
+
+    SEND = "send"
+    WHEN_IDLE = "when_idle"
+    INTERRUPT = "interrupt"
+    INTERRUPT_ONLY = "interrupt_only"
+
+    @property
+    def interrupts(self) -> bool:
+        """Whether the runtime's own interrupt comes first."""
+        return self in (Mode.INTERRUPT, Mode.INTERRUPT_ONLY)
+
+
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A message as the control plane gave it, with its deadline on this machine's clocks."""
@@ -43,6 +58,7 @@ class Incoming:
     sender: str
     sender_is_person: bool
     deadline: Stamp
+    mode: Mode = Mode.SEND
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +69,13 @@ class Stored:
     step: Step
     reason: str
     run_id: str
+    at_wall_ms: int
+    """when it made that step"""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What proves a step: `journal` or `screen`, and one line for a person, never the body."""
+    """What proves a step: `journal`, `screen`, `hook` or `api`, and one line for a person, never the body."""
 
     source: str
     detail: str

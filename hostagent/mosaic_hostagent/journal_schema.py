@@ -1,6 +1,6 @@
 """The journal's tables. One file, `journal.db`, in a folder of its own, so that it moves as a whole."""
 
-FORMAT = 1
+FORMAT = 2
 
 SCHEMA = """
 create table meta (key text primary key, value text not null) without rowid;
@@ -20,8 +20,11 @@ create table inbox (
   deadline_boot text not null,
   deadline_monotonic_ms integer not null,
   deadline_wall_ms integer not null,
-  step_wall_ms integer not null
+  step_wall_ms integer not null,
+  mode text not null default 'send'
 ) without rowid;
+create index inbox_run on inbox (run_id)
+  where step not in ('dispatched', 'turn_ended', 'failed', 'expired', 'cancelled');
 create index inbox_open on inbox (agent_id, seat_seq) where step = 'dispatched';
 create index inbox_left on inbox (agent_id) where step = 'unknown' and body <> '';
 
@@ -50,3 +53,13 @@ create table run (
   agent_id text not null
 ) without rowid;
 """
+
+CHANGES = {
+    2: """
+alter table inbox add column mode text not null default 'send';
+create index inbox_run on inbox (run_id)
+  where step not in ('dispatched', 'turn_ended', 'failed', 'expired', 'cancelled');
+update meta set value = '2' where key = 'format';
+"""
+}
+"""What makes a journal of the format before into one of this format."""

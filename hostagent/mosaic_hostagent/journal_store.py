@@ -13,8 +13,17 @@ from mosaic_proto.v1 import host_link_pb2, messages_pb2
 
 from mosaic_hostagent import ladder
 from mosaic_hostagent.clock import Clock, Stamp
-from mosaic_hostagent.journal_facts import Evidence, Incoming, JournalDamaged, JournalTooNew, OpenRun, Stored, exit_code
-from mosaic_hostagent.journal_schema import FORMAT, SCHEMA
+from mosaic_hostagent.journal_facts import (
+    Evidence,
+    Incoming,
+    JournalDamaged,
+    JournalTooNew,
+    Mode,
+    OpenRun,
+    Stored,
+    exit_code,
+)
+from mosaic_hostagent.journal_schema import CHANGES, FORMAT, SCHEMA
 from mosaic_hostagent.ladder import Step
 
 KEPT_MS = 31 * 24 * 3600 * 1000  # longer than the longest deadline: until then the same message may be given again
@@ -65,8 +74,10 @@ class JournalStore:
         self._db.execute("insert or ignore into meta values ('link_epoch', '0')")
         self._db.execute("insert or ignore into meta values ('claim', ?)", (str(self._newest_sequence()),))
         self._db.execute("commit")
-        if int(self._meta("format")) > FORMAT:
-            raise JournalTooNew(why=f"it has format {self._meta('format')}, this host-agent knows {FORMAT}")
+        if (now := int(self._meta("format"))) > FORMAT:
+            raise JournalTooNew(why=f"it has format {now}, this host-agent knows {FORMAT}")
+        for made in range(now + 1, FORMAT + 1):
+            self._db.executescript(f"begin immediate; {CHANGES[made]} commit")
 
     def _meta(self, key: str) -> str:
         return str(self._db.execute("select value from meta where key = ?", (key,)).fetchone()[0])
@@ -163,8 +174,8 @@ class JournalStore:
             return Step(known[0]), False
         self._db.execute(
             "insert into inbox (message_id, agent_id, seat_seq, body, digest, sender, sender_is_person, step, "
-            "deadline_boot, deadline_monotonic_ms, deadline_wall_ms, step_wall_ms) "
-            "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "deadline_boot, deadline_monotonic_ms, deadline_wall_ms, step_wall_ms, mode) "
+            "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 message.message_id,
                 message.agent_id,
@@ -178,6 +189,7 @@ class JournalStore:
                 message.deadline.monotonic_ms,
                 message.deadline.wall_ms,
                 self._clock.now().wall_ms,
+                message.mode,
             ),
         )
         self._tell(message.message_id, Step.DISPATCHED, Evidence("journal", "in the host's journal, on disk"), "")
@@ -255,6 +267,14 @@ class JournalStore:
         """Return messages to a seat whose text may still stand in its composer, oldest first."""
         return self._select("agent_id = ? and step = 'unknown' and body <> '' order by seat_seq, message_id", agent_id)
 
+    def in_flight(self, run_id: str) -> list[Stored]:
+        """Return what was typed into a run and whose turn has not ended, in the order of typing."""
+        return self._select(
+            "run_id = ? and step not in ('dispatched', 'turn_ended', 'failed', 'expired', 'cancelled') "
+            "order by seat_seq, message_id",
+            run_id,
+        )
+
     def forget_leftovers(self, agent_id: str) -> None:
         """The composer holds nothing of ours any more."""
         self._db.execute("update inbox set body = '' where agent_id = ? and step = 'unknown'", (agent_id,))
@@ -262,15 +282,25 @@ class JournalStore:
     def _select(self, condition: str, *arguments: str) -> list[Stored]:
         rows = self._db.execute(
             "select message_id, agent_id, seat_seq, body, digest, sender, sender_is_person, deadline_boot, "  # noqa: S608
-            f"deadline_monotonic_ms, deadline_wall_ms, step, reason, run_id from inbox where {condition}",
+            f"deadline_monotonic_ms, deadline_wall_ms, step, reason, run_id, step_wall_ms, mode "
+            f"from inbox where {condition}",
             arguments,
         )
         return [
             Stored(
-                Incoming(row[0], row[1], row[2], row[3], row[4], row[5], bool(row[6]), Stamp(row[7], row[8], row[9])),
+                Incoming(
+                    row[0],
+                    row[1],
+                    row[2],
+                    row[3],
+                    row[4],
+                    row[5],
+                    bool(row[6]),
+                    Stamp(row[7], row[8], row[9]),
+                    Mode(row[14]),
+                ),
                 Step(row[10]),
-                row[11],
-                row[12],
+                *row[11:14],
             )
             for row in rows
         ]

@@ -21,12 +21,13 @@ from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.running import NOTHING
 from mosaic_hostagent.seats import Seat, Session
 from mosaic_hostagent.sessions import Sessions
-from mosaic_hostagent.terminal.deliver import Pane
+from mosaic_hostagent.terminal.pane import Pane
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.server import Launch
 from mosaic_hostagent.units.supervision import Supervision
 
 _DELIVERY_GRACE = 2.0
+_STARTS_AT_ONCE = 16
 _STATUS_SECONDS = 0.5
 _REAP_AFTER = 0.015
 _LAUNCHED = State(AgentState.STARTING, "process", "launched, and not ready yet")
@@ -63,6 +64,8 @@ class SeatKeeper:
         self._environment = environment
         self._stop_grace = stop_grace
         self._sessions = sessions
+        self._preparing = asyncio.Lock()
+        self._starting = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._burials: set[asyncio.Task[None]] = set()
 
     def _tell(self, resident: Resident) -> None:
@@ -118,6 +121,7 @@ class SeatKeeper:
         await self._journal.run_ended(session.run_id, reason=stop.reason, exit_status=session.exit_status)
         await self._journal.forget_leftovers(session.agent_id)
         if resident is not None:
+            self._forget_prepared(resident)
             resident.session = resident.pane = None
             resident.ending = resident.note = resident.command = ""
 
@@ -125,9 +129,13 @@ class SeatKeeper:
         if resident.alive and resident.session is not None:
             await self._end_sessionless(resident, resident.session)
             return
+        async with self._starting:  # a run's id says when it began: it is made when its turn has come
+            await self._launch(resident, seat)
+
+    async def _launch(self, resident: Resident, seat: Seat) -> None:
         resident.acted = seat.generation
         manifest = read_manifest(seat)
-        launch = self._prepare(seat, manifest)
+        launch = await self._prepare(seat, manifest)
         # First the journal: a run that is in tmux and that the register never hears of cannot be.
         await self._journal.run_started(launch.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account)
         try:
@@ -140,14 +148,30 @@ class SeatKeeper:
         resident.was_ready = False
         self._occupy(resident, session, _LAUNCHED)
 
-    def _prepare(self, seat: Seat, manifest: Manifest) -> Launch:
-        return prepare(
-            seat,
-            manifest,
-            state_folder=self._state_folder,
-            environment=self._environment,
-            sessions=self._sessions,
-        )
+    async def _prepare(self, seat: Seat, manifest: Manifest) -> Launch:
+        # It waits for the disk: not on the event loop, which must tell of deaths meanwhile. One at a time,
+        # since some of the files are the user's own.
+        async with self._preparing:
+            return await asyncio.to_thread(
+                prepare,
+                seat,
+                manifest,
+                state_folder=self._state_folder,
+                environment=self._environment,
+                sessions=self._sessions,
+            )
+
+    async def _prepare_next(self, resident: Resident, manifest: Manifest) -> Launch:
+        """Prepare a run that begins when this one has ended, in place of one that never began."""
+        launch = await self._prepare(resident.seat, manifest)
+        self._forget_prepared(resident)
+        resident.prepared = launch.run_id
+        return launch
+
+    def _forget_prepared(self, resident: Resident) -> None:
+        if resident.prepared != resident.run_id:
+            self._sessions.end(resident.prepared)
+        resident.prepared = ""
 
     async def _end_sessionless(self, resident: Resident, session: Session) -> None:
         """Somebody ended the seat's session, and its program lives on without a terminal: it must not run twice."""
@@ -164,14 +188,16 @@ class SeatKeeper:
             )
             log.info("seat adopted", agent=seat.agent_id, session=session.name, run=session.run_id, pid=session.pid)
             resident.was_ready = True  # it was running before this process was: it is past its start
+            self._sessions.take_up(session.run_id)
             self._occupy(resident, session, _ADOPTED)
-            if not self._supervision.keeps(seat.agent_id):
-                await self._supervision.adopt(self._prepare(seat, resident.manifest), seat.server)
         elif not session.alive and not known:
             await self._bury_unseen(resident, session)
         elif not session.alive and resident.alive:
             self._ended(resident, session)
             return
+        if session.alive and not self._supervision.keeps(seat.agent_id):
+            launch = await self._prepare_next(resident, read_manifest(seat))
+            await self._supervision.adopt(launch, seat.server)
         note = _note_of_living(resident, session) if session.alive else resident.note
         standing = self._supervision.standing(seat.agent_id, seat.name)
         told = (resident.note, resident.problem, resident.acted, resident.standing)
@@ -197,8 +223,13 @@ class SeatKeeper:
         self._unwatch(resident)
         resident.session, resident.exit_status = session, None
         resident.pane = Pane(
-            self._pool.get(session.server), session.pane_id, session.agent_id, driving=resident.driving
+            self._pool.get(session.server),
+            session.pane_id,
+            session.agent_id,
+            session.pid,
+            driving=resident.driving,
         )
+        resident.speaks = False
         resident.launched = resident.wrote = resident.since = time.monotonic()
         resident.mark = resident.ending = resident.note = resident.problem = ""
         pane_session = self._sessions.of_run(session.run_id)
@@ -268,7 +299,8 @@ class SeatKeeper:
         if not self._supervision.restarts or not seat.running or seat.on_demand or resident.ending:
             return
         try:
-            await self._supervision.renew(self._prepare(seat, read_manifest(seat)), seat.server)
+            launch = await self._prepare_next(resident, read_manifest(seat))
+            await self._supervision.renew(launch, seat.server)
         except FleetError:
             # The next round tries to start it, and tells what is wrong with it.
             await self._supervision.let_go(seat.agent_id, for_good=False)

@@ -12,7 +12,7 @@ from mosaic_proto.v1 import messages_pb2
 
 
 class Step(StrEnum):
-    """Where a message is. The last four are ends; of them only `unknown` may still be raised, by evidence."""
+    """Where a message is. The last five are ends; of them only `unknown` may still be raised, by evidence."""
 
     DISPATCHED = "dispatched"
     TYPING = "typing"
@@ -25,6 +25,7 @@ class Step(StrEnum):
     UNKNOWN = "unknown"
     FAILED = "failed"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
 
 
 _RISING = (
@@ -47,7 +48,7 @@ def may_follow(now: Step, then: Step) -> bool:
     match then:
         case Step.UNKNOWN:
             return now in _NEVER_AGAIN
-        case Step.FAILED | Step.EXPIRED:
+        case Step.FAILED | Step.EXPIRED | Step.CANCELLED:
             return now == Step.DISPATCHED
         case _ if now == Step.UNKNOWN:
             return _HEIGHT[then] >= _HEIGHT[Step.SUBMITTED]

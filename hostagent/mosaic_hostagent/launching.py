@@ -129,7 +129,7 @@ def prepare(
         env=env,
         folder=folder,
         restarts=not seat.on_demand,
-        model=spec.model,
+        model=_in_a_row(spec.model),
     )
 
 
@@ -152,6 +152,11 @@ def _with_mosaic(path: str, state_folder: Path) -> str:
         except OSError as error:
             raise StateUnwritable(f"{link} cannot be written", why=str(error.strerror or error)) from error
     return f"{path}{os.pathsep}{link.parent}" if path else str(link.parent)
+
+
+def _in_a_row(text: str) -> str:
+    """Return `text` as it may stand in a row that tmux lists: a tab or line end there would hide the session."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _past_tmux(argv: list[str], env: dict[str, str]) -> list[str]:

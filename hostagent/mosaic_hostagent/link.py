@@ -58,6 +58,7 @@ class Handlers:
     """returns when the link epoch is on disk; only then is the host ready for messages. A FleetError ends the link"""
     desired: Callable[[pb.DesiredState], Awaitable[None]]
     dispatch: Callable[[pb.Dispatch], Awaitable[None]]
+    cancel: Callable[[str], Awaitable[None]]
     acknowledged: Callable[[int], Awaitable[None]]
     capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
     explain: Callable[[pb.ExplainSeat], pb.ExplainedSeat]
@@ -175,6 +176,8 @@ class Link:
                         await self._handlers.desired(frame.desired)
                     case "dispatch":
                         await self._handlers.dispatch(frame.dispatch)
+                    case "cancel":
+                        await self._handlers.cancel(frame.cancel.message_id)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
                     case "claims_held":
@@ -205,7 +208,10 @@ class Link:
     async def _write(self, call: Call) -> None:
         while True:
             for frame in await self._outgoing.next_frames():
-                await call.write(frame)
+                try:
+                    await call.write(frame)
+                except asyncio.InvalidStateError:
+                    return  # the stream ended in this very moment; grpc says so only like this
                 if frame.WhichOneof("frame") == "event":
                     reached("hostagent.event-sent")
 

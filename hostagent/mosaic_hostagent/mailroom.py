@@ -4,54 +4,82 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
-from mosaic_framework.manifest import Manifest
 from mosaic_framework.steps import reached
-from mosaic_proto.v1 import host_link_pb2
+from mosaic_proto.v1 import host_link_pb2, messages_pb2
 
 from mosaic_hostagent.clock import Clock
+from mosaic_hostagent.handover import Handover
 from mosaic_hostagent.journal import Journal, JournalUnwritable
-from mosaic_hostagent.journal_facts import Evidence, Incoming
+from mosaic_hostagent.journal_facts import Evidence, Incoming, Mode
 from mosaic_hostagent.ladder import Step, is_open
+from mosaic_hostagent.ledger import JOURNAL_RETRY, TypedBefore
+from mosaic_hostagent.postman import NO_EVIDENCE, Postman, composed, named
 from mosaic_hostagent.readiness import AgentState
 from mosaic_hostagent.residents import Resident
-from mosaic_hostagent.terminal.deliver import NotNow, Order, deliver
+from mosaic_hostagent.terminal.pane import NotNow
 from mosaic_hostagent.terminal.problems import TerminalLost
-from mosaic_hostagent.terminal.text import Typing, compose
+from mosaic_hostagent.turn_book import InFlight, Namer, TurnBook
 
 REMOVED = "its seat was taken out of the roster"
-_NO_EVIDENCE = Evidence("journal", "")
+TAKEN_BACK = Evidence("journal", "taken back before it was typed")
+_BEHIND = "it waits behind earlier messages to this agent"
+_UNHEARD = "its host has not heard of the seat"
 _LOOK_FIRST, _LOOK_LAST = 0.02, 1.0
-_JOURNAL_RETRY = 1.0
 
 log = structlog.get_logger(__name__)
 
 
-class _TypedBefore(Exception):
-    """The journal says that this message is past its typing."""
-
-
 @dataclass(slots=True)
 class _Box:
-    """What waits for one seat, by seat_seq, and the task that types it."""
+    """What waits for one seat, interrupting messages first, then by seat_seq, and the task that types it."""
 
-    waiting: list[tuple[int, str, Incoming]] = field(default_factory=list)
+    waiting: list[tuple[int, int, str, Incoming]] = field(default_factory=list)
     worker: asyncio.Task[None] | None = None
+
+    def put(self, message: Incoming) -> None:
+        heapq.heappush(
+            self.waiting, (0 if message.mode.interrupts else 1, message.seat_seq, message.message_id, message)
+        )
+
+    def take_out(self, message_id: str) -> bool:
+        kept = [entry for entry in self.waiting if entry[2] != message_id]
+        found = len(kept) < len(self.waiting)
+        self.waiting[:] = kept
+        heapq.heapify(self.waiting)
+        return found
+
+    @property
+    def first(self) -> Incoming | None:
+        return self.waiting[0][3] if self.waiting else None
 
 
 class Mailroom:
-    """Takes messages in and delivers them. `residents` is the supervisor's, and read only."""
+    """Takes messages in and delivers them. `residents` is the supervisor's, and read only.
 
-    def __init__(self, journal: Journal, residents: Mapping[str, Resident], clock: Clock) -> None:
+    `on_wait(message_id, reason)` is told why a message is not further, and "" when it is.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        residents: Mapping[str, Resident],
+        clock: Clock,
+        on_wait: Callable[[str, str], None] | None = None,
+    ) -> None:
         self._journal = journal
         self._residents = residents
         self._clock = clock
+        self._on_wait = on_wait or _untold
         self._boxes: dict[str, _Box] = {}
         self._seats_changed = asyncio.Event()
         self._closing = False
+        self._book = TurnBook(journal)
+        self._postman = Postman(journal, self._book, self._on_wait)
+        self._handover = Handover(journal, self._book)
         self._resumed = False
 
     async def resume(self) -> None:
@@ -73,12 +101,22 @@ class Mailroom:
             sender=dispatch.sender,
             sender_is_person=dispatch.sender_is_person,
             deadline=self._clock.now().later(dispatch.remaining_ms),
+            mode=_MODES.get(dispatch.mode, Mode.SEND),
         )
         reached("hostagent.message-received")
         step, new = await self._journal.receive(message)
         reached("hostagent.message-journalled")
         if new and is_open(step):
             self._put(message)
+
+    async def cancel(self, message_id: str) -> None:
+        """Take a message back if its typing has not begun. Else nothing: its steps say how far it is."""
+        if not await self._journal.record(message_id, Step.CANCELLED, TAKEN_BACK, reason="cancelled"):
+            return
+        self._on_wait(message_id, "")
+        for agent_id, box in self._boxes.items():
+            if box.take_out(message_id):
+                self._stir(agent_id)
 
     async def seats_changed(self) -> None:
         """A new desired state came after what is queued here: messages to seats that are not in it have failed."""
@@ -89,7 +127,7 @@ class Mailroom:
                 continue
             if box.worker is not None:
                 await _cancelled(box.worker)
-            for _, _, message in box.waiting:
+            for *_, message in box.waiting:
                 await self._end(message, Step.FAILED, REMOVED)
             del self._boxes[agent_id]
 
@@ -104,40 +142,116 @@ class Mailroom:
             _, late = await asyncio.wait(workers, timeout=grace)
             for worker in late:
                 await _cancelled(worker)
+        await self._handover.close()
+
+    async def prompt_accepted(
+        self, agent_id: str, run_id: str, prompt: str, source: str, *, at_ms: int | None = None
+    ) -> None:
+        """The runtime of a run says that it took `prompt`, at `at_ms` (wall; None: now). `source`: hook or api."""
+        resident = self._residents.get(agent_id)
+        if resident is None or resident.manifest is None:
+            return
+        found = await self._book.accepted(
+            run_id,
+            prompt,
+            source,
+            at=self._when(at_ms),
+            steers=resident.steers,
+            wrapper=resident.manifest.paste.wrapper,
+            named=_namer(resident),
+        )
+        if resident.run_id == run_id:
+            resident.speaks = True  # here is the proof that what makes it speak is in place
+            self._handover.passed_over(agent_id, run_id)
+        for message_id in found:
+            self._on_wait(message_id, "")
+
+    async def turn_started(self, agent_id: str, run_id: str, source: str, *, at_ms: int | None = None) -> None:
+        """The runtime of a run says that it works."""
+        if (resident := self._residents.get(agent_id)) is not None:
+            await self._book.started(
+                run_id, source, at=self._when(at_ms), steers=resident.steers, named=_namer(resident)
+            )
+
+    async def turn_ended(self, agent_id: str, run_id: str, source: str, *, at_ms: int | None = None) -> None:
+        """The runtime of a run says that it is done."""
+        if (resident := self._residents.get(agent_id)) is not None:
+            at = self._when(at_ms)
+            # It ended a turn that no prompt of its own began: so it went on with what was handed over.
+            at += await self._handover.taken(agent_id, run_id, at=at)
+            await self._book.ended(run_id, source, at=at, steers=resident.steers, named=_namer(resident))
+
+    async def handover(self, agent_id: str, run_id: str) -> str | None:
+        """Return the next message's text for a runtime that asks for it at the end of a turn, or None.
+
+        It is journalled before it is returned, as typing is. Say `handover_taken` when the runtime has read it: without
+        that the message is unknown after a few seconds.
+        """
+        box = self._boxes.get(agent_id)
+        resident = self._residents.get(agent_id)
+        if resident is None or resident.run_id != run_id or resident.manifest is None or box is None or self._closing:
+            return None
+        message = box.first
+        # A delivery that has begun goes first; what interrupts has nothing to interrupt now, and is typed.
+        if message is None or message.mode.interrupts or resident.pane is None or resident.pane.lock.locked():
+            return None
+        if self._clock.now().until(message.deadline) <= 0:
+            return None
+        text = composed(message, resident, resident.manifest).whole
+        flying = InFlight(message.message_id, named(message, resident), text)
+        if not await self._handover.offer(agent_id, run_id, flying, steers=resident.steers):
+            return None
+        box.take_out(message.message_id)
+        self._stir(agent_id)
+        return text
+
+    async def handover_taken(self, agent_id: str, run_id: str) -> None:
+        """The runtime has read what `handover` returned: that is its acceptance."""
+        await self._handover.taken(agent_id, run_id, at=self._clock.now().wall_ms)
+
+    def _when(self, at_ms: int | None) -> int:
+        return self._clock.now().wall_ms if at_ms is None else at_ms
 
     async def _end(self, message: Incoming, step: Step, reason: str) -> None:
         """End a message that was not typed; one whose typing had begun is unknown instead."""
-        if not await self._journal.record(message.message_id, step, _NO_EVIDENCE, reason=reason):
-            await self._journal.record(message.message_id, Step.UNKNOWN, _NO_EVIDENCE, reason=f"{reason}, amid typing")
+        self._on_wait(message.message_id, "")
+        if not await self._journal.record(message.message_id, step, NO_EVIDENCE, reason=reason):
+            await self._journal.record(message.message_id, Step.UNKNOWN, NO_EVIDENCE, reason=f"{reason}, amid typing")
 
     def _put(self, message: Incoming) -> None:
         box = self._boxes.setdefault(message.agent_id, _Box())
-        heapq.heappush(box.waiting, (message.seat_seq, message.message_id, message))
+        box.put(message)
+        if box.first is message:
+            self._stir(message.agent_id)  # it came before what is waited for now
+        else:
+            self._on_wait(message.message_id, _BEHIND)
         if box.worker is None and not self._closing:
             box.worker = asyncio.create_task(self._work(message.agent_id, box), name=f"mail-{message.agent_id}")
+
+    def _stir(self, agent_id: str) -> None:
+        if (resident := self._residents.get(agent_id)) is not None:
+            resident.stir()
 
     async def _work(self, agent_id: str, box: _Box) -> None:
         """Deliver what waits for one seat until nothing does."""
         try:
-            while box.waiting and not self._closing:
-                message = box.waiting[0][2]
+            while (message := box.first) is not None and not self._closing:
                 try:
-                    done = await self._try(message)
+                    done = await self._try(message, box)
                 except JournalUnwritable as error:
                     log.error("a delivery waits for the journal", agent=agent_id, why=error.why)
-                    await asyncio.sleep(_JOURNAL_RETRY)
+                    await asyncio.sleep(JOURNAL_RETRY)
                     continue
                 if done:
-                    box.waiting.remove((message.seat_seq, message.message_id, message))
-                    heapq.heapify(box.waiting)
+                    box.take_out(message.message_id)
+                    self._on_wait(message.message_id, "")
         finally:
             box.worker = None
 
-    async def _try(self, message: Incoming) -> bool:
-        """Bring one message as far as it goes; False: another one, of a lower seat_seq, may have come first."""
-        box = self._boxes[message.agent_id]
-        delay, why = _LOOK_FIRST, "its host has not heard of the seat"
-        while not self._closing and box.waiting[0][2] is message:
+    async def _try(self, message: Incoming, box: _Box) -> bool:
+        """Bring one message as far as it goes; False: it is not the first one any more."""
+        delay, why = _LOOK_FIRST, _UNHEARD
+        while not self._closing and box.first is message:
             left = self._clock.now().until(message.deadline) / 1000
             if left <= 0:
                 await self._end(message, Step.EXPIRED, f"it could not be typed before its deadline: {why}")
@@ -147,100 +261,37 @@ class Mailroom:
             changed = resident.changed if resident is not None else self._seats_changed
             if resident is not None and resident.may_be_tried() and resident.manifest is not None:
                 try:
-                    await self._deliver(message, resident, resident.manifest, left)
+                    await self._postman.deliver(message, resident, resident.manifest, left)
                 except (NotNow, TerminalLost) as error:
                     why = str(error)
-                except _TypedBefore:
-                    log.error("a message was to be typed a second time", message=message.message_id)
-                    return True
+                except TypedBefore:
+                    return True  # taken back, or handed over, in the moment before the typing
                 else:
                     return True
+                self._on_wait(message.message_id, why)
                 await _wait(changed, min(delay, left))
                 delay = min(delay * 2, _LOOK_LAST)
             else:
                 why = _why_not(resident) or why
+                self._on_wait(message.message_id, why)
                 await _wait(changed, left)
                 delay = _LOOK_FIRST
         return False
 
-    async def _deliver(self, message: Incoming, resident: Resident, manifest: Manifest, left: float) -> None:
-        pane = resident.pane
-        if pane is None:
-            raise NotNow("its program has ended")
-        leftovers = await self._journal.leftovers(message.agent_id)
-        order = Order(
-            name=message.message_id,
-            typing=_composed(message, resident, manifest),
-            leftovers=[_composed(stored.message, resident, manifest).whole for stored in leftovers],
-            enter_by=asyncio.get_running_loop().time() + left,
-        )
-        if not order.typing.whole.strip():
-            await self._end(message, Step.FAILED, "nothing of it can be typed")
-            return
-        settled = resident.state.state is AgentState.AVAILABLE and resident.state.source == "process"
-        ledger = _JournalLedger(self._journal, message.message_id, message.agent_id, resident.run_id)
-        await deliver(pane, manifest, order, ledger, settled=settled)
+
+_MODES = {
+    messages_pb2.DELIVERY_MODE_WHEN_IDLE: Mode.WHEN_IDLE,
+    messages_pb2.DELIVERY_MODE_INTERRUPT: Mode.INTERRUPT,
+    messages_pb2.DELIVERY_MODE_INTERRUPT_ONLY: Mode.INTERRUPT_ONLY,
+}
 
 
-class _JournalLedger:
-    """Writes what a delivery does into the journal. A fact that has happened is written however long that takes."""
-
-    def __init__(self, journal: Journal, message_id: str, agent_id: str, run_id: str) -> None:
-        self._journal = journal
-        self._message_id = message_id
-        self._agent_id = agent_id
-        self._run_id = run_id
-
-    async def typing(self) -> None:
-        if not await self._journal.begin_typing(self._message_id, run_id=self._run_id):
-            raise _TypedBefore
-
-    async def untyped(self) -> None:
-        await self._journal.untype(self._message_id)
-
-    async def typed(self, detail: str) -> None:
-        await self._insist(Step.TYPED, detail)
-
-    async def typed_and_entering(self, detail: str) -> None:
-        while True:
-            try:
-                await self._journal.record_typed_and_entering(self._message_id, Evidence("screen", detail))
-            except JournalUnwritable as error:
-                await self._wait_for_journal(error)
-            else:
-                return
-
-    async def submitted(self, detail: str) -> None:
-        await self._insist(Step.SUBMITTED, detail)
-        await self._journal.forget_leftovers(self._agent_id)
-
-    async def unknown(self, reason: str) -> None:
-        log.warning("a message became unknown", message=self._message_id, agent=self._agent_id, reason=reason)
-        await self._insist(Step.UNKNOWN, "", reason=reason)
-
-    async def _insist(self, step: Step, detail: str, *, reason: str = "") -> None:
-        while True:
-            try:
-                await self._journal.record(self._message_id, step, Evidence("screen", detail), reason=reason)
-            except JournalUnwritable as error:
-                await self._wait_for_journal(error)
-            else:
-                return
-
-    async def _wait_for_journal(self, error: JournalUnwritable) -> None:
-        log.error("a step waits for the journal", message=self._message_id, why=error.why)
-        await asyncio.sleep(_JOURNAL_RETRY)
+def _untold(_message_id: str, _reason: str) -> None:
+    """What is told of waiting while nobody listens."""
 
 
-def _composed(message: Incoming, resident: Resident, manifest: Manifest) -> Typing:
-    return compose(
-        message.body,
-        manifest,
-        sender=message.sender,
-        recipient=resident.seat.name,
-        message_id=message.message_id,
-        sender_is_person=message.sender_is_person,
-    )
+def _namer(resident: Resident) -> Namer:
+    return lambda message: named(message, resident)
 
 
 def _why_not(resident: Resident | None) -> str:
@@ -250,6 +301,8 @@ def _why_not(resident: Resident | None) -> str:
         return resident.problem
     if not resident.alive:
         return "its seat does not run"
+    if resident.state.state is AgentState.STARTING:
+        return f"its seat starts: {resident.state.detail}"
     return f"its seat is {resident.state.state}: {resident.state.detail}"
 
 

@@ -25,6 +25,9 @@ class Outgoing:
         self._applied = 0
         self._unmanaged: list[Unmanaged] = []
         self._unmanaged_told: list[Unmanaged] | None = None
+        self._waits: dict[str, str] = {}
+        self._waits_told: dict[str, str] = {}
+        """what has not been sent yet"""
         self._sent = 0
         self._more = asyncio.Event()
         journal.on_append = self._more.set
@@ -32,6 +35,17 @@ class Outgoing:
     def report(self, report: pb.SeatReport) -> None:
         """Tell how a seat is; an older report of it that has not gone yet is dropped."""
         self._seats[report.agent_id] = report
+        self._more.set()
+
+    def waits(self, message_id: str, reason: str) -> None:
+        """Tell why a message is not further; "" when it is. Only what changes is sent, and all of it at a new link."""
+        if self._waits.get(message_id, "") == reason:
+            return
+        if reason:
+            self._waits[message_id] = reason
+        else:
+            del self._waits[message_id]
+        self._waits_told[message_id] = reason
         self._more.set()
 
     def applied(self, generation: int) -> None:
@@ -55,6 +69,7 @@ class Outgoing:
         """A new link: what was sent and not acknowledged goes again. The hello has told of all seats."""
         self._seats.clear()
         self._answers.clear()
+        self._waits_told = dict(self._waits)
         self._applied = 0
         self._unmanaged_told = None
         self._sent = 0
@@ -81,6 +96,12 @@ class Outgoing:
                     self._more.set()
                 frames += [pb.HostFrame(event=event) for event in events]
                 reached("hostagent.before-event-sent")
+            # After the steps: a reason never comes later than the step that ends it.
+            waits, self._waits_told = self._waits_told, {}
+            frames += [
+                pb.HostFrame(waits=pb.Waits(message_id=message_id, reason=reason))
+                for message_id, reason in waits.items()
+            ]
             if applied:
                 frames.append(pb.HostFrame(applied=pb.Applied(generation=applied)))
             if frames:

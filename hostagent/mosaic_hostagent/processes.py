@@ -145,13 +145,31 @@ async def end_terminal_session(members: list[psutil.Process], *, grace: float) -
 
 async def has_terminal(pid: int) -> bool:
     """Say whether the session leader `pid` is in its terminal's foreground, and not a program that it started."""
+    return await _group_in_front(pid) == pid
+
+
+async def foreground_names(pid: int) -> list[str]:
+    """Return the names of the processes in the foreground of the terminal of `pid`."""
+    group = await _group_in_front(pid)
+    names = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                names.append(process.name())
+        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess, psutil.AccessDenied):
+            continue  # it ended while we looked, or is somebody else's
+    return names
+
+
+async def _group_in_front(pid: int) -> int:
+    """Return the process group in the foreground of the terminal of `pid`; -1 when it is gone."""
     if sys.platform == "linux":
-        return foreground_group(pid) == pid
+        return foreground_group(pid)
     process = await asyncio.create_subprocess_exec(
         "ps", "-o", "tpgid=", "-p", str(pid), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
     output, _ = await process.communicate()
-    return output.strip() == str(pid).encode()
+    return int(output.strip() or b"-1")
 
 
 def foreground_group(pid: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mosaic_framework.manifest import Manifest
 from mosaic_framework.recognise import Recognised
-from mosaic_proto.v1 import host_link_pb2
+from mosaic_proto.v1 import host_link_pb2, messages_pb2
 
 from mosaic_hostagent.backoff import Crashes
 from mosaic_hostagent.heartbeats import HeartbeatFile
@@ -20,8 +20,8 @@ from mosaic_hostagent.running import NOTHING
 from mosaic_hostagent.screen_facts import ScreenFacts
 from mosaic_hostagent.seats import Seat, Session
 from mosaic_hostagent.signals import Told
-from mosaic_hostagent.terminal.deliver import Pane
 from mosaic_hostagent.terminal.driving import Driving
+from mosaic_hostagent.terminal.pane import Pane
 from mosaic_hostagent.units.supervision import Standing
 
 OUTPUT_TOLD_SECONDS = 60.0
@@ -69,8 +69,12 @@ class Resident:
     """when its output was last told of"""
     crashes: Crashes = field(default_factory=Crashes)
     not_before: float = 0.0
+    speaks: bool = False
+    """what makes its runtime tell of prompts and turns is in place in this run"""
     ending: str = ""
     """why we end its session just now"""
+    prepared: str = ""
+    """the run that whoever supervises the seat begins next, as last written"""
     standing: Standing | None = None
     """who starts it, as last told"""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -140,6 +144,16 @@ class Resident:
         wait = self.hooks.since + DEBOUNCE_SECONDS - now
         return wait if self.hooks.phase == "waiting" and wait > 0 else 0.0
 
+    @property
+    def steers(self) -> bool:
+        """Whether a prompt taken while it works joins the running turn."""
+        return self.manifest is not None and self.manifest.while_working == "steers"
+
+    @property
+    def strongest_step(self) -> str:
+        """How much this run can say of a message."""
+        return self.manifest.strongest_step if self.speaks and self.manifest is not None else "submitted"
+
     def has_output_to_tell(self) -> bool:
         """Whether it wrote since its last report, and that is a minute ago: idle time need not be told finer."""
         return self.wrote > self.told and time.monotonic() - self.told > OUTPUT_TOLD_SECONDS
@@ -161,6 +175,7 @@ class Resident:
             command=self.command if self.alive else "",
             generation=self.acted,
             problem=self.problem or self.note,
+            strongest_step=messages_pb2.MessageStep.Value(f"MESSAGE_STEP_{self.strongest_step.upper()}"),
             exit_status=0 if self.alive or session is None else exit_code(self.exit_status),
             reported_model=self.hooks.model,
             runtime_version=self.version,

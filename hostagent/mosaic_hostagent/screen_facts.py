@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from mosaic_framework.manifest import Manifest, Sign
 
-from mosaic_hostagent.terminal.evidence import Snapshot, composer_region, prompt_is_up, signs_seen
+from mosaic_hostagent.terminal.composer import composer_region
+from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up, signs_seen
 
 
 @dataclass(frozen=True, slots=True)

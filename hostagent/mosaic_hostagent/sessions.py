@@ -64,14 +64,21 @@ class Sessions:
     def load(self, *, living: Set[str]) -> None:
         """Take up the sessions that an earlier host-agent began: runs in `living` keep their token, others go."""
         for file in self.folder.glob(f"*/{_FILE}"):
-            try:
-                kept = json.loads(file.read_bytes())
-                run_id = str(UUID(file.parent.name))
-                self._remember(PaneSession(run_id, str(kept["agent_id"]), file.parent), str(kept["token_sha256"]))
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                log.error("a session on disk cannot be read; its token is refused", file=str(file), why=str(error))
+            self.take_up(file.parent.name)
         for run_id in self._by_run.keys() - living:
             self.end(run_id)
+
+    def take_up(self, run_id: str) -> None:
+        """Take up a session that is on disk: an earlier host-agent began it, or a unit that started its seat alone."""
+        file = self.folder / run_id / _FILE
+        if run_id in self._by_run or not file.exists():
+            return
+        try:
+            kept = json.loads(file.read_bytes())
+            known = str(UUID(run_id))
+            self._remember(PaneSession(known, str(kept["agent_id"]), file.parent), str(kept["token_sha256"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.error("a session on disk cannot be read; its token is refused", file=str(file), why=str(error))
 
     def begin(self, run_id: str, *, agent_id: str) -> tuple[PaneSession, str]:
         """Make the folder and the token of a run that is about to be launched. Raises StateUnwritable."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from mosaic_framework.errors import FleetError
 from mosaic_framework.manifest import Event, Manifest, Meaning
@@ -29,7 +29,6 @@ class SeatNotReady(FleetError):
     code = "seat-not-ready"
 
 
-@runtime_checkable
 class TurnListener(Protocol):
     """Who wants to hear what a runtime says of prompts and turns. `at_ms`: when it happened, Unix milliseconds."""
 

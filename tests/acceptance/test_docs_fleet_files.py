@@ -120,7 +120,7 @@ def test_the_files_that_the_guide_shows_are_valid() -> None:
 def test_the_env_file_that_the_guide_shows_is_one() -> None:
     (shown,) = blocks("env")
     file = parse_env_file(shown, source="docs")
-    assert list(file.site) == ["ANTHROPIC_API_KEY", "HTTPS_PROXY", "GREETING"]
+    assert list(file.site) == ["OPENAI_API_KEY", "HTTPS_PROXY", "GREETING"]
     assert file.site["GREETING"] == 'two\nlines, and a "quote"'
     assert file.refreshed(file.generated).text == shown
 

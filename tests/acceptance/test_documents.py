@@ -74,6 +74,11 @@ def test_the_guide_to_states_works_as_written(environment: dict[str, str]) -> No
     assert "rule:" in said["mosaic agent explain counter"]
 
 
+def test_the_commands_of_the_guide_to_sending_work_as_written(environment: dict[str, str]) -> None:
+    for command in commands("docs/sending.md"):
+        run(command, environment)
+
+
 def test_the_backlogs_commands_work_as_written(environment: dict[str, str]) -> None:
     for command in commands("docs/backlog.md"):
         run(command, environment)

@@ -48,6 +48,7 @@ MAY = {
     "mosaic.v1.MessageService/Follow": PEOPLE | AGENTS,
     "mosaic.v1.MessageService/Show": PEOPLE | AGENTS,
     "mosaic.v1.MessageService/List": PEOPLE | AGENTS,
+    "mosaic.v1.MessageService/Cancel": WRITERS | AGENTS,
     "mosaic.v1.BacklogService/Create": WRITERS | {"orchestrator"},
     "mosaic.v1.BacklogService/Update": WRITERS | {"orchestrator"},
     "mosaic.v1.BacklogService/Link": WRITERS | {"orchestrator"},

@@ -138,8 +138,12 @@ async def test_a_restart_raises_the_seat_and_its_host_by_one_generation(site: Si
     async with site.database.transaction() as connection:
         acted = await rosters.act(connection, tenant_id=site.tenant_id, action="restart", targets=["alpha/a"])
         seats = await agent.seats_of_host(connection, tenant_id=site.tenant_id, host_id=site.host_id)
+        await rosters.act(connection, tenant_id=site.tenant_id, action="restart", targets=["alpha/a"])
+        again = await agent.seats_of_host(connection, tenant_id=site.tenant_id, host_id=site.host_id)
     assert acted.generations == {"alpha": 2}
-    assert [(seat.generation, seat.restart) for seat in seats] == [(2, 1), (1, 0)]
+    assert [seat.generation for seat in seats] == [2, 1]
+    assert [seat.restart for seat in (seats[1], again[1])] == [0, 0]
+    assert 0 < seats[0].restart < again[0].restart, "each restart has a number of its own"
 
 
 async def test_a_write_repeated_under_its_request_id_is_carried_out_once(site: Site) -> None:

@@ -26,13 +26,13 @@ async def test_what_is_sent_from_a_pane_is_sent_by_its_agent(mesh: Mesh) -> None
     await a_host_with_seats(mesh, coder0="code", coder1="code")
     environment = await inside(mesh, "coder0")
     sent = mosaic(environment, "agent", "send", "coder1", "-m", "true", "-o", "json")
-    assert (sent.code, sent.json["sender"]["name"]) == (0, "coder0"), sent
-    receipt = await mesh.receipt(sent.json["id"])
+    assert (sent.code, sent.json_lines[-1]["sender"]["name"]) == (0, "coder0"), sent
+    receipt = await mesh.receipt(sent.json_lines[-1]["id"])
     assert receipt.sender.kind == common_pb2.PRINCIPAL_KIND_AGENT
     assert (receipt.sender.host, receipt.sender.name) == ("alpha", "coder0")
     names = [one["name"] for one in mosaic(environment, "agent", "ls", "-o", "json").json["items"]]
     assert names == ["coder0", "coder1"]
-    assert mosaic(environment, "message", "show", sent.json["id"], "-o", "json").json["body"] == "true"
+    assert mosaic(environment, "message", "show", sent.json_lines[-1]["id"], "-o", "json").json["body"] == "true"
 
 
 async def test_an_agent_may_do_what_its_class_may_and_no_more(mesh: Mesh) -> None:

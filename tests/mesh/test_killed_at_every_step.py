@@ -35,6 +35,10 @@ HOSTAGENT_PLACES = places("hostagent")
 # Between these two the host-agent cannot know what the terminal got.
 MAY_BE_UNKNOWN = {
     f"hostagent.{place}" for place in ("before-typing", "pasted", "typed-recorded", "before-enter", "entered")
+} | {
+    # Here it sends a fact up, while the delivery beside it may be at any of those.
+    "hostagent.before-event-sent",
+    "hostagent.event-sent",
 }
 
 

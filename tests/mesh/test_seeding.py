@@ -40,6 +40,6 @@ async def test_a_seed_of_a_program_that_takes_one_carries_contract_and_peers(mes
     await mesh.apply({"coder0": "alpha", "coder1": "alpha"}, runtime="claude")
     seed = await mesh.seeding.GetSeed(GetSeedRequest(address="alpha/coder0"))
     assert seed.delivery == "argument"
-    assert [part.name for part in seed.parts] == ["role", "contract", "comms"]
+    assert [part.name for part in seed.parts] == ["role", "contract", "runtime", "comms"]
     assert seed.text == "\n".join(part.text for part in seed.parts)
     assert "mosaic agent send alpha/coder1" in seed.text

@@ -18,7 +18,7 @@ from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import card as card_table
 from mosaic_controlplane.register import replica
 from mosaic_controlplane.register.card import CardContent, CardRow, Mismatch
-from mosaic_controlplane.register.card_claim import HOT_SETTINGS, Actor, Completion, Spent, Taken
+from mosaic_controlplane.register.card_claim import Actor, Completion, Spent, Taken, connect_hot
 from mosaic_controlplane.register.database import Database
 from mosaic_framework.ids import new_id
 
@@ -172,7 +172,7 @@ async def open_yards_of(site: Site) -> AsyncIterator[Yard]:
 
 @asynccontextmanager
 async def _yard(database: Database, replica_id: UUID, tenant_id: UUID) -> AsyncIterator[Yard]:
-    hot = await Database.connect(database.url, pool_size=3, settings=HOT_SETTINGS)
+    hot = await connect_hot(database.url)
     try:
         wakes = Wakes(database, replica_id)
         yield Yard(database, Backlog(database, hot, wakes), wakes, tenant_id)

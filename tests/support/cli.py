@@ -28,6 +28,11 @@ class Done:
         """stdout as JSON."""
         return json.loads(self.out)
 
+    @property
+    def json_lines(self) -> list[Any]:
+        """stdout as JSON, an object on each line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
 
 Mosaic = Callable[..., Done]
 

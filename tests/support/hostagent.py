@@ -24,6 +24,7 @@ from mosaic_hostagent.watching import Watching
 from mosaic_proto.v1 import fleet_pb2, messages_pb2, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
+from tests.support.standins import Outcomes
 from tests.support.tmux import PrivateTmux
 
 HOLDER = "_holder"
@@ -48,6 +49,9 @@ class World:
         self.private, self.journal, self.state, self._manifest = private, journal, state, manifest
         self.reports: list[pb.SeatReport] = []
         self.applied: list[int] = []
+        self.waits: dict[str, list[str]] = {}
+        self.outcomes = Outcomes(journal)
+        self._wanted: dict[str, pb.DesiredSeat] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._open()
 
@@ -73,7 +77,12 @@ class World:
             on_applied=self.applied.append,
         )
         self.watching = Watching(self.supervisor.residents, self.pool, self._report)
-        self.mailroom = Mailroom(self.journal, self.supervisor.residents, Clock())
+        self.mailroom = Mailroom(self.journal, self.supervisor.residents, Clock(), self._wait)
+
+    def _wait(self, message_id: str, reason: str) -> None:
+        told = self.waits.setdefault(message_id, [])
+        if not told or told[-1] != reason:
+            told.append(reason)
 
     def _supervise(self, environment: dict[str, str]) -> tuple[ServerPool, Supervision]:
         pool = ServerPool(self.state, home=HOME_DIGEST, environment=environment)
@@ -108,6 +117,11 @@ class World:
         return pb.DesiredSeat(
             agent_id=agent_id or f"agent-{name}", generation=generation, running=running, restart=restart, spec=made
         )
+
+    def add(self, seat: pb.DesiredSeat) -> None:
+        """Want one seat more than so far."""
+        self._wanted[seat.agent_id] = seat
+        self.want(*self._wanted.values(), generation=len(self._wanted))
 
     def want(self, *seats: pb.DesiredSeat, generation: int, briefing: seeding_pb2.Briefing | None = None) -> None:
         """Tell the supervisor what is wanted, as the link would."""

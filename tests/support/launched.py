@@ -46,7 +46,12 @@ class Seats:
         await eventually(lambda: program.started, f"{name} starts; told: {self.world.reports[-1:]}")
         found = program.started
         assert found is not None
+        await eventually(lambda: self._sits(found.pid), f"{name} is known to run; told: {self.world.reports[-1:]}")
         return found
+
+    def _sits(self, pid: int) -> bool:
+        session = self.resident.session
+        return session is not None and session.pid == pid and self.resident.alive and not self.resident.problem
 
     @property
     def resident(self) -> Resident:

@@ -301,6 +301,7 @@ class Mesh:
         command: dict[str, list[str]] | None = None,
         classes: dict[str, str] | None = None,
         runtime: str = "shell",
+        runtimes: dict[str, str] | None = None,
     ) -> None:
         """Apply a roster: agent name → host name."""
         lines = [
@@ -311,7 +312,7 @@ class Mesh:
         for name, host in agents.items():
             lines += [
                 f"  - name: {name}",
-                f"    runtime: {runtime}",
+                f"    runtime: {(runtimes or {}).get(name, runtime)}",
                 f"    host: {host}",
                 "    working_directory: /tmp",
             ]

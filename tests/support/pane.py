@@ -29,6 +29,11 @@ class Done:
         return json.loads(self.out)
 
     @property
+    def json_lines(self) -> list[Any]:
+        """stdout as JSON, an object on each line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
     def error_code(self) -> str:
         return self.err.partition("\n")[0].rpartition("(")[2].rstrip(")\n")
 

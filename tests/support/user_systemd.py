@@ -104,12 +104,28 @@ class UserSystemd:
             (self.cgroup / "cgroup.kill").write_text("1")
         if self.process is not None:
             self.process.wait(20)
-        deadline = time.monotonic() + 10
-        while self.cgroup.exists() and time.monotonic() < deadline:
-            for folder, _names, _files in os.walk(self.cgroup, topdown=False):
-                with contextlib.suppress(OSError):  # its last process is not gone yet
-                    Path(folder).rmdir()
-            time.sleep(0.01)
+        remove_cgroup(self.cgroup)
+
+
+def remove_cgroup(cgroup: Path) -> None:
+    """Remove a cgroup whose processes have been killed."""
+    deadline = time.monotonic() + 10
+    while cgroup.exists() and time.monotonic() < deadline:
+        for folder, _names, _files in os.walk(cgroup, topdown=False):
+            with contextlib.suppress(OSError):  # its last process is not gone yet
+                Path(folder).rmdir()
+        time.sleep(0.01)
+
+
+def new_cgroup(name: str) -> Path:
+    """Return a cgroup of this test run's own, not made yet; ends what a test run that was killed left in its own."""
+    cgroup2 = _cgroup2()
+    assert cgroup2 is not None
+    for abandoned in cgroup2.glob(f"{_PREFIX}*"):
+        if not psutil.pid_exists(int(abandoned.name.removeprefix(_PREFIX).partition("-")[0])):
+            (abandoned / "cgroup.kill").write_text("1")
+            remove_cgroup(abandoned)
+    return cgroup2 / f"{_PREFIX}{os.getpid()}-{name}"
 
 
 @contextlib.contextmanager
@@ -117,12 +133,7 @@ def user_systemd(folder: Path, environment: dict[str, str]) -> Iterator[UserSyst
     """Lend a user manager on the folders of `folder`; skips, and says why, where there can be none."""
     if reason := missing():
         pytest.skip(reason)
-    cgroup2 = _cgroup2()
-    assert cgroup2 is not None
-    for abandoned in cgroup2.glob(f"{_PREFIX}*"):
-        if not psutil.pid_exists(int(abandoned.name.removeprefix(_PREFIX).partition("-")[0])):
-            UserSystemd(folder, environment, abandoned).stop()  # a test run that was killed left it
-    lent = UserSystemd(folder, environment, cgroup2 / f"{_PREFIX}{os.getpid()}-{folder.name}")
+    lent = UserSystemd(folder, environment, new_cgroup(folder.name))
     try:
         lent.start()
         yield lent

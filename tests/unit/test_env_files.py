@@ -23,6 +23,7 @@ from mosaic_framework.seat_environment import (
     record_programs,
     write_env_file,
 )
+from mosaic_hostagent.tidying import tidy
 
 SITE = """\
 # The key of the research account.
@@ -193,6 +194,20 @@ def test_of_a_seat_that_is_gone_only_a_file_without_a_word_of_the_site_is_remove
         write_env_file(home, name, type(file)((*file.lines, *parse_env_file(line, source="x").lines)))
     assert [forget_env_file(home, name) for name in ("ours", "theirs", "noted", "never")] == [True, False, False, True]
     assert sorted(path.name for path in env_file_path(home, "x").parent.iterdir()) == ["noted.env", "theirs.env"]
+
+
+def test_a_host_takes_away_the_env_files_of_seats_that_are_gone_and_no_other(
+    home: Home, around: dict[str, str], tmp_path: Path
+) -> None:
+    tidy(home, names=[])  # there is no folder yet
+    program(tmp_path / ".bun" / "bin" / "codex")
+    for name in ("here", "gone"):
+        find_for_seat(home, name, manifest(), around)
+    folder = env_file_path(home, "here").parent
+    (folder / "broken.env").write_text("no sign\n")
+    (folder / "notes.txt").write_text("mine\n")
+    tidy(home, names=["here"])
+    assert sorted(path.name for path in folder.iterdir()) == ["broken.env", "here.env", "notes.txt"]
 
 
 def test_no_name_leads_out_of_the_folder(home: Home) -> None:

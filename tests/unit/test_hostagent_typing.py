@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from mosaic_framework.catalog import Catalog
 from mosaic_framework.manifest import Manifest
 from mosaic_framework.runtimes import read_manifest
+from mosaic_framework.typed_text import normalise
 from mosaic_hostagent.readiness import AgentState, Signals, State, readiness
 from mosaic_hostagent.screen_facts import ScreenFacts
-from mosaic_hostagent.terminal.evidence import Snapshot, composer_region, holds, prompt_is_up, submitted, typed
+from mosaic_hostagent.terminal.composer import composer_region, holds, let_go, submitted, typed
+from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up
 from mosaic_hostagent.terminal.gate import obstacle
-from mosaic_hostagent.terminal.text import TRAILER, compose, normalise, preamble
+from mosaic_hostagent.terminal.text import TRAILER, compose, preamble
 from ruamel.yaml import YAML
 
 SCREENS = YAML(typ="safe").load(Path(__file__).parents[1].joinpath("support/runtime_screens.yaml").read_text())
@@ -115,8 +117,12 @@ def test_a_collapsed_paste_proves_typing_and_its_absence_submission(name: str) -
     assert typed(shot(ready), shot(full), rules, text)
     assert not typed(shot(ready), shot(ready), rules, text)
     assert not typed(shot(full), shot(full), rules, text)  # another one's, from before
-    assert submitted(shot(full), shot(ready), rules, text)
-    assert not submitted(shot(full), shot(full), rules, text)
+    assert let_go(shot(ready), rules, text)
+    assert not let_go(shot(full), rules, text)
+    # An empty composer is no submission: somebody may have cleared it.
+    assert not submitted(shot(ready), shot(full), shot(ready), rules, text)
+    said = " ".join(text.split("\n")[:20])
+    assert submitted(shot(ready), shot(full), shot(f"{said}\n{ready}"), rules, text)
 
 
 def test_a_box_whose_every_row_has_a_side_is_one_composer() -> None:
@@ -126,7 +132,7 @@ def test_a_box_whose_every_row_has_a_side_is_one_composer() -> None:
     full = "  ┃\n  ┃  first line\n  ┃  second line\n  ┃  third line\n  ┃\n  ┃  Build  Model\n\n"
     said = f"  ┃\n  ┃  first line\n  ┃  second line\n  ┃  third line\n\n  working\n\n{empty}"
     assert typed(shot(empty), shot(full), rules, text)
-    assert submitted(shot(full), shot(said), rules, text)
+    assert submitted(shot(empty), shot(full), shot(said), rules, text)
 
 
 def test_what_stands_in_the_transcript_is_not_in_the_composer() -> None:
@@ -139,8 +145,10 @@ def test_what_stands_in_the_transcript_is_not_in_the_composer() -> None:
 
 def test_a_screen_without_a_composer_proves_no_submission() -> None:
     rules = manifest("claude").composer
-    assert not submitted(shot(f"{P} hello"), shot("redrawing"), rules, "hello")
-    assert not submitted(shot(f"{P} hello"), shot(f"{P} ", dead=True), rules, "hello")
+    before, held = shot(f"{P} "), shot(f"{P} hello")
+    assert submitted(before, held, shot(f"hello\n{P} "), rules, "hello")
+    assert not submitted(before, held, shot("hello\nredrawing"), rules, "hello")
+    assert not submitted(before, held, shot(f"hello\n{P} ", dead=True), rules, "hello")
 
 
 def test_typed_at_a_prompt_is_proven_by_the_text_before_the_cursor() -> None:
@@ -163,19 +171,20 @@ def test_a_text_that_wraps_is_recognised_at_every_width(width: int) -> None:
         rows.append("")
     now = shot("\n".join(rows), width=width)
     assert typed(shot("$ ", width=width), now, rules, "echo one two three")
+    before = shot("$ ", width=width)
     entered = shot("\n".join([*rows, ""]), width=width)
-    assert submitted(now, entered, rules, "echo one two three")
+    assert submitted(before, now, entered, rules, "echo one two three")
 
 
 def test_submission_at_a_prompt_is_proven_by_a_cursor_past_the_text() -> None:
     rules = manifest("shell").composer
-    at_enter = shot("$ sleep 9")
-    assert submitted(at_enter, shot("$ sleep 9\n"), rules, "sleep 9")
-    assert not submitted(at_enter, at_enter, rules, "sleep 9")
-    assert submitted(shot("out\n$ clear"), shot("$ "), rules, "clear")
-    assert submitted(at_enter, shot("$ ", history=5), rules, "sleep 9")
+    before, at_enter = shot("$ "), shot("$ sleep 9")
+    assert submitted(before, at_enter, shot("$ sleep 9\n"), rules, "sleep 9")
+    assert not submitted(before, at_enter, at_enter, rules, "sleep 9")
+    assert submitted(before, shot("out\n$ clear"), shot("$ "), rules, "clear")
+    assert submitted(before, at_enter, shot("$ ", history=5), rules, "sleep 9")
     # A window that changes its size moves every line: that alone proves nothing.
-    assert not submitted(at_enter, shot("$ sle\nep 9", width=5), rules, "sleep 9")
+    assert not submitted(before, at_enter, shot("$ sle\nep 9", width=5), rules, "sleep 9")
 
 
 def test_a_prompt_is_up_only_when_nothing_stands_after_it() -> None:

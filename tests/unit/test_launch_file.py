@@ -40,7 +40,7 @@ def test_a_second_start_has_its_own_id_token_and_files(tmp_path: Path) -> None:
     made = launch_file.as_new_run(str(tmp_path), prepared, tally)
     new = made["run_id"]
     assert uuid.UUID(new).version == 7
-    assert new > old
+    assert uuid.UUID(new).int >> 80 >= uuid.UUID(old).int >> 80  # milliseconds: it is not taken for an earlier run
     assert made["env"]["MOSAIC_RUN"] == new
     assert made["env"]["OTHER"] == "kept"
     assert made["argv"][2] == f"/state/sessions/{new}/settings.json"
@@ -50,6 +50,19 @@ def test_a_second_start_has_its_own_id_token_and_files(tmp_path: Path) -> None:
     assert token != prepared["env"]["MOSAIC_AGENT_TOKEN"]  # type: ignore[index]
     kept = json.loads((files / "session.json").read_text())
     assert kept["token_sha256"] == hashlib.sha256(token.encode()).hexdigest()
+
+
+def test_a_run_that_was_prepared_long_before_it_begins_has_an_id_that_tells_when_it_began(tmp_path: Path) -> None:
+    (tmp_path / "state" / "seats").mkdir(parents=True)
+    prepared = launch(str(new_id()))
+    tally = launch_file.read_tally(str(tmp_path), "a", prepared)
+    launch_file.write_tally(str(tmp_path), "a", {**tally, "begun": True, "launched": "an earlier one"})
+    made = launch_file.as_new_run(str(tmp_path), prepared, launch_file.read_tally(str(tmp_path), "a", prepared))
+    assert made["run_id"] != prepared["run_id"]
+    # When the host-agent asks for a start, it waits for the run that it has prepared.
+    asked = {**prepared, "asked": "y"}
+    tally = launch_file.read_tally(str(tmp_path), "a", asked)
+    assert launch_file.as_new_run(str(tmp_path), asked, tally)["run_id"] == prepared["run_id"]
 
 
 def test_the_pause_is_kept_over_a_new_waiter_and_forgotten_when_a_start_is_asked_for(tmp_path: Path) -> None:

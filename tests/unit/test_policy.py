@@ -106,3 +106,11 @@ def test_outside_of_a_call_there_is_no_caller() -> None:
         assert current_caller() is someone
     with pytest.raises(NotAuthenticated):
         current_caller()
+
+
+def test_who_may_only_look_watches_terminals_and_drives_none() -> None:
+    policy = load_policy()
+    watching, driving = "mosaic.v1.TerminalService/Watch", "mosaic.v1.TerminalService/Attach"
+    assert "operator:viewer" in policy.who(watching)
+    assert policy.who(driving) == ["operator:admin", "operator:operator"]
+    assert policy.who("mosaic.v1.HostTerminalService/Serve") == ["host"]

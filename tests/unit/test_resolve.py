@@ -80,7 +80,8 @@ def test_the_shared_contract_and_a_persons_own_texts_go_along_once_for_all_seats
     (catalog.own / "MISSION.md").write_text("Ship it.\n")
     (catalog.own / "SOUL.md").write_text(" \n")
     found = {one.name: one for one in resolved(catalog).briefing.texts}
-    assert list(found) == ["contract", "user", "mission"]
+    assert list(found) == ["contract", "soul", "user", "mission"]
+    assert found["soul"].text == ""
     assert found["contract"].text.startswith("# The contract every agent shares")
     assert found["user"].text == "Anna, of few words.\n"
     assert found["user"].digest == hashlib.sha256(found["user"].text.encode()).hexdigest()

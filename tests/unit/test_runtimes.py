@@ -56,7 +56,7 @@ def test_reset_commands_are_those_that_each_program_understands(catalog: Catalog
 def test_only_a_shell_gets_no_preamble_and_none_claims_more_than_it_can_show(catalog: Catalog) -> None:
     manifests = [read_manifest(catalog, name) for name in SHIPPED]
     assert [manifest.name for manifest in manifests if not manifest.preamble] == ["shell"]
-    assert {manifest.strongest_step for manifest in manifests} == {"submitted"}
+    assert {manifest.strongest_step for manifest in manifests} == {"submitted", "turn_ended"}
 
 
 def test_a_manifest_that_a_user_drops_in_is_a_runtime(catalog: Catalog) -> None:

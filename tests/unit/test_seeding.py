@@ -79,7 +79,7 @@ def test_the_comms_block_says_how_to_answer_whom_to_trust_and_how_to_take_work()
         "[end of message]",
         "`cluster/host/agent` belongs to another organisation",
         "`mosaic backlog claim`",
-        "`mosaic backlog complete CARD`",
+        "`mosaic backlog complete CARD -m 'RESULT'`",
         "mosaic fleet comms-block web1/coder0",
     ):
         assert words in block

@@ -1,4 +1,4 @@
-"""mosaic agent: ls, show, explain, report, send, tail, watch, attach."""
+"""mosaic agent: ls, show, explain, report, send, interrupt, tail, watch, attach."""
 
 from __future__ import annotations
 
@@ -94,6 +94,13 @@ def send(
     deadline: Annotated[
         float, typer.Option("--deadline", parser=duration, metavar="TIME", help="Give up delivering after; 0: 24 h.")
     ] = 0.0,
+    when_idle: Annotated[bool, typer.Option("--when-idle", help="Not before the agent is done with its work.")] = False,
+    interrupt_first: Annotated[
+        bool, typer.Option("--interrupt", help="Interrupt what it works on, then send; before what else waits.")
+    ] = False,
+    sender: Annotated[
+        str, typer.Option("--from", metavar="AGENT", help="Send in the name of this agent; an admin may.")
+    ] = "",
     reply_to: Annotated[str, typer.Option("--reply-to", help="The id of the message this answers.")] = "",
     message_id: Annotated[
         str, typer.Option("--id", help="Repeat a send under the id it had: it arrives once, whatever was lost.")
@@ -117,7 +124,9 @@ def send(
 ) -> None:
     """Send a text to an agent, and follow it until it is accepted, or submitted where the runtime cannot say more.
 
-    The text comes from -m, -f FILE, or standard input (-f -). Steps are told on stderr, the receipt on stdout.
+    The text comes from -m, -f FILE, or standard input (-f -). It is typed as soon as the agent's composer may be
+    typed into, and waits in its queue until then. Steps are told on stderr, the receipt on stdout; with -o json each
+    step is an object on a line of its own, the receipt the last one.
     """
     from mosaic_cli import message_text, send, send_many
     from mosaic_cli.listing import Selection
@@ -136,6 +145,8 @@ def send(
         message_id=send.check_id(message_id),
         verify=send.check_step(verify),
         deadline=deadline,
+        mode=send.mode_of(when_idle=when_idle, interrupt=interrupt_first),
+        sender=sender,
         reply_to=reply_to,
         timeout=timeout,
         detach=detach,
@@ -146,6 +157,22 @@ def send(
         send.run(wish, form=output_form, context=context, tenant=tenant)
     else:
         output.write(f"{address}\n")
+
+
+@app.command("interrupt")
+def interrupt(
+    address: Address,
+    timeout: options.Timeout = 30.0,
+    detach: options.Detach = False,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Interrupt what an agent works on, with its runtime's own key, and see it stop; not later than --timeout."""
+    from mosaic_cli import send
+
+    wish = send.interruption(address, timeout=timeout, detach=detach)
+    send.run(wish, form=output_form, context=context, tenant=tenant)
 
 
 @app.command("tail")

@@ -1,4 +1,4 @@
-"""mosaic message: ls, show."""
+"""mosaic message: ls, show, cancel."""
 
 from __future__ import annotations
 
@@ -57,3 +57,18 @@ def show(
     body = safe_lines(reply.body) if form_is_for_people else reply.body
     extra = {"replyTo": reply.reply_to or None, "threadId": reply.thread_id or None}
     output.show(receipt_thing(reply.receipt, body=body, extra=extra), output_form)
+
+
+@app.command("cancel")
+def cancel(
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="The id, or the part of it that names one message.")],
+    timeout: options.Timeout = 15.0,
+    detach: options.Detach = False,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Take a message back that has not been typed yet; one that its host has is asked for there, and waited for."""
+    from mosaic_cli import cancel
+
+    cancel.run(message_id, timeout=timeout, detach=detach, form=output_form, context=context, tenant=tenant)

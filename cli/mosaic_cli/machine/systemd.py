@@ -6,6 +6,7 @@ import getpass
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from mosaic_framework import units
@@ -14,6 +15,9 @@ from mosaic_framework.paths import Home
 
 _SECONDS = 330.0
 """Longer than a unit may take to stop: see TimeoutStopSec in the units."""
+_MANAGER_SECONDS = 15.0
+_BOOTED = Path("/run/systemd/system")
+"""Is there where systemd is PID 1 (see `man sd_booted`)."""
 
 
 class SystemdFails(FleetError):
@@ -47,6 +51,17 @@ def why_not() -> str:
     if done.returncode:
         return " ".join(done.stderr.split())[:300] or f"systemctl --user ended with {done.returncode}"
     return ""
+
+
+def bring_up() -> str:
+    """Let this user's manager run, by linger where nobody is logged in. Says why not; empty when it runs."""
+    reason = why_not()
+    if not reason or not _BOOTED.is_dir() or let_linger():
+        return reason
+    deadline = time.monotonic() + _MANAGER_SECONDS
+    while (reason := why_not()) and time.monotonic() < deadline:
+        time.sleep(0.1)  # logind starts the manager in its own time, and tells nobody who has no bus yet
+    return reason
 
 
 def systemctl(*arguments: str) -> str:

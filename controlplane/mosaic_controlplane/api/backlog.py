@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -166,7 +165,8 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
     ) -> pb.CardReply:
         desk = await self._desk(context, request.tenant, request.claimant_id)
         request_id = identifier(request.request_id, what="request id")
-        return _card_reply(await self._complete(desk, request, request_id, 0), desk.caller)
+        row = await self._backlog.complete(desk.tenant_id, _completion(desk, request, request_id, 0))
+        return _card_reply(row, desk.caller)
 
     async def Release(
         self, request: pb.ReleaseRequest, context: ServicerContext[pb.ReleaseRequest, pb.CardReply]
@@ -237,45 +237,22 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
         request_id = identifier(request.request_id, what="request id")
         reply = pb.WorkReply(request_id=request.request_id)
         # Places below zero: those from zero up are of the claims under the same request id.
-        done = [self._done(desk, one, request_id, -1 - place) for place, one in enumerate(request.done)]
-        reply.done.extend([await done[0]] if len(done) == 1 else await asyncio.gather(*done))
+        done = [_completion(desk, one, request_id, -1 - place) for place, one in enumerate(request.done)]
+        wish = None
         if request.next:
-            taken = await self._backlog.claiming.claim(
-                desk.tenant_id,
-                Wish(
-                    request_id=request_id,
-                    actor=desk.actor,
-                    which=which,
-                    most=request.next,
-                    lease=decode.length(request, "lease") or desk.default_lease,
-                    wait=decode.length(request, "wait") or timedelta(0),
-                ),
+            wish = Wish(
+                request_id=request_id,
+                actor=desk.actor,
+                which=which,
+                most=request.next,
+                lease=decode.length(request, "lease") or desk.default_lease,
+                wait=decode.length(request, "wait") or timedelta(0),
             )
-            reply.claims.extend(encode.claim(one, tenant=desk.tenant) for one in taken)
-            reply.paused = not taken and await self._backlog.paused(desk.tenant_id)
+        answers, taken = await self._backlog.work(desk.tenant_id, done, wish)
+        reply.done.extend(_done(answer) for answer in answers)
+        reply.claims.extend(encode.claim(one, tenant=desk.tenant) for one in taken)
+        reply.paused = wish is not None and not taken and await self._backlog.paused(desk.tenant_id)
         return reply
-
-    async def _done(self, desk: _Desk, request: pb.CompleteRequest, request_id: UUID, place: int) -> pb.WorkReply.Done:
-        try:
-            row = await self._complete(desk, request, request_id, place)
-        except FleetError as error:
-            return pb.WorkReply.Done(card_id=request.card_id, error=encode.error(error))
-        return pb.WorkReply.Done(card_id=row.card_id, status=encode.status(row.status))
-
-    async def _complete(self, desk: _Desk, request: pb.CompleteRequest, request_id: UUID, place: int) -> CardRow:
-        completion = Completion(
-            card_id=request.card_id,
-            fence=_fence(request.fence),
-            actor=desk.actor,
-            request_id=request_id,
-            place=place,
-            result=require(request.result, what="result", limit=decode.RESULT_LIMIT),
-            head=require(request.head, what="head"),
-            pull_request=require(request.pull_request, what="pull request"),
-            evidence=decode.evidence(request.evidence),
-            spent=decode.spent(request.spent),
-        )
-        return await self._backlog.complete(desk.tenant_id, completion)
 
     async def Link(
         self, request: pb.LinkRequest, context: ServicerContext[pb.LinkRequest, pb.CardReply]
@@ -451,6 +428,28 @@ class BacklogService(backlog_pb2_grpc.BacklogServiceServicer):
 
 def _card_reply(row: CardRow, caller: Caller) -> pb.CardReply:
     return pb.CardReply(card=encode.card(row, tenant=caller.tenant))
+
+
+def _completion(desk: _Desk, request: pb.CompleteRequest, request_id: UUID, place: int) -> Completion:
+    return Completion(
+        card_id=request.card_id,
+        fence=_fence(request.fence),
+        actor=desk.actor,
+        request_id=request_id,
+        place=place,
+        result=require(request.result, what="result", limit=decode.RESULT_LIMIT),
+        head=require(request.head, what="head"),
+        pull_request=require(request.pull_request, what="pull request"),
+        evidence=decode.evidence(request.evidence),
+        spent=decode.spent(request.spent),
+    )
+
+
+def _done(answer: tuple[Completion, CardRow | FleetError]) -> pb.WorkReply.Done:
+    asked, came_of_it = answer
+    if isinstance(came_of_it, FleetError):
+        return pb.WorkReply.Done(card_id=asked.card_id, error=encode.error(came_of_it))
+    return pb.WorkReply.Done(card_id=came_of_it.card_id, status=encode.status(came_of_it.status))
 
 
 def _under(request: _UnderClaim, actor: Actor) -> Under:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -26,6 +25,22 @@ _KINDS = {
     "replica": common_pb2.PRINCIPAL_KIND_REPLICA,
     "peer": common_pb2.PRINCIPAL_KIND_PEER,
 }
+
+
+DELIVERY_MODES = {
+    "send": messages_pb2.DELIVERY_MODE_UNSPECIFIED,
+    "when_idle": messages_pb2.DELIVERY_MODE_WHEN_IDLE,
+    "interrupt": messages_pb2.DELIVERY_MODE_INTERRUPT,
+    "interrupt_only": messages_pb2.DELIVERY_MODE_INTERRUPT_ONLY,
+}
+_MODE_NAMES = {value: name for name, value in DELIVERY_MODES.items()}
+
+
+def delivery_mode_name(value: messages_pb2.DeliveryMode.ValueType) -> str:
+    """Return the register's word for a mode of the wire. Raises InvalidInput for one that is not known here."""
+    if value not in _MODE_NAMES:
+        raise InvalidInput("this control plane does not know such a way to deliver", next_step="mosaic update")
+    return _MODE_NAMES[value]
 
 
 def timestamp(at: datetime | None) -> Timestamp | None:
@@ -150,9 +165,6 @@ def caller_principal(caller: Caller) -> common_pb2.Principal:
 
 def receipt(row: MessageRow) -> messages_pb2.Receipt:
     """Return what is known of a message's delivery."""
-    strongest = False
-    if row.recipient_spec is not None:
-        strongest = not speaks_for_itself(fleet_pb2.SeatSpec.FromString(row.recipient_spec).manifest_json)
     return messages_pb2.Receipt(
         message_id=str(row.message_id),
         sender=principal(
@@ -183,14 +195,10 @@ def receipt(row: MessageRow) -> messages_pb2.Receipt:
         created_at=timestamp(row.created_at),
         deadline_at=timestamp(row.deadline_at),
         seat_seq=row.seat_seq or 0,
-        strongest_step_is_submitted=strongest,
+        strongest_step_is_submitted=row.recipient_strongest_step == "submitted",
+        waits_for=row.waits_for,
+        mode=DELIVERY_MODES[row.mode],
+        stripped=row.stripped,
+        sent_by=row.sent_by,
+        cancel_asked=row.cancel_asked_at is not None and row.step in ("queued", "dispatched"),
     )
-
-
-def speaks_for_itself(manifest_json: str) -> bool:
-    """Whether the runtime of this manifest can itself say that it has a message."""
-    try:
-        manifest = json.loads(manifest_json)
-    except ValueError:
-        return False
-    return isinstance(manifest, dict) and manifest.get("strongest_step", "submitted") != "submitted"

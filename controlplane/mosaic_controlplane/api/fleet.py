@@ -10,7 +10,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from mosaic_framework import __version__
-from mosaic_framework.briefing import changed_texts
+from mosaic_framework.briefing import changed_texts, laid_over
 from mosaic_framework.errors import InvalidInput, TooLarge
 from mosaic_framework.names import check_name
 from mosaic_proto.v1 import fleet_pb2 as pb
@@ -120,7 +120,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         return pb.ApplyRosterReply(
             version=version,
             changes=[pb.SeatChange(name=c.name, host=c.host, change=c.change) for c in changes],
-            briefing_changes=changed_texts(told, request_.briefing),
+            briefing_changes=changed_texts(told, laid_over(told, request_.briefing)),
         )
 
     async def GetRoster(

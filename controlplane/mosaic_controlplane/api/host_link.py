@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 from mosaic_framework.errors import FleetError, InvalidInput, Unreachable
-from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc, seeding_pb2
+from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc, messages_pb2, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_controlplane.api import encode
@@ -37,6 +37,7 @@ _UP_LIMIT = 1024
 _FRAME_LIMIT = 64 * 1024  # of what waits to be written; a hello and a terminal's text are larger, and do not wait
 _TEXT_LIMIT = 500  # characters; a fleet of 1,000 agents is listed in one reply of 4 MiB
 _REPORT_LIMIT = 2_000
+_STRONGEST = ("submitted", "accepted", "turn_started", "turn_ended")
 _UNMANAGED_LIMIT = 100
 
 log = structlog.get_logger(__name__)
@@ -239,6 +240,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
                 newest = max(event.sequence for event in events)
                 await host_events.record(self._database, self._wakes, link.key, decoded, newest=newest)
                 await down.put(pb.ControlFrame(acknowledged=pb.EventsAcknowledged(sequence=newest)))
+            reasons = [frame.waits for frame in frames if frame.WhichOneof("frame") == "waits"]
+            await host_events.record_waits(self._database, self._wakes, link.key, decode_waits(reasons))
             for frame in frames:
                 if frame.WhichOneof("frame") == "applied":
                     await self._links.applied(link.key, frame.applied.generation)
@@ -311,9 +314,13 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Do
                     remaining_ms=offer.remaining_ms,
                     sender=f"{offer.sender_host}/{offer.sender_name}" if offer.sender_host else offer.sender_name,
                     sender_is_person=offer.sender_kind == "operator",
+                    mode=encode.DELIVERY_MODES[offer.mode],
                 )
             )
         )
+
+    async def cancel(message_id: UUID) -> None:
+        await down.put(pb.ControlFrame(cancel=pb.CancelDelivery(message_id=str(message_id))))
 
     async def capture(call_id: str, agent_id: UUID, lines: int) -> None:
         await down.put(
@@ -328,12 +335,17 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Do
             pb.ControlFrame(open_view=pb.OpenView(call_id=call_id, agent_id=str(agent_id), scrolled=scrolled))
         )
 
-    return Downward(desired, dispatch, capture, explain, open_view)
+    return Downward(desired, dispatch, cancel, capture, explain, open_view)
 
 
 def _text(text: str, limit: int = _TEXT_LIMIT) -> str:
     """Return what the register can keep of a host's text: NUL, which it cannot, would come again with every retry."""
     return text[:limit].replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def _strongest(step: messages_pb2.MessageStep.ValueType) -> str:
+    name = encode.step_name(step)
+    return name if name in _STRONGEST else "submitted"
 
 
 def _age(milliseconds: int) -> timedelta:
@@ -371,6 +383,7 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
             runtime_session=_text(report.runtime_session, 256),
             driver=_text(report.driver, 200),
             driven=_age(report.driven_ms),
+            strongest_step=_strongest(report.strongest_step),
         )
         for agent_id, report in newest.items()
     ]
@@ -390,13 +403,18 @@ def decode_unmanaged(told: pb.Unmanaged) -> bytes:
     return kept.SerializeToString(deterministic=True)
 
 
+def decode_waits(reasons: list[pb.Waits]) -> dict[UUID, str]:
+    """Return why messages wait, the newest word of each. Raises InvalidInput."""
+    return {encode.identifier(one.message_id, what="message id"): _text(one.reason) for one in reasons}
+
+
 def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
     """Return what a journalled event says; None for a kind that a newer host-agent knows and we do not."""
     match event.WhichOneof("event"):
         case "step":
             step = event.step
             name = encode.step_name(step.step)
-            if not name or name in ("queued", "cancelled"):
+            if not name or name == "queued":
                 return None
             return host_events.Step(
                 message_id=encode.identifier(step.message_id, what="message id"),

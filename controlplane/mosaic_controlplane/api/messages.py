@@ -1,4 +1,4 @@
-"""MessageService: send, follow, show, list. Policy: policy.yaml."""
+"""MessageService: send, follow, show, list, cancel. Policy: policy.yaml."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mosaic_framework.errors import InvalidInput
 from mosaic_proto.v1 import messages_pb2 as pb
 from mosaic_proto.v1 import messages_pb2_grpc
 
-from mosaic_controlplane.api.encode import identifier, optional_identifier, receipt, step_name
+from mosaic_controlplane.api.encode import delivery_mode_name, identifier, optional_identifier, receipt, step_name
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.mesh.messages import Draft, Messages
@@ -39,6 +39,8 @@ class MessageService(messages_pb2_grpc.MessageServiceServicer):
             deadline=deadline_of(request),
             reply_to=optional_identifier(request.reply_to, what="reply_to"),
             thread_id=optional_identifier(request.thread_id, what="thread_id"),
+            mode=delivery_mode_name(request.mode),
+            sender=getattr(request, "from"),  # a word of Python's
             allow_secrets=request.allow_secrets,
         )
         row = await self._messages.send(draft, caller=caller, tenant_id=tenant_of(caller, request.tenant))
@@ -66,6 +68,15 @@ class MessageService(messages_pb2_grpc.MessageServiceServicer):
             reply_to=str(row.reply_to or ""),
             thread_id=str(row.thread_id or ""),
         )
+
+    async def Cancel(
+        self, request: pb.CancelMessageRequest, context: ServicerContext[pb.CancelMessageRequest, pb.CancelMessageReply]
+    ) -> pb.CancelMessageReply:
+        caller = caller_of(context)
+        row = await self._messages.cancel(
+            tenant_id=tenant_of(caller, request.tenant), prefix=request.message_id, caller=caller
+        )
+        return pb.CancelMessageReply(receipt=receipt(row))
 
     async def List(
         self, request: pb.ListMessagesRequest, context: ServicerContext[pb.ListMessagesRequest, pb.ListMessagesReply]

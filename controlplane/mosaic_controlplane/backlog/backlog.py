@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
+from mosaic_framework.errors import FleetError
+
 from mosaic_controlplane.backlog.cards import Cards
-from mosaic_controlplane.backlog.claiming import AGENT_LEASE, Claiming
+from mosaic_controlplane.backlog.claiming import AGENT_LEASE, Claiming, Wish, completed
 from mosaic_controlplane.backlog.errors import CardNotFound
 from mosaic_controlplane.backlog.exchange import Exchange
 from mosaic_controlplane.backlog.standing import actor_of, held_card, resolve
@@ -17,7 +20,7 @@ from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import card_claim as claim_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register.card import CardRow
-from mosaic_controlplane.register.card_claim import Actor, Completion, HeldByRun
+from mosaic_controlplane.register.card_claim import Actor, Completed, Completion, HeldByRun, Taken
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkKey
 
@@ -51,6 +54,28 @@ class Backlog:
                 named = await resolve(connection, tenant_id=tenant_id, card_id=completion.card_id)
             return await self.claiming.complete(tenant_id, replace(completion, card_id=named))
 
+    async def work(
+        self, tenant_id: UUID, done: Sequence[Completion], wish: Wish | None
+    ) -> tuple[list[tuple[Completion, CardRow | FleetError]], list[Taken]]:
+        """Complete what is done and claim what is wished for, in one statement; returns what came of each.
+
+        A card that is not named whole is completed apart, by `complete`.
+        """
+        came_of_it: dict[int, CardRow | FleetError] = {}
+        named = {one.card_id: place for place, one in enumerate(done) if one.card_id}
+        at_once = [done[place] for place in sorted(named.values())]
+        answers, taken = await self.claiming.work(tenant_id, at_once, wish) if at_once or wish else ([], [])
+        for one, answer in zip(at_once, answers, strict=True):
+            if answer.card is not None:
+                came_of_it[named[one.card_id]] = _told(one, answer)
+        for place, one in enumerate(done):
+            if place not in came_of_it:
+                try:
+                    came_of_it[place] = await self.complete(tenant_id, one)
+                except FleetError as error:
+                    came_of_it[place] = error
+        return [(one, came_of_it[place]) for place, one in enumerate(done)], taken
+
     async def paused(self, tenant_id: UUID) -> bool:
         """Whether nothing of a tenant is claimed now."""
         async with self.database.connection() as connection:
@@ -63,3 +88,10 @@ class Backlog:
             return await claim_table.renew_runs(
                 connection, tenant_id=link.tenant_id, host_id=link.host_id, run_ids=run_ids, lease=AGENT_LEASE
             )
+
+
+def _told(completion: Completion, answer: Completed) -> CardRow | FleetError:
+    try:
+        return completed(completion, answer)
+    except FleetError as error:
+        return error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -58,11 +58,35 @@ class Wish:
     wait: timedelta = timedelta(0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What one call asks for: cards to be completed, cards to be claimed, or both."""
+
+    done: tuple[Completion, ...] = ()
+    wish: Wish | None = None
+
+    @property
+    def apart(self) -> set[Hashable]:
+        """No card is completed twice in one statement, and no request is made twice."""
+        keys: set[Hashable] = {one.card_id for one in self.done}
+        if self.wish is not None:
+            keys.add((self.wish.request_id, self.wish.actor.id))
+        return keys
+
+    @property
+    def weight(self) -> int:
+        return len(self.done) + (self.wish.most if self.wish is not None else 0)
+
+
+_Got = tuple[list[Completed], list[Taken]]
+_Claims = dict[tuple[UUID, UUID], list[Taken]]
+
+
 @dataclass(slots=True)
 class _Lane:
     """What is asked of one tenant by one filter. `begin`: no card before it can be claimed, as far as is known here."""
 
-    gatherer: Gatherer[Wish, list[Taken]]
+    gatherer: Gatherer[_Ask, _Got]
     begin: tuple[int, int] = FIRST_PLACE
     looked_whole: float = field(default_factory=time.monotonic)
 
@@ -80,7 +104,6 @@ class Claiming:
         self._hot = hot
         self._wakes = wakes
         self._lanes: dict[tuple[UUID, Filter], _Lane] = {}
-        self._completions: dict[UUID, Gatherer[Completion, Completed]] = {}
 
     def claimable(self, tenant_id: UUID, place: tuple[int, int] | None = None) -> None:
         """Cards at or after `place` (None: anywhere) can be claimed now that could not before: wake whoever waits."""
@@ -97,95 +120,95 @@ class Claiming:
         check(wish)
         if wish.card_id:
             return [await self._claim_one(tenant_id, wish)]
-        taken = await self._ask(tenant_id, wish)
-        if taken or not wish.wait:
-            return taken
-        until = time.monotonic() + wish.wait.total_seconds()
-        async with self._wakes.watching(WakeKey.cards(tenant_id)) as wake:
-            while not (taken := await self._ask(tenant_id, wish)):
-                left = until - time.monotonic()
-                if left <= 0:
-                    return []
-                await wait_for_wake(wake, min(left, RESCAN_SECONDS))
-        return taken
+        return (await self.work(tenant_id, (), wish))[1]
 
     async def complete(self, tenant_id: UUID, completion: Completion) -> CardRow:
         """Complete a card; returns it. The same completion again is accepted. Raises what backlog/errors.py has."""
-        gatherer = self._completions.get(tenant_id)
-        if gatherer is None:
+        ((answer,), _) = await self.work(tenant_id, (completion,), None)
+        return completed(completion, answer)
 
-            async def carry_out(completions: Sequence[Completion]) -> Sequence[Completed]:
-                return await self._complete_all(tenant_id, completions)
+    async def work(self, tenant_id: UUID, done: Sequence[Completion], wish: Wish | None) -> _Got:
+        """Complete what is done and claim what is wished for; returns the answers to each, and the claims.
 
-            gatherer = self._completions[tenant_id] = Gatherer(carry_out, apart=lambda one: one.card_id)
-        answer = await gatherer.ask(completion)
-        if answer.refusal not in ("", "already") or answer.card is None:
-            raise refused(
-                answer.refusal, answer.card, card_id=completion.card_id, verb="complete", fence=completion.fence
-            )
-        return answer.card
+        Waits for work as long as the wish says. The answers to completions are judged by `completed`.
+        """
+        if wish is not None:
+            check(wish)
+        which = wish.which if wish is not None else Filter()
+        answers, taken = await self._ask(tenant_id, which, _Ask(tuple(done), wish))
+        if taken or wish is None or not wish.wait:
+            return answers, taken
+        until = time.monotonic() + wish.wait.total_seconds()
+        async with self._wakes.watching(WakeKey.cards(tenant_id)) as wake:
+            while not taken:
+                _, taken = await self._ask(tenant_id, which, _Ask((), wish))
+                left = until - time.monotonic()
+                if taken or left <= 0:
+                    break
+                await wait_for_wake(wake, min(left, RESCAN_SECONDS))
+        return answers, taken
 
-    async def _complete_all(self, tenant_id: UUID, completions: Sequence[Completion]) -> Sequence[Completed]:
-        async def once() -> list[Completed]:
-            async with self._hot.connection() as connection:
-                return await claim_table.complete(connection, tenant_id=tenant_id, completions=completions)
-
-        answers = await _patiently(once)
-        freed = next((answer.freed for answer in answers if answer.freed is not None), None)
-        if freed is not None:
-            self.claimable(tenant_id, freed)
-        return answers
-
-    async def _ask(self, tenant_id: UUID, wish: Wish) -> list[Taken]:
-        key = (tenant_id, wish.which)
+    async def _ask(self, tenant_id: UUID, which: Filter, asked: _Ask) -> _Got:
+        key = (tenant_id, which)
         lane = self._lanes.get(key)
         if lane is None:
 
-            async def carry_out(wishes: Sequence[Wish]) -> Sequence[list[Taken]]:
-                return await self._claim_all(tenant_id, lane_of, wishes)
+            async def carry_out(asks: Sequence[_Ask]) -> Sequence[_Got]:
+                return await self._work_all(tenant_id, which, lane_of, asks)
 
             lane_of = _Lane(
-                Gatherer(
-                    carry_out,
-                    apart=lambda one: (one.request_id, one.actor.id),
-                    weight=lambda one: one.most,
-                    most=2 * MOST_CARDS,
-                )
+                Gatherer(carry_out, apart=lambda one: one.apart, weight=lambda one: one.weight, most=2 * MOST_CARDS)
             )
             lane = self._lanes[key] = lane_of
             self._forget_idle_lanes()
-        return await lane.gatherer.ask(wish)
+        return await lane.gatherer.ask(asked)
 
     def _forget_idle_lanes(self) -> None:
         if len(self._lanes) > 1000:
             for key in [key for key, lane in self._lanes.items() if lane.gatherer.idle][:-1]:
                 del self._lanes[key]
 
-    async def _claim_all(self, tenant_id: UUID, lane: _Lane, wishes: Sequence[Wish]) -> Sequence[list[Taken]]:
-        got: dict[tuple[UUID, UUID], list[Taken]] = {(wish.request_id, wish.actor.id): [] for wish in wishes}
+    async def _work_all(self, tenant_id: UUID, which: Filter, lane: _Lane, asks: Sequence[_Ask]) -> Sequence[_Got]:
+        wishes = [asked.wish for asked in asks if asked.wish is not None]
+        completions = [one for asked in asks for one in asked.done]
 
-        async def once() -> None:
+        async def once() -> tuple[list[Completed], _Claims]:
+            got: _Claims = {(wish.request_id, wish.actor.id): [] for wish in wishes}
             async with self._hot.connection() as connection:
                 # Only with several cards could a repeated request get some of them anew.
-                if any(wish.most > 1 for wish in wishes):
-                    await self._add_repeated(connection, tenant_id, [wish for wish in wishes if wish.most > 1], got)
+                await _add_repeated(connection, tenant_id, [wish for wish in wishes if wish.most > 1], got)
                 slots = _slots(wishes, got)
                 begin = self._begin(lane)
-                taken = await self._take(connection, tenant_id, lane, begin, wishes[0].which, slots) if slots else []
-                if len(taken) < len(slots) and begin != FIRST_PLACE:
+                answers, taken = await self._take(connection, tenant_id, which, lane, begin, slots, completions)
+                freed = any(answer.freed is not None for answer in answers)
+                if len(taken) < len(slots) and (freed or begin != FIRST_PLACE):
+                    # Nobody is told that there is none before everything has been looked at.
                     lane.looked_whole = time.monotonic()
                     served = {(one.request_id, one.place) for one in taken}
                     rest = [slot for slot in slots if (slot.request_id, slot.place) not in served]
-                    taken += await self._take(connection, tenant_id, lane, FIRST_PLACE, wishes[0].which, rest)
+                    _, more = await self._take(connection, tenant_id, which, lane, FIRST_PLACE, rest, ())
+                    taken += more
                 actor_of = {(slot.request_id, slot.place): slot.actor.id for slot in slots}
                 for one in taken:
                     got[one.request_id, actor_of[one.request_id, one.place]].append(one)
                 without = [wish for wish in wishes if not got[wish.request_id, wish.actor.id]]
-                if without:
-                    await self._add_repeated(connection, tenant_id, without, got)
+                await _add_repeated(connection, tenant_id, without, got)
+            return answers, got
 
-        await _patiently(once)
-        return [sorted(got[wish.request_id, wish.actor.id], key=lambda one: one.card.place) for wish in wishes]
+        answers, got = await _patiently(once)
+        freed = next((answer.freed for answer in answers if answer.freed is not None), None)
+        if freed is not None:
+            self.claimable(tenant_id, freed)
+        left = iter(answers)
+        return [
+            (
+                [next(left) for _ in asked.done],
+                []
+                if asked.wish is None
+                else sorted(got[asked.wish.request_id, asked.wish.actor.id], key=lambda one: one.card.place),
+            )
+            for asked in asks
+        ]
 
     def _begin(self, lane: _Lane) -> tuple[int, int]:
         if time.monotonic() - lane.looked_whole < _LOOK_WHOLE_SECONDS:
@@ -197,32 +220,25 @@ class Claiming:
         self,
         connection: Connection,
         tenant_id: UUID,
+        which: Filter,
         lane: _Lane,
         begin: tuple[int, int],
-        which: Filter,
         slots: Sequence[Slot],
-    ) -> list[Taken]:
+        completions: Sequence[Completion],
+    ) -> _Got:
         before = lane.begin
-        taken = await claim_table.claim(
-            connection, tenant_id=tenant_id, classes=which.classes, labels=which.labels, begin=begin, slots=slots
+        answers, taken = await claim_table.work(
+            connection,
+            tenant_id=tenant_id,
+            completions=completions,
+            classes=which.classes,
+            labels=which.labels,
+            begin=begin,
+            slots=slots,
         )
         if taken and lane.begin == before:  # nothing became claimable meanwhile
             lane.begin = max(one.card.place for one in taken)
-        return taken
-
-    async def _add_repeated(
-        self,
-        connection: Connection,
-        tenant_id: UUID,
-        wishes: Sequence[Wish],
-        got: dict[tuple[UUID, UUID], list[Taken]],
-    ) -> None:
-        """Give to requests that were made before what they claimed then."""
-        asked = [(wish.request_id, wish.actor.id) for wish in wishes]
-        found = await claim_table.claimed_by_requests(connection, tenant_id=tenant_id, requests=asked)
-        actors = dict(asked)
-        for one in found:
-            got[one.request_id, actors[one.request_id]].append(one)
+        return answers, taken
 
     async def _claim_one(self, tenant_id: UUID, wish: Wish) -> Taken:
         async with self._hot.connection() as connection:
@@ -246,6 +262,24 @@ class Claiming:
         raise _not_claimable(wish, found.get(wish.card_id), paused=paused.paused)
 
 
+async def _add_repeated(connection: Connection, tenant_id: UUID, wishes: Sequence[Wish], got: _Claims) -> None:
+    """Give to requests that were made before what they claimed then."""
+    if not wishes:
+        return
+    asked = [(wish.request_id, wish.actor.id) for wish in wishes]
+    found = await claim_table.claimed_by_requests(connection, tenant_id=tenant_id, requests=asked)
+    actors = dict(asked)
+    for one in found:
+        got[one.request_id, actors[one.request_id]].append(one)
+
+
+def completed(completion: Completion, answer: Completed) -> CardRow:
+    """Return the card that is done. Raises what backlog/errors.py has when the completion was refused."""
+    if answer.refusal in ("", "already") and answer.card is not None:
+        return answer.card
+    raise refused(answer.refusal, answer.card, card_id=completion.card_id, verb="complete", fence=completion.fence)
+
+
 def check(wish: Wish) -> None:
     """Raise InvalidInput when a wish is out of bounds."""
     if not 1 <= wish.most <= MOST_CARDS:
@@ -256,7 +290,7 @@ def check(wish: Wish) -> None:
         raise InvalidInput("the time to wait is out of range", why="it lies between 0 and 1 hour")
 
 
-def _slots(wishes: Sequence[Wish], got: dict[tuple[UUID, UUID], list[Taken]]) -> list[Slot]:
+def _slots(wishes: Sequence[Wish], got: _Claims) -> list[Slot]:
     """Return a slot for every card wanted: everybody's first one before anybody's second."""
     open_wishes = [wish for wish in wishes if not got[wish.request_id, wish.actor.id]]
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from typing import Generic, TypeVar
 
 Asked = TypeVar("Asked")
@@ -22,7 +22,7 @@ class Gatherer(Generic[Asked, Answer]):
         self,
         carry_out: Callable[[Sequence[Asked]], Awaitable[Sequence[Answer]]],
         *,
-        apart: Callable[[Asked], Hashable],
+        apart: Callable[[Asked], Collection[Hashable]],
         weight: Callable[[Asked], int] = lambda _asked: 1,
         most: int = MOST_AT_ONCE,
     ) -> None:
@@ -80,11 +80,11 @@ class Gatherer(Generic[Asked, Answer]):
         for asked, future in self._waiting:
             if future.done():
                 continue
-            key = self._apart(asked)
-            if key in taken or room <= 0:
+            keys = self._apart(asked)
+            if room <= 0 or not taken.isdisjoint(keys):
                 later.append((asked, future))
                 continue
-            taken.add(key)
+            taken.update(keys)
             room -= self._weight(asked)
             batch.append((asked, future))
         self._waiting = later

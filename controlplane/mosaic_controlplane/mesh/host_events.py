@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -114,3 +114,13 @@ async def record(database: Database, wakes: Wakes, key: LinkKey, events: Sequenc
                     )
     reached("controlplane.events-recorded")
     wakes.tell(WakeKey.change(key.tenant_id), *(WakeKey.message(key.tenant_id, message_id) for message_id in moved))
+
+
+async def record_waits(database: Database, wakes: Wakes, key: LinkKey, reasons: Mapping[UUID, str]) -> None:
+    """Write why messages of a host are not further, under the link's epoch. Raises LinkSuperseded."""
+    if not reasons:
+        return
+    async with database.transaction() as connection:
+        await host_table.hold_link(connection, key)
+        told = await message_table.waits(connection, tenant_id=key.tenant_id, host_id=key.host_id, reasons=reasons)
+    wakes.tell(*(WakeKey.message(key.tenant_id, message_id) for message_id in told))

@@ -74,6 +74,7 @@ class Downward:
 
     desired: Callable[[int, list[DesiredSeat], bytes], Awaitable[None]]
     dispatch: Callable[[Offer], Awaitable[None]]
+    cancel: Callable[[UUID], Awaitable[None]]
     capture: Callable[[str, UUID, int], Awaitable[None]]
     explain: Callable[[str, UUID], Awaitable[None]]
     open_view: Callable[[str, UUID, bool], Awaitable[None]]
@@ -90,6 +91,8 @@ class HeldLink:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     captures: dict[str, asyncio.Future[str]] = field(default_factory=dict)
     explanations: dict[str, asyncio.Future[bytes]] = field(default_factory=dict)
+    cancels: frozenset[UUID] = frozenset()
+    """asked for under this link already"""
 
 
 class Links:
@@ -146,6 +149,7 @@ class Links:
                 while not link.ended.is_set():
                     sent_generation = await self._push_desired(link, sent_generation)
                     await self._push_messages(link)
+                    await self._push_cancels(link)
                     await wait_for_wake(wake)
         finally:
             if self._links.get(link.key.host_id) is link:
@@ -182,6 +186,17 @@ class Links:
                 reached("controlplane.message-offered")
                 await link.downward.dispatch(offer)
                 reached("controlplane.message-pushed")
+
+    async def _push_cancels(self, link: HeldLink) -> None:
+        """Ask for messages to be taken back; after the messages themselves, so that the host knows them."""
+        async with self._database.connection() as connection:
+            asked = await message_table.cancels_of_host(
+                connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id
+            )
+        for message_id in asked:
+            if message_id not in link.cancels:
+                await link.downward.cancel(message_id)
+        link.cancels = frozenset(asked)
 
     async def ready(self, key: LinkKey) -> None:
         """The host's journal holds the link's epoch: messages may be pushed. Raises LinkSuperseded."""

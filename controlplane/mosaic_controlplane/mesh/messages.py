@@ -9,13 +9,15 @@ from datetime import timedelta
 from uuid import UUID
 
 from mosaic_framework import secret_shapes
-from mosaic_framework.errors import Ambiguous, Conflict, InvalidInput, NotFound, TooLarge
+from mosaic_framework.errors import Ambiguous, Conflict, Denied, FleetError, InvalidInput, NotFound, TooLarge
 from mosaic_framework.names import match_address
 from mosaic_framework.steps import reached as reached_place
+from mosaic_framework.typed_text import left_out
 
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
+from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register.agent import Seat
 from mosaic_controlplane.register.audit import record
@@ -24,6 +26,7 @@ from mosaic_controlplane.register.message import MessageRow, NewMessage
 from mosaic_controlplane.register.replica import WakeKey
 
 BODY_LIMIT = 256 * 1024
+INTERRUPT_ONLY = "interrupt_only"
 DEFAULT_DEADLINE = timedelta(hours=24)
 LONGEST_DEADLINE = timedelta(days=30)
 ENDS = frozenset({"turn_ended", "unknown", "failed", "expired", "cancelled"})
@@ -44,6 +47,39 @@ class MessageReused(Conflict):
     hint = "send it again without a fixed id"
 
 
+class QueueFull(FleetError):
+    """The agent's queue is full."""
+
+    code = "queue-full"
+
+
+class NotYourName(Denied):
+    """You may not send in this name."""
+
+    code = "not-your-name"
+    hint = "leave --from out; only an admin sends in an agent's name"
+
+
+class TooLate(Conflict):
+    """The message is past the point at which it could be taken back."""
+
+    code = "too-late"
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """In whose name a message goes."""
+
+    kind: str
+    id: UUID
+    name: str
+
+    @classmethod
+    def of(cls, caller: Caller) -> Sender:
+        """Return the caller's own name."""
+        return cls(caller.kind, caller.id, caller.name)
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """What a caller wants to send. `to` is an address; the id is the request's."""
@@ -54,6 +90,9 @@ class Draft:
     deadline: timedelta | None = None
     reply_to: UUID | None = None
     thread_id: UUID | None = None
+    mode: str = "send"
+    sender: str = ""
+    """an agent's address, in whose name the caller sends; empty: the caller's own"""
     allow_secrets: bool = False
 
 
@@ -69,7 +108,12 @@ def check(draft: Draft) -> None:
     size = len(draft.body.encode())
     if size > BODY_LIMIT:
         raise MessageTooLarge(why=f"it has {size:,} bytes; the limit is {BODY_LIMIT:,}")
-    if not draft.body.strip():
+    if draft.mode == INTERRUPT_ONLY:
+        if draft.body:
+            raise InvalidInput(
+                "an interrupt alone has no text", next_step="mosaic agent send AGENT --interrupt -m TEXT"
+            )
+    elif not draft.body.strip():
         raise InvalidInput(
             "the message is empty", next_step="give it a text: -m TEXT, -f FILE, or - for standard input"
         )
@@ -91,7 +135,7 @@ class Messages:
     async def send(self, draft: Draft, *, caller: Caller, tenant_id: UUID) -> MessageRow:
         """Queue `draft`; returns its receipt. The same id and payload again returns the receipt as it is now.
 
-        Raises NotFound, Ambiguous, MessageReused, MessageTooLarge or InvalidInput.
+        Raises NotFound, Ambiguous, Denied, MessageReused, MessageTooLarge, QueueFull or InvalidInput.
         """
         check(draft)
         reached_place("controlplane.message-received")
@@ -106,7 +150,7 @@ class Messages:
             else:
                 host_id = await self._queue(connection, tenant_id, draft, caller, seat)
                 if host_id is None and not await self._sent_before(connection, tenant_id, draft, caller):
-                    raise NotFound(f"agent {draft.to!r} was just removed", next_step="mosaic agent ls")
+                    raise await self._refusal(connection, tenant_id, draft, seat)
         reached_place("controlplane.message-queued")
         if host_id is not None:
             self._wakes.tell(WakeKey.host(tenant_id, host_id), WakeKey.change(tenant_id))
@@ -115,22 +159,26 @@ class Messages:
     async def _queue(
         self, connection: Connection, tenant_id: UUID, draft: Draft, caller: Caller, seat: Seat
     ) -> UUID | None:
-        """Queue and audit a draft; returns its host, or None when the id is taken or the seat is gone."""
+        """Queue and audit a draft; returns its host, or None when the id is taken, the seat gone or its queue full."""
         digest = _digest(seat.agent_id, draft)
+        sender = await self._sender(connection, tenant_id, draft, caller)
         host_id = await message_table.queue(
             connection,
             tenant_id=tenant_id,
             message=NewMessage(
                 message_id=draft.message_id,
-                sender_kind=caller.kind,
-                sender_id=caller.id,
-                sender_name=caller.name,
+                sender_kind=sender.kind,
+                sender_id=sender.id,
+                sender_name=sender.name,
                 recipient_id=seat.agent_id,
                 body=draft.body,
                 payload_digest=digest,
                 deadline=draft.deadline or DEFAULT_DEADLINE,
                 reply_to=draft.reply_to,
                 thread_id=draft.thread_id,
+                mode=draft.mode,
+                sent_by=caller.name if sender != Sender.of(caller) else "",
+                stripped=left_out(draft.body),
             ),
         )
         if host_id is not None:
@@ -153,12 +201,73 @@ class Messages:
         kept = await message_table.identity(connection, tenant_id=tenant_id, message_id=draft.message_id)
         if kept is None:
             return False
-        same = (caller.kind, caller.id, _digest(kept.recipient_id, draft))
+        sender = await self._sender(connection, tenant_id, draft, caller)
+        same = (sender.kind, sender.id, _digest(kept.recipient_id, draft))
         if same != (kept.sender_kind, kept.sender_id, kept.payload_digest) or not match_address(
             draft.to, [(kept.host, kept.name)]
         ):
             raise MessageReused(details={"message_id": str(draft.message_id)})
         return True
+
+    async def _sender(self, connection: Connection, tenant_id: UUID, draft: Draft, caller: Caller) -> Sender:
+        """Return in whose name a draft goes. Raises NotYourName, NotFound or Ambiguous."""
+        if not draft.sender:
+            return Sender.of(caller)
+        seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=draft.sender)
+        if (caller.kind, caller.id) != ("agent", seat.agent_id) and (caller.kind, caller.role) != ("operator", "admin"):
+            raise NotYourName(f"you may not send in the name of {seat.host}/{seat.name}")
+        return Sender("agent", seat.agent_id, seat.name)
+
+    async def _refusal(self, connection: Connection, tenant_id: UUID, draft: Draft, seat: Seat) -> FleetError:
+        """Return why a draft with a new id was not queued."""
+        seats = await agent_table.addresses(connection, tenant_id=tenant_id)
+        if all(one.agent_id != seat.agent_id for one in seats):
+            return NotFound(f"agent {draft.to!r} was just removed", next_step="mosaic agent ls")
+        return QueueFull(
+            f"the queue of {seat.host}/{seat.name} is full",
+            why=f"{message_table.QUEUE_LIMIT:,} messages wait to be typed there",
+            next_step=f"see what it waits for: mosaic message ls {seat.host}/{seat.name} --open",
+        )
+
+    async def cancel(self, *, tenant_id: UUID, prefix: str, caller: Caller) -> MessageRow:
+        """Take a message back if it is not typed yet; one that its host was given is asked for there.
+
+        Raises NotFound, Ambiguous, Denied (an agent, of what it did not send), or TooLate.
+        """
+        found = await self.find(tenant_id=tenant_id, prefix=prefix)
+        if caller.kind == "agent" and (found.sender_kind, found.sender_id) != ("agent", caller.id):
+            raise Denied("this message is not yours", why="an agent takes back only what it has sent itself")
+        async with self._database.transaction() as connection:
+            outcome = await message_table.cancel(
+                connection, tenant_id=tenant_id, message_id=found.message_id, reason=f"cancelled by {caller.name}"
+            )
+            if outcome is None:
+                raise NotFound(f"there is no message {prefix!r}", next_step="mosaic message ls")
+            await record(
+                connection,
+                tenant_id=tenant_id,
+                caller_kind=caller.kind,
+                caller_id=str(caller.id),
+                caller_name=caller.name,
+                peer_address=caller.peer_address,
+                method="MessageService/Cancel",
+                target=str(found.message_id),
+                request_id="",
+                detail={"step": outcome[0]},
+            )
+        step, asked = outcome
+        now = await self.receipt(tenant_id=tenant_id, message_id=found.message_id)
+        if step not in ("queued", "dispatched", "cancelled"):
+            raise TooLate(
+                f"message {found.message_id} is {now.step}: it cannot be taken back",
+                why=now.reason,
+                next_step=f"mosaic message show {found.message_id}",
+                details={"message_id": str(found.message_id), "step": now.step},
+            )
+        if asked and now.host_id is not None:
+            self._wakes.tell(WakeKey.host(tenant_id, now.host_id))
+        self._wakes.tell(WakeKey.message(tenant_id, found.message_id), WakeKey.change(tenant_id))
+        return now
 
     async def receipt(self, *, tenant_id: UUID, message_id: UUID) -> MessageRow:
         """Return a message with its receipt. Raises NotFound."""
@@ -199,13 +308,13 @@ class Messages:
             )
 
     async def follow(self, *, tenant_id: UUID, message_id: UUID, until: str) -> AsyncIterator[MessageRow]:
-        """Yield the receipt now and at every new step, until `reached(step, until)`."""
-        seen = 0
+        """Yield the receipt now, at every new step and whenever it waits for something else, until `reached`."""
+        seen: tuple[int, str] | None = None
         async with self._wakes.watching(WakeKey.message(tenant_id, message_id)) as wake:
             while True:
                 found = await self.receipt(tenant_id=tenant_id, message_id=message_id)
-                if len(found.steps) > seen:
-                    seen = len(found.steps)
+                if (len(found.steps), found.waits_for) != seen:
+                    seen = (len(found.steps), found.waits_for)
                     yield found
                 if reached(found.step, until):
                     return
@@ -219,5 +328,7 @@ def _knowingly(draft: Draft) -> dict[str, str]:
 
 
 def _digest(recipient: UUID, draft: Draft) -> str:
-    parts = (str(recipient), str(draft.reply_to or ""), str(draft.thread_id or ""), draft.body)
+    parts = [str(recipient), str(draft.reply_to or ""), str(draft.thread_id or ""), draft.body]
+    if draft.mode != "send":
+        parts.append(draft.mode)
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from mosaic_framework.briefing import changed_texts
+from mosaic_framework.briefing import changed_texts, laid_over
 from mosaic_framework.errors import InvalidInput, NotFound, RosterChanged
 from mosaic_framework.ids import new_id
 from mosaic_framework.names import nearest
@@ -141,7 +141,7 @@ async def apply(
 ) -> Applied:
     """Make a roster the desired one, in the caller's transaction. Raises RosterChanged, NotFound or InvalidInput.
 
-    `briefing`: its texts; the peers are those of the roster.
+    `briefing`: its texts, laid over those applied before; the peers are those of the roster.
     """
     await roster_table.lock(connection, tenant_id=tenant_id)
     newest = await roster_table.newest(connection, tenant_id=tenant_id)
@@ -152,7 +152,7 @@ async def apply(
     done = plan(await agent_table.seats_for_apply(connection, tenant_id=tenant_id), rows, names)
 
     before = Briefing.FromString(await briefing_table.get(connection, tenant_id=tenant_id))
-    after = with_peers(briefing or Briefing(), rows, names)
+    after = with_peers(laid_over(before, briefing or Briefing()), rows, names)
     touched = sorted(done.touched_hosts | ({row.host_id for row in rows} if after != before else set()))
     generations = await host_table.set_generation(connection, tenant_id=tenant_id, host_ids=touched)
     await briefing_table.replace(connection, tenant_id=tenant_id, content=after.SerializeToString(deterministic=True))

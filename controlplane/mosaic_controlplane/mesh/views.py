@@ -164,11 +164,6 @@ class Views:
         """The host's call has ended."""
         self._open.pop(view.call_id, None)
 
-    def end_all(self, reason: FleetError) -> None:
-        """End every view: what they show can be vouched for no longer."""
-        for view in list(self._open.values()):
-            view.end(reason)
-
     async def _dismiss(self, opening: asyncio.Task[HostView]) -> None:
         if not opening.done():
             opening.cancel()

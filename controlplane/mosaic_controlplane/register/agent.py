@@ -128,6 +128,7 @@ class SeatReportRow:
     runtime_session: str = ""
     driver: str = ""
     driven: timedelta = timedelta(0)
+    strongest_step: str = "submitted"
 
 
 async def list_agents(connection: Connection, *, tenant_id: UUID, agent_id: UUID | None = None) -> list[AgentRow]:
@@ -233,6 +234,7 @@ async def report_seats(
                 r.reported_model,
                 r.runtime_version,
                 r.runtime_session,
+                r.strongest_step,
             )
             for r in reports
         ),

@@ -65,6 +65,7 @@ select run_id from fleet.agent where tenant_id = $1 and agent_id = $2
 update fleet.agent a set
   state = r.state, state_source = r.source, state_detail = r.detail, state_since = now() - r.age, reported_at = now(),
   run_id = r.run_id, pid = nullif(r.pid, 0), command = r.command, problem = r.problem, exit_status = r.exit_status,
+  strongest_step = r.strongest_step,
   supervision = r.supervision, unit = r.unit, enabled = r.enabled,
   -- As the host says now: one that was reinstalled has brought nothing about yet.
   observed_generation = least(r.generation, a.generation),
@@ -75,10 +76,10 @@ update fleet.agent a set
   runtime_session = case when r.runtime_session = '' and r.run_id = a.run_id then a.runtime_session else r.runtime_session end
 from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::interval[], $8::uuid[], $9::bigint[], $10::text[],
             $11::text[], $12::int[], $13::bigint[], $14::text[], $15::text[], $16::boolean[], $17::interval[],
-            $18::text[], $19::text[], $20::text[], $21::text[], $22::text[])
+            $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[])
   as r (agent_id, state, source, detail, age, run_id, pid, command, problem, exit_status, generation,
         supervision, unit, enabled, output_age, running_runtime, running_model,
-        reported_model, runtime_version, runtime_session)
+        reported_model, runtime_version, runtime_session, strongest_step)
 where a.tenant_id = $1 and a.host_id = $2 and a.agent_id = r.agent_id and a.removed_at is null
 
 -- name: report_drivers

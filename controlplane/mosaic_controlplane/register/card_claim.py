@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from mosaic_controlplane.register.card import CardRow, Maker, card_row
-from mosaic_controlplane.register.database import Connection
+from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.sql import load
 
 SQL = load("card_claim")
@@ -30,6 +30,13 @@ HOT_SETTINGS = {
     "enable_mergejoin": "off",
 }
 """What the connections that claim have set on top of the others'."""
+
+HOT_CONNECTIONS = 3
+
+
+async def connect_hot(url: str) -> Database:
+    """Open the connections for claims and completions: planned once, by index, and never reset in between."""
+    return await Database.connect(url, pool_size=HOT_CONNECTIONS, settings=HOT_SETTINGS, reset=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,29 +151,63 @@ def _slots(slots: Sequence[Slot]) -> list[list[object]]:
     ]
 
 
-async def claim(
+async def work(
     connection: Connection,
     *,
     tenant_id: UUID,
-    classes: Sequence[str] | None,
-    labels: Sequence[str],
-    begin: tuple[int, int],
-    slots: Sequence[Slot],
-) -> list[Taken]:
-    """Claim the best ready cards for `slots`, in their order, in one statement. None of a tenant that is paused.
+    completions: Sequence[Completion] = (),
+    classes: Sequence[str] | None = None,
+    labels: Sequence[str] = (),
+    begin: tuple[int, int] = FIRST_PLACE,
+    slots: Sequence[Slot] = (),
+) -> tuple[list[Completed], list[Taken]]:
+    """Complete cards, no card twice, and claim the best ready ones for `slots`, in their order, in one statement.
 
-    `classes`: required classes that may be taken, None for any. `begin`: where in the order of claims to look from.
+    `classes`: required classes that may be taken, None for any. `begin`: where in the order of claims to look from. The
+    completions are answered in the order asked; claims may be fewer than slots; none while the tenant is paused.
     """
     rows = await connection.fetch(
-        SQL.claim,
+        SQL.work,
         tenant_id,
+        json.dumps([_asked(place, one) for place, one in enumerate(completions)]),
         *begin,
         None if classes is None else list(classes),
         list(labels),
         len(slots),
         *_slots(slots),
     )
-    return [_taken(row) for row in rows]
+    answers: dict[int, Completed] = {}
+    taken: list[Taken] = []
+    for row in rows:
+        if row["what"] == "taken":
+            taken.append(_taken(row))
+            continue
+        freed = None if row["freed_seq"] is None else (row["freed_rank"], row["freed_seq"])
+        card = None if row["card"] is None or row["card"]["card_id"] is None else card_row(row["card"])
+        answers[row["place"]] = Completed(row["refusal"], card, freed)
+    return [answers[place] for place in range(len(completions))], taken
+
+
+def _asked(slot: int, one: Completion) -> dict[str, object]:
+    return {
+        "slot": slot,
+        "card_id": one.card_id,
+        "fence": one.fence,
+        "actor_kind": one.actor.kind,
+        "actor_id": str(one.actor.id),
+        "actor_name": one.actor.name,
+        "run_id": str(one.actor.run_id),
+        "may_override": one.actor.may_override,
+        "request_id": str(one.request_id),
+        "place": one.place,
+        "result": one.result,
+        "head": one.head,
+        "pull_request": one.pull_request,
+        "evidence": list(one.evidence),
+        "cost_micros": one.spent.cost_micros,
+        "tokens": one.spent.tokens,
+        "seconds": one.spent.seconds,
+    }
 
 
 async def claim_one(
@@ -208,38 +249,6 @@ async def claimed_by_requests(
         SQL.claimed_by_requests, tenant_id, [one for one, _ in requests], [actor for _, actor in requests]
     )
     return [Taken(row["request_id"], row["place"], card_row(row["card"]), row["fence"], row["at"]) for row in rows]
-
-
-async def complete(connection: Connection, *, tenant_id: UUID, completions: Sequence[Completion]) -> list[Completed]:
-    """Complete cards, no card twice, in one call; returns the answers in the order asked."""
-    asked = [
-        {
-            "slot": slot,
-            "card_id": one.card_id,
-            "fence": one.fence,
-            "actor_kind": one.actor.kind,
-            "actor_id": str(one.actor.id),
-            "actor_name": one.actor.name,
-            "run_id": str(one.actor.run_id),
-            "may_override": one.actor.may_override,
-            "request_id": str(one.request_id),
-            "place": one.place,
-            "result": one.result,
-            "head": one.head,
-            "pull_request": one.pull_request,
-            "evidence": list(one.evidence),
-            "cost_micros": one.spent.cost_micros,
-            "tokens": one.spent.tokens,
-            "seconds": one.spent.seconds,
-        }
-        for slot, one in enumerate(completions)
-    ]
-    answers: dict[int, Completed] = {}
-    for row in await connection.fetch(SQL.complete, tenant_id, json.dumps(asked)):
-        freed = None if row["freed_seq"] is None else (row["freed_rank"], row["freed_seq"])
-        card = None if row["card"] is None or row["card"]["card_id"] is None else card_row(row["card"])
-        answers[row["slot"]] = Completed(row["refusal"], card, freed)
-    return [answers[slot] for slot in range(len(completions))]
 
 
 async def hold(

@@ -1,17 +1,21 @@
--- name: claim
--- The best ready cards, at most $6, given to the requests in their order ($7 …). The pause is read here, so that no path goes
--- past it. Nothing waits for a lock: what another claim has locked is passed over. ($2, $3) is where to begin in the order of
--- claims; see backlog/claiming.py.
-select taken.request_id, taken.place, taken.card
+-- name: work
+-- What is done ($2), then the best ready cards, at most $7, given to the requests in their order ($8 …): one statement, one
+-- commit. The pause is read here, so that no path goes past it. Nothing waits for a lock: what another claim has locked is
+-- passed over, and what becomes claimable by this very statement is found by the next. ($3, $4) is where to begin in the order
+-- of claims; see backlog/claiming.py.
+select 'done' as what, done.slot as place, null::uuid as request_id, done.refusal, done.freed_rank, done.freed_seq, done.card
+from fleet.complete_cards($1, $2::jsonb) as done
+union all
+select 'taken', taken.place, taken.request_id, '', null, null, taken.card
 from fleet.take_cards($1, array(
   select c.card_id from fleet.card c
-  where c.tenant_id = $1 and c.status = 'ready' and c.unmet = 0 and (-c.priority, c.seq) >= ($2::integer, $3::bigint)
-    and ($4::text[] is null or c.required_class = any($4)) and c.labels @> $5::text[]
+  where c.tenant_id = $1 and c.status = 'ready' and c.unmet = 0 and (-c.priority, c.seq) >= ($3::integer, $4::bigint)
+    and ($5::text[] is null or c.required_class = any($5)) and c.labels @> $6::text[]
     and not (select t.paused from fleet.tenant t where t.tenant_id = $1)
   order by -c.priority, c.seq
-  limit $6
+  limit $7
   for no key update of c skip locked
-), $7::uuid[], $8::integer[], $9::uuid[], $10::text[], $11::uuid[], $12::text[], $13::interval[]) as taken
+), $8::uuid[], $9::integer[], $10::uuid[], $11::text[], $12::uuid[], $13::text[], $14::interval[]) as taken
 
 -- name: claim_one
 select taken.request_id, taken.place, taken.card
@@ -30,9 +34,6 @@ from unnest($2::uuid[], $3::uuid[]) as asked (request_id, actor_id)
 join fleet.card_event e on e.request_id = asked.request_id and e.actor_id = asked.actor_id and e.kind = 'claimed'
 cross join lateral (select k as card from fleet.card k where k.tenant_id = $1 and k.card_id = e.card_id offset 0) c
 order by e.request_id, e.request_place
-
--- name: complete
-select done.slot, done.refusal, done.freed_rank, done.freed_seq, done.card from fleet.complete_cards($1, $2::jsonb) as done
 
 -- name: hold
 -- Locks a card for a write, and says why the write is refused; '' when it is not.

@@ -90,8 +90,13 @@ class Database:
         self.pool = pool
 
     @classmethod
-    async def connect(cls, url: str, *, pool_size: int = 8, settings: Mapping[str, str] | None = None) -> Database:
+    async def connect(
+        cls, url: str, *, pool_size: int = 8, settings: Mapping[str, str] | None = None, reset: bool = True
+    ) -> Database:
         """Open a pool of up to `pool_size` connections to `url` (direct or session-pooled), `settings` on top of ours.
+
+        `reset`: whether a connection that comes back is reset, which is one more round trip; without, whoever borrows
+        it must leave nothing behind.
 
         Raises RegisterUnreachable within 5 s, RegisterTooOld under PostgreSQL 15, InvalidInput on a malformed URL.
         """
@@ -103,6 +108,7 @@ class Database:
                 timeout=CONNECT_SECONDS,
                 command_timeout=COMMAND_SECONDS,
                 server_settings={**_SETTINGS, **(settings or {})},
+                reset=None if reset else _leave_as_it_is,
             )
         try:
             async with pool.acquire() as connection:
@@ -162,6 +168,10 @@ class Database:
             await asyncio.wait_for(self.pool.close(), CLOSE_SECONDS)
         except TimeoutError:
             self.pool.terminate()
+
+
+async def _leave_as_it_is(_connection: object) -> None:
+    """What asyncpg calls in place of its own reset."""
 
 
 def check_server(connection: Connection) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -13,6 +13,8 @@ from mosaic_controlplane.register.host import LinkKey
 from mosaic_controlplane.register.sql import load
 
 SQL = load("message")
+QUEUE_LIMIT = 1_000
+"""open messages at one seat"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,9 @@ class NewMessage:
     deadline: timedelta
     reply_to: UUID | None
     thread_id: UUID | None
+    mode: str = "send"
+    sent_by: str = ""
+    stripped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +74,18 @@ class MessageRow:
     recipient_id: UUID
     recipient_name: str | None
     recipient_host: str | None
-    recipient_spec: bytes | None
+    host_id: UUID | None
+    recipient_strongest_step: str | None
     seat_seq: int | None
     step: str
     reason: str
     created_at: datetime
     deadline_at: datetime
+    mode: str
+    waits_for: str
+    stripped: str
+    sent_by: str
+    cancel_asked_at: datetime | None
     body: str
     reply_to: UUID | None
     thread_id: UUID | None
@@ -92,12 +103,13 @@ class Offer:
     payload_digest: str
     sender_kind: str
     sender_name: str
+    mode: str
     sender_host: str
     remaining_ms: int
 
 
 async def queue(connection: Connection, *, tenant_id: UUID, message: NewMessage) -> UUID | None:
-    """Queue a message; returns its host, or None when the id is already taken or the seat is gone."""
+    """Queue a message; returns its host, or None when the id is taken, the seat gone, or its queue full."""
     found = await connection.fetchval(
         SQL.queue,
         tenant_id,
@@ -111,6 +123,10 @@ async def queue(connection: Connection, *, tenant_id: UUID, message: NewMessage)
         message.deadline,
         message.reply_to,
         message.thread_id,
+        message.mode,
+        message.sent_by,
+        message.stripped,
+        QUEUE_LIMIT,
     )
     return found if isinstance(found, UUID) else None
 
@@ -194,4 +210,21 @@ async def fail_unoffered(
 ) -> list[UUID]:
     """End what no host was given yet for seats that are gone."""
     rows = await connection.fetch(SQL.fail_unoffered, tenant_id, list(recipients), reason)
+    return [row["message_id"] for row in rows]
+
+
+async def cancel(connection: Connection, *, tenant_id: UUID, message_id: UUID, reason: str) -> tuple[str, bool] | None:
+    """Take a message back, or ask its host to: (its step now, whether its host is to be asked). None: not here."""
+    row = await connection.fetchrow(SQL.cancel, tenant_id, message_id, reason)
+    return None if row is None else (row["step"], row["asked"])
+
+
+async def cancels_of_host(connection: Connection, *, tenant_id: UUID, host_id: UUID) -> list[UUID]:
+    """Return the messages given to a host that somebody asks to take back."""
+    return [row["message_id"] for row in await connection.fetch(SQL.cancels_of_host, tenant_id, host_id)]
+
+
+async def waits(connection: Connection, *, tenant_id: UUID, host_id: UUID, reasons: Mapping[UUID, str]) -> list[UUID]:
+    """Write why messages of a host are not further; returns those of which that is new."""
+    rows = await connection.fetch(SQL.waits, tenant_id, host_id, list(reasons), list(reasons.values()))
     return [row["message_id"] for row in rows]

@@ -1,15 +1,22 @@
 -- name: queue
--- The seat's row lock gives seat_seq, the order of typing. Nothing is returned when the seat is gone or the id is taken.
+-- The seat's row lock gives seat_seq, the order of typing. Nothing is returned when the seat is gone, the id is taken, or
+-- $15 messages are open at the seat; senders at the same moment may go over that by their number.
 with taken as (
   select 1 from fleet.message where tenant_id = $1 and message_id = $2
+), open as (
+  select count(*) as number from (
+    select 1 from fleet.message where tenant_id = $1 and recipient_id = $6 and step in ('queued', 'dispatched') limit $15
+  ) waiting
 ), seat as (
   update fleet.agent set next_seat_seq = next_seat_seq + 1
   where tenant_id = $1 and agent_id = $6 and removed_at is null and not exists (select from taken)
+    and (select number from open) < $15
   returning host_id, next_seat_seq - 1 as seat_seq
 ), added as (
   insert into fleet.message (tenant_id, message_id, sender_kind, sender_id, sender_name, recipient_kind, recipient_id,
-    host_id, seat_seq, body, payload_digest, deadline_at, reply_to, thread_id)
-  select $1, $2, $3, $4, $5, 'agent', $6, seat.host_id, seat.seat_seq, $7, $8, now() + $9::interval, $10, $11 from seat
+    host_id, seat_seq, body, payload_digest, deadline_at, reply_to, thread_id, mode, sent_by, stripped)
+  select $1, $2, $3, $4, $5, 'agent', $6, seat.host_id, seat.seat_seq, $7, $8, now() + $9::interval, $10, $11, $12, $13, $14
+  from seat
   on conflict (tenant_id, message_id) do nothing
   returning tenant_id, message_id, host_id, created_at
 ), step as (
@@ -26,9 +33,11 @@ join fleet.host h on h.tenant_id = m.tenant_id and h.host_id = m.host_id
 where m.tenant_id = $1 and m.message_id = $2
 
 -- name: receipts
-select m.message_id, m.sender_kind, m.sender_id, m.sender_name, m.recipient_kind, m.recipient_id, m.seat_seq, m.step,
-  m.reason, m.created_at, m.deadline_at, case when $2::uuid is null then '' else m.body end as body, m.reply_to, m.thread_id, t.name as tenant,
-  a.name as recipient_name, h.name as recipient_host, a.spec as recipient_spec, coalesce(sh.name, '') as sender_host,
+select m.message_id, m.sender_kind, m.sender_id, m.sender_name, m.recipient_kind, m.recipient_id, m.host_id, m.seat_seq,
+  m.step, m.reason, m.created_at, m.deadline_at, m.mode, m.waits_for, m.stripped, m.sent_by, m.cancel_asked_at,
+  case when $2::uuid is null then '' else m.body end as body, m.reply_to, m.thread_id, t.name as tenant,
+  a.name as recipient_name, h.name as recipient_host, a.strongest_step as recipient_strongest_step,
+  coalesce(sh.name, '') as sender_host,
   (select json_agg(json_build_object('step', s.step, 'at', s.at, 'source', s.source, 'detail', s.detail,
      'reason', s.reason) order by s.at, array_position(array['queued', 'dispatched', 'typed', 'submitted', 'accepted',
      'turn_started', 'turn_ended'], s.step) nulls last)::text
@@ -74,7 +83,7 @@ with held as (
 update fleet.message m set offered_link_epoch = $3, offered_journal_id = (select journal_id from held)
 from due
 where m.tenant_id = $1 and m.message_id = due.message_id
-returning m.message_id, m.recipient_id, m.seat_seq, m.body, m.payload_digest, m.sender_kind, m.sender_name,
+returning m.message_id, m.recipient_id, m.seat_seq, m.body, m.payload_digest, m.sender_kind, m.sender_name, m.mode,
   coalesce((select h.name from fleet.agent s join fleet.host h using (tenant_id, host_id)
             where s.tenant_id = $1 and s.agent_id = m.sender_id and m.sender_kind = 'agent'), '') as sender_host,
   greatest(0, extract(epoch from m.deadline_at - now()) * 1000)::bigint as remaining_ms
@@ -82,7 +91,7 @@ returning m.message_id, m.recipient_id, m.seat_seq, m.body, m.payload_digest, m.
 -- name: step
 -- A step rises or it is not taken (fleet.step_may_follow). Returns the message when it was taken.
 with moved as (
-  update fleet.message m set step = $4, reason = $5
+  update fleet.message m set step = $4, reason = $5, waits_for = ''
   where m.tenant_id = $1 and m.host_id = $2 and m.message_id = $3 and fleet.step_may_follow(m.step, $4)
   returning m.tenant_id, m.message_id
 )
@@ -136,3 +145,40 @@ with failed as (
 insert into fleet.message_step (tenant_id, message_id, step, at, source, reason)
 select tenant_id, message_id, 'failed', now(), 'control-plane', $3 from failed
 returning message_id
+
+-- name: cancel
+-- Take back what no host was given yet; of what one was given, note that it is asked for. Returns the step it is at now, and
+-- whether it is asked for only now.
+with one as (
+  select message_id, step, offered_link_epoch, cancel_asked_at from fleet.message
+  where tenant_id = $1 and message_id = $2
+  for update
+), ended as (
+  update fleet.message m set step = 'cancelled', reason = $3, waits_for = ''
+  from one where m.tenant_id = $1 and m.message_id = one.message_id and one.step = 'queued'
+    and one.offered_link_epoch is null
+  returning m.message_id
+), noted as (
+  insert into fleet.message_step (tenant_id, message_id, step, at, source, reason)
+  select $1, message_id, 'cancelled', now(), 'control-plane', $3 from ended
+), asked as (
+  update fleet.message m set cancel_asked_at = now()
+  from one where m.tenant_id = $1 and m.message_id = one.message_id and one.step in ('queued', 'dispatched')
+    and one.offered_link_epoch is not null and one.cancel_asked_at is null
+  returning m.message_id
+)
+select case when exists (select from ended) then 'cancelled' else one.step end as step, exists (select from asked) as asked
+from one
+
+-- name: cancels_of_host
+select message_id from fleet.message
+where tenant_id = $1 and host_id = $2 and cancel_asked_at is not null and step in ('queued', 'dispatched')
+order by message_id limit 1000
+
+-- name: waits
+-- Why open messages of this host are not further. What is past that says nothing any more.
+update fleet.message m set waits_for = w.reason
+from unnest($3::uuid[], $4::text[]) as w (message_id, reason)
+where m.tenant_id = $1 and m.host_id = $2 and m.message_id = w.message_id
+  and m.step in ('queued', 'dispatched', 'typed') and m.waits_for is distinct from w.reason
+returning m.message_id

@@ -161,6 +161,9 @@ create table fleet.agent (
   reported_model text not null default '',            -- what it says itself
   runtime_version text not null default '',
   runtime_session text not null default '',           -- its own id of its session
+  -- How much its run can say of a message.
+  strongest_step text not null default 'submitted'
+    check (strongest_step in ('submitted', 'accepted', 'turn_started', 'turn_ended')),
   primary key (tenant_id, agent_id),
   foreign key (tenant_id, host_id) references fleet.host
 ) with (fillfactor = 70);
@@ -222,6 +225,11 @@ create table fleet.message (
   -- Pushed to a host under this link epoch and journal: from here the control plane no longer ends it by itself.
   offered_link_epoch bigint,
   offered_journal_id uuid,
+  mode text not null default 'send' check (mode in ('send', 'when_idle', 'interrupt', 'interrupt_only')),
+  waits_for text not null default '',                 -- why an open message is not further, as its host last said
+  stripped text not null default '',                  -- what of the body no terminal can take
+  sent_by text not null default '',                   -- who sent it in the sender's name
+  cancel_asked_at timestamptz,
   primary key (tenant_id, message_id)
 ) with (fillfactor = 70);
 
@@ -229,6 +237,10 @@ create index message_queued_by_host on fleet.message (tenant_id, host_id, recipi
   where step = 'queued';
 create index message_open_by_host on fleet.message (tenant_id, host_id)
   where step in ('queued', 'dispatched', 'typed');
+create index message_open_by_recipient on fleet.message (tenant_id, recipient_id)
+  where step in ('queued', 'dispatched');
+create index message_to_cancel on fleet.message (tenant_id, host_id)
+  where cancel_asked_at is not null and step in ('queued', 'dispatched');
 create index message_due on fleet.message (deadline_at) where step = 'queued';
 create index message_newest on fleet.message (tenant_id, created_at desc);
 
@@ -518,6 +530,9 @@ create function fleet.take_cards(
 language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set plan_cache_mode = force_generic_plan as $$
 begin
+  if cardinality(picked) = 0 then
+    return;
+  end if;
   return query
   with wanted as (
     select w.* from unnest(picked, requests, places, runs, kinds, holders, names, leases)
@@ -562,6 +577,9 @@ declare
   first_rank integer;
   first_seq bigint;
 begin
+  if jsonb_array_length(asked) = 0 then
+    return;
+  end if;
   perform 1 from fleet.card c
   where c.tenant_id = of_tenant
     and c.card_id = any(array(select a.card_id from jsonb_to_recordset(asked) as a (card_id text)))

@@ -31,6 +31,27 @@ Command = Sequence[str]
 Reply = list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Conditional:
+    """Commands that tmux runs if a format is true of a pane in that very moment, else others; as many of both.
+
+    It comes last in a line: tmux would run what follows even when one of them is refused. It gives a reply of its own,
+    and one for each command.
+    """
+
+    pane_id: str
+    condition: str
+    then: Sequence[Command]
+    otherwise: Sequence[Command]
+
+    def line(self) -> str:
+        """Return it as one command of tmux."""
+        if len(self.then) != len(self.otherwise):
+            raise AssertionError("the replies could not be counted")
+        both = (" ; ".join(map(command_line, commands)) for commands in (self.then, self.otherwise))
+        return command_line(["if-shell", "-F", "-t", self.pane_id, self.condition, *both])
+
+
 @dataclass(slots=True)
 class _Waiting:
     """A line sent to tmux: one reply for each of its commands, fewer when one is refused."""
@@ -124,16 +145,18 @@ class ControlMode:
         """The process id of the client."""
         return self._process.pid
 
-    async def run(self, *commands: Command) -> list[Reply]:
+    async def run(self, *commands: Command | Conditional) -> list[Reply]:
         """Run `commands` as one line, with nothing of anybody else's between them; return a reply for each.
 
         Raises TmuxRefused when one is refused (those after it are not run) and TerminalLost without an answer.
         """
         if self._lost is not None:
             raise self._lost
-        waiting = _Waiting(len(commands), asyncio.get_running_loop().create_future())
+        if any(isinstance(command, Conditional) for command in commands[:-1]):
+            raise AssertionError("a condition comes last")
+        waiting = _Waiting(sum(map(_replies, commands)), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        self._stdin.write(" ; ".join(map(command_line, commands)).encode() + b"\n")
+        self._stdin.write(" ; ".join(map(_line, commands)).encode() + b"\n")
         try:
             async with asyncio.timeout(REPLY_SECONDS):
                 return await asyncio.shield(waiting.future)
@@ -204,3 +227,11 @@ class ControlMode:
                 waiting.future.exception()
         self._waiting.clear()
         self.ended.set()
+
+
+def _replies(command: Command | Conditional) -> int:
+    return 1 + len(command.then) if isinstance(command, Conditional) else 1
+
+
+def _line(command: Command | Conditional) -> str:
+    return command.line() if isinstance(command, Conditional) else command_line(command)

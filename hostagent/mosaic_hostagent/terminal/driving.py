@@ -11,6 +11,9 @@ LEASE_SECONDS = 15.0
 PAUSE_SECONDS = 5.0
 """A key pressed less than this ago: the person is typing."""
 
+DRAWN_SECONDS = 0.25
+"""So long after it was pressed a key is taken to be drawn"""
+
 DRAFT_SECONDS = 60.0
 """Something was typed and not sent off: a person thinks about the next word at most this long, as far as we wait.
 
@@ -75,6 +78,10 @@ class Driving:
             return
         self._typed = now
         self._draft = keys[-1] not in _SENDS_OFF
+
+    def types(self, now: float) -> bool:
+        """Whether a key was pressed so lately that it may not be on the screen yet."""
+        return self._typed is not None and now - self._typed < DRAWN_SECONDS
 
     def holds_back(self, now: float) -> str:
         """Return why a message must wait for the person who types, or ""."""

@@ -1,4 +1,4 @@
-"""What a pane shows, and what that proves of a text of ours (pure).
+"""What a pane shows, and what that proves of a text of ours at the cursor of a line composer (pure).
 
 Text and screen are compared without white space and frames, because programs wrap, indent and box what was typed. Only
 the end of a text is looked for: a composer scrolls.
@@ -11,13 +11,10 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mosaic_framework.manifest import Composer, Manifest, Sign
+from mosaic_framework.manifest import Manifest, Sign
 
 _TAIL = 160
 _ROWS_COMPARED = 10
-_RULE = re.compile(r"[─━═]{5,}")
-_SIDE = re.compile(r"[│┃║▏▕]")
-_SIDE_ROWS = re.compile(r"(?:[^\S\n]*[│┃║▏▕][^\S\n]*\n)*")
 _FRAMES = re.compile(r"[\s\u2500-\u259f]+")
 
 
@@ -36,6 +33,11 @@ class Snapshot:
     """a full-screen program has the terminal"""
     title: str
     command: str
+    bright: Sequence[str] = ()
+    """`rows` with blanks for what is faint; empty when nothing is"""
+    pid: int = 0
+    """the pane's own process, which leads its terminal session"""
+    tty: str = ""
 
     @property
     def screen(self) -> str:
@@ -78,68 +80,26 @@ def prompt_is_up(snapshot: Snapshot, manifest: Manifest) -> bool:
     return signs_seen(manifest.signs.ready, before, snapshot.title) is not None if before.strip() else False
 
 
-def composer_region(composer: Composer, screen: str) -> str | None:
-    """Return what stands in a box composer and below it, or None when no composer is on the screen."""
-    if composer.glyph is None:
-        return screen
-    found = list(re.finditer(composer.glyph, screen, re.MULTILINE))
-    if not found:
-        return None
-    last = found[-1]
-    if _RULE.fullmatch(last.group()) and len(found) > 1:
-        return screen[found[-2].end() : last.start()]  # between two rules: the last one is its end
-    first = last
-    if _SIDE.search(last.group()):  # a box whose every row begins with the glyph
-        for earlier in reversed(found[:-1]):
-            if not _SIDE_ROWS.fullmatch(screen[earlier.end() : first.start()].partition("\n")[2]):
-                break
-            first = earlier
-    return screen[first.end() :]
+def line_holds(snapshot: Snapshot, text: str) -> bool:
+    """Say whether `text` stands before the cursor of a line composer."""
+    return _stands_before_cursor(snapshot, text) or _ends_before_cursor(snapshot, text)
 
 
-def holds(snapshot: Snapshot, composer: Composer, text: str) -> bool:
-    """Say whether the composer is seen to hold `text`, whole or collapsed."""
-    tail = tail_of(text)
-    if not tail:
-        return False
-    if composer.kind == "line":
-        return _stands_before_cursor(snapshot, text) or _ends_before_cursor(snapshot, text)
-    region = composer_region(composer, snapshot.screen)
-    if region is None:
-        return False
-    return tail in squeeze(region) or _collapsed(composer, region) > 0
-
-
-def typed(before: Snapshot, now: Snapshot, composer: Composer, text: str) -> bool:
-    """Say whether `now` proves that `text` is in the composer, where it was not `before`."""
+def line_typed(before: Snapshot, now: Snapshot, text: str) -> bool:
+    """Say whether `now` proves that `text` stands at a line composer, where it did not `before`."""
     if now.dead:
         return False
-    if composer.kind == "line":
-        if _stands_before_cursor(now, text):
-            return (now.line, now.cursor_x) != (before.line, before.cursor_x)
-        # A shell without bracketed paste takes each line as it comes; then only the last one waits for Enter.
-        return _ends_before_cursor(now, text) and now.line - before.line >= text.count("\n")
-    # The first line of a long text may have scrolled out, glyph and all: before any Enter, what is new was typed.
-    region, earlier = (
-        shot.screen if (found := composer_region(composer, shot.screen)) is None else found for shot in (now, before)
-    )
-    appeared = squeeze(region).count(tail_of(text)) > squeeze(earlier).count(tail_of(text))
-    return appeared or _collapsed(composer, region) > _collapsed(composer, earlier)
+    if _stands_before_cursor(now, text):
+        return (now.line, now.cursor_x) != (before.line, before.cursor_x)
+    # A shell without bracketed paste takes each line as it comes; then only the last one waits for Enter.
+    return _ends_before_cursor(now, text) and now.line - before.line >= text.count("\n")
 
 
-def submitted(at_enter: Snapshot, now: Snapshot, composer: Composer, text: str) -> bool:
-    """Say whether `now` proves that the composer let go of `text`, which it held at `at_enter`."""
-    if composer.kind == "line":
-        if now.width == at_enter.width and now.line > at_enter.line:
-            return True
-        return not holds(now, composer, text) and (now.line, now.cursor_x) != (at_enter.line, at_enter.cursor_x)
-    if now.dead or composer_region(composer, now.screen) is None:
-        return False  # a screen that shows no composer says nothing about what is in it
-    return not holds(now, composer, text)
-
-
-def _collapsed(composer: Composer, region: str) -> int:
-    return len(re.findall(composer.placeholder, region)) if composer.placeholder is not None else 0
+def line_submitted(at_enter: Snapshot, now: Snapshot, text: str) -> bool:
+    """Say whether `now` proves that a line composer let go of `text`, which stood there at `at_enter`."""
+    if now.width == at_enter.width and now.line > at_enter.line:
+        return True
+    return not line_holds(now, text) and (now.line, now.cursor_x) != (at_enter.line, at_enter.cursor_x)
 
 
 def _stands_before_cursor(snapshot: Snapshot, text: str) -> bool:

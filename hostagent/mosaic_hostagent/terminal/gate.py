@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from mosaic_framework.manifest import Manifest
 
-from mosaic_hostagent.terminal.evidence import Snapshot, composer_region, prompt_is_up, signs_seen
+from mosaic_hostagent.terminal.composer import Standing, composer_region, standing
+from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up, signs_seen
+
+SHELLS = frozenset({"bash", "sh", "zsh", "fish", "dash", "ksh", "ash", "tcsh", "csh", "mksh", "nu", "pwsh"})
+DRAFT = "a person's draft stands in its composer"
 
 
-def obstacle(snapshot: Snapshot, manifest: Manifest, *, settled: bool = False) -> str:
-    """Return why nothing may be typed now, or "" when it may.
+def obstacle(snapshot: Snapshot, manifest: Manifest, *, settled: bool = False, only_idle: bool = False) -> str:
+    """Return why nothing may be typed now, or "" when it may. A draft is not looked for: see `draft_stands`.
 
     `settled`: the program in a line composer has been quiet for so long that it waits, though no known prompt is shown.
+    `only_idle`: not while it works, either because that is wished or because it may ask for a permission meanwhile.
     """
     if reason := obstacle_to_enter(snapshot, manifest):
         return reason
@@ -20,6 +27,8 @@ def obstacle(snapshot: Snapshot, manifest: Manifest, *, settled: bool = False) -
         return "" if settled or prompt_is_up(snapshot, manifest) else "it is busy: no prompt stands at the cursor"
     if composer_region(manifest.composer, snapshot.screen) is None:
         return "its composer is not on the screen"
+    if only_idle and works(snapshot, manifest):
+        return "it works, and this waits until it is idle"
     return ""
 
 
@@ -32,3 +41,23 @@ def obstacle_to_enter(snapshot: Snapshot, manifest: Manifest) -> str:
     if signs_seen(manifest.signs.waiting, snapshot.screen, snapshot.title) is not None:
         return "it waits for an answer to a question of its own"
     return ""
+
+
+def draft_stands(snapshot: Snapshot, manifest: Manifest) -> bool:
+    """Say whether something stands in a box composer before anything was typed: a person's draft, as far as we know."""
+    return manifest.composer.kind == "box" and standing(snapshot, manifest.composer, "") is Standing.OTHER
+
+
+def works(snapshot: Snapshot, manifest: Manifest) -> bool:
+    """Say whether the screen shows that the program works."""
+    return signs_seen(manifest.signs.working, snapshot.screen, snapshot.title) is not None
+
+
+def is_shell(command: str) -> bool:
+    """Say whether the program in the foreground is a shell, by its name."""
+    return PurePath(command).name.lstrip("-") in SHELLS
+
+
+def runs_a_shell(manifest: Manifest) -> bool:
+    """Say whether a shell is what the seat is for."""
+    return manifest.composer.kind == "line"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from mosaic_framework.ids import new_id
 
 from mosaic_hostagent.terminal.control_mode import Command
-from mosaic_hostagent.terminal.deliver import Pane
 from mosaic_hostagent.terminal.keyboard import Literal, Named, Stroke
+from mosaic_hostagent.terminal.pane import Pane
 
 PATIENCE_SECONDS = 2.0
 """How long keys wait for a delivery that is under way.
@@ -34,9 +34,10 @@ async def press(pane: Pane, keys: bytes, strokes: Sequence[Stroke]) -> None:
     except TimeoutError:
         held = False
     try:
-        pane.driving.pressed(keys, time.monotonic())
-        if strokes:
-            await pane.server.run(["copy-mode", "-q", "-t", pane.pane_id], *_commands(pane.pane_id, strokes))
+        async with pane.moment:
+            pane.driving.pressed(keys, time.monotonic())
+            if strokes:
+                await pane.server.run(["copy-mode", "-q", "-t", pane.pane_id], *_commands(pane.pane_id, strokes))
     finally:
         if held:
             pane.lock.release()

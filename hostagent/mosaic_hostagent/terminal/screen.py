@@ -5,6 +5,7 @@ from __future__ import annotations
 from mosaic_hostagent.terminal.control_mode import Command, Reply
 from mosaic_hostagent.terminal.evidence import Snapshot
 from mosaic_hostagent.terminal.server import TmuxServer
+from mosaic_hostagent.terminal.styles import plain_rows
 
 TEXT_LIMIT = 1024 * 1024
 _FIELDS = (
@@ -16,6 +17,8 @@ _FIELDS = (
     "pane_dead_status",
     "pane_in_mode",
     "alternate_on",
+    "pane_pid",
+    "pane_tty",
     "pane_current_command",
     "pane_title",
 )
@@ -24,14 +27,18 @@ _FORMAT = "\t".join(f"#{{{field}}}" for field in _FIELDS)
 
 def snapshot_commands(pane_id: str) -> tuple[Command, Command]:
     """Return the two commands whose replies `snapshot_of` reads; run together they show one moment."""
-    return ["display-message", "-p", "-t", pane_id, _FORMAT], ["capture-pane", "-p", "-t", pane_id]
+    return ["display-message", "-p", "-t", pane_id, _FORMAT], ["capture-pane", "-p", "-e", "-t", pane_id]
 
 
 def snapshot_of(figures: Reply, rows: Reply) -> Snapshot:
     """Return the snapshot that the replies of `snapshot_commands` show."""
     field = dict(zip(_FIELDS, (figures[0] if figures else "").split("\t"), strict=False))
+    plain, bright = plain_rows(rows)
     return Snapshot(
-        rows=rows,
+        rows=plain,
+        bright=bright,
+        pid=int(field.get("pane_pid") or 0),
+        tty=field.get("pane_tty", ""),
         cursor_x=int(field.get("cursor_x") or 0),
         cursor_y=int(field.get("cursor_y") or 0),
         history=int(field.get("history_size") or 0),

@@ -18,7 +18,7 @@ from mosaic_framework.paths import runtime_root
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.seats import ServerKey, Session
-from mosaic_hostagent.terminal.control_mode import Command, ControlMode, Reply
+from mosaic_hostagent.terminal.control_mode import Command, Conditional, ControlMode, Reply
 from mosaic_hostagent.terminal.panes import PANE_FORMAT, Observed, read_panes
 from mosaic_hostagent.terminal.problems import (
     SessionNameTaken,
@@ -179,7 +179,7 @@ class TmuxServer:
             await self._attach()
             return True
 
-    async def run(self, *commands: Command) -> list[Reply]:
+    async def run(self, *commands: Command | Conditional) -> list[Reply]:
         """Run commands on the living connection; see ControlMode.run."""
         return await (await self.control()).run(*commands)
 

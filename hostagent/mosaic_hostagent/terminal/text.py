@@ -1,21 +1,19 @@
 """The text that is typed for a message (pure).
 
-Normalised: CRLF and CR become LF, control characters go (tab and LF stay), so do line ends at the end. "Byte for byte"
-means after this, between preamble and trailer.
+"Byte for byte" means after `normalise`, between preamble and trailer.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mosaic_framework.manifest import Manifest
+from mosaic_framework.manifest import Hazard, Manifest
+from mosaic_framework.typed_text import normalise
 
 TRAILER = "[end of message]"
 _QUOTE = "> "
-_LINE_ENDS = re.compile(r"\r\n?|[\u2028\u2029\x85\x0b\x0c]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +22,6 @@ class Typing:
 
     whole: str
     pieces: Sequence[str]
-
-
-def normalise(body: str) -> str:
-    """Return `body` as a terminal can take it: no control character can end the paste or press a key."""
-    text = _LINE_ENDS.sub("\n", body)
-    kept = "".join(character for character in text if character in "\n\t" or not _is_control(character))
-    return kept.rstrip("\n")
 
 
 def preamble(sender: str, recipient: str, message_id: str) -> str:
@@ -45,7 +36,7 @@ def compose(
     text = normalise(body)
     if manifest.preamble:
         text = f"{preamble(sender, recipient, message_id)} {_escaped(text)}"
-        if _ends_in_hazard(text, manifest):
+        if hazard(text, manifest) is not None:
             text = f"{text}\n{TRAILER}"
     paste = manifest.paste
     lines, characters = text.count("\n") + 1, len(text)
@@ -53,6 +44,15 @@ def compose(
     if marked and sender_is_person and paste.piece_lines and paste.piece_characters:
         return Typing(text, _pieces(text, paste.piece_lines, paste.piece_characters))
     return Typing(text, [text])
+
+
+def hazard(text: str, manifest: Manifest) -> Hazard | None:
+    """Return what makes a text do something else than arrive, where no preamble stands before it; None: nothing."""
+    where = {"start": r"\A\s*(?:{})", "whole": r"\A\s*(?:{})\s*\Z", "end": r"(?:{})\s*\Z"}
+    for found in manifest.hazards:
+        if re.search(where[found.where].format(found.pattern), text) is not None:
+            return found
+    return None
 
 
 def _pieces(text: str, lines: int, characters: int) -> list[str]:
@@ -66,13 +66,6 @@ def _pieces(text: str, lines: int, characters: int) -> list[str]:
         pieces.append(text[start:end])
         start = end
     return pieces
-
-
-def _ends_in_hazard(text: str, manifest: Manifest) -> bool:
-    return any(
-        hazard.where == "end" and re.search(rf"(?:{hazard.pattern})\s*\Z", text) is not None
-        for hazard in manifest.hazards
-    )
 
 
 def _escaped(text: str) -> str:
@@ -90,10 +83,6 @@ def _is_preamble_like(line: str) -> bool:
         if inside < 0:
             return False
     return True
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs")
 
 
 def _one_line(text: str) -> str:

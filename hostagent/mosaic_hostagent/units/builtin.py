@@ -44,6 +44,10 @@ class BuiltIn:
         """Every observed seat is kept."""
         return True
 
+    def own_runs(self) -> frozenset[str]:
+        """Nothing begins here that is not asked for."""
+        return frozenset()
+
     def standing(self, agent_id: str, name: str) -> Standing:
         """No seat comes back at boot unless somebody starts the host-agent."""
         return Standing(BUILT_IN, "", enabled=False)

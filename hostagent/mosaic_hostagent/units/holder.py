@@ -12,7 +12,17 @@ import os
 import sys
 
 from mosaic_hostagent.terminal.starting import holder_commands
-from mosaic_hostagent.units.plain import AGAIN, Asked, Tmux, TmuxFailed, notify, read_json, tell, tmux_environment
+from mosaic_hostagent.units.plain import (
+    AGAIN,
+    Asked,
+    Tmux,
+    TmuxFailed,
+    leave,
+    notify,
+    read_json,
+    tell,
+    tmux_environment,
+)
 
 FOLDER = "holders"
 
@@ -63,4 +73,4 @@ def _owner(tmux: Tmux, holder: str) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:3]))
+    leave(main(*sys.argv[1:3]))

@@ -6,7 +6,6 @@ of its own: a new id, a new token, and its own copy of the files that were made 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Mapping
@@ -43,15 +42,8 @@ def read(home: str, instance: str) -> Launch:
 
 def read_tally(home: str, instance: str, launch: Mapping[str, Any]) -> Tally:
     """Return what came of the tries so far; one that was asked for anew has none."""
-    none = {
-        "asked": launch["asked"],
-        "launched": "",
-        "latest": "",
-        "count": 0,
-        "next": 0.0,
-        "resting": 0,
-        "problem": "",
-    }
+    none: Tally = {"asked": launch["asked"], "launched": "", "latest": "", "problem": "", "begun": False}
+    none |= {"count": 0, "next": 0.0, "resting": 0}
     try:
         found = read_json(path(home, instance, "tally"))
     except ValueError:
@@ -73,9 +65,12 @@ def pause(tally: Mapping[str, Any]) -> float:
 
 
 def as_new_run(home: str, launch: Launch, tally: Mapping[str, Any]) -> Launch:
-    """Return the launch under an id that no run has had: its own, or a fresh one when it has begun before."""
+    """Return the launch under an id that no run has had, and that tells when it begins.
+
+    It is the prepared one when the host-agent has just asked for the start, and a fresh one for all that follow.
+    """
     prepared, latest = launch["run_id"], tally["latest"]
-    if tally["launched"] != prepared:
+    if not tally["begun"] and tally["launched"] != prepared:
         return launch
     fresh = _new_run_id()
     token = os.urandom(32).hex()
@@ -86,6 +81,8 @@ def as_new_run(home: str, launch: Launch, tally: Mapping[str, Any]) -> Launch:
     source = next((one for one in (prepared, latest) if one and os.path.isdir(f"{sessions}/{one}")), "")  # noqa: PTH112
     if source:
         _copy(f"{sessions}/{source}", f"{sessions}/{fresh}", source, fresh)
+        import hashlib  # it loads OpenSSL: seldom needed, and never given back
+
         digest = hashlib.sha256(token.encode()).hexdigest()
         write_json(f"{sessions}/{fresh}/session.json", {"agent_id": launch["agent_id"], "token_sha256": digest})
     argv = [str(word).replace(prepared, fresh) for word in launch["argv"]]

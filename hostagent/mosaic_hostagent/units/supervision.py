@@ -54,5 +54,8 @@ class Supervision(Protocol):
     def keeps(self, agent_id: str) -> bool:
         """Whether the seat is kept, as far as is known here."""
 
+    def own_runs(self) -> frozenset[str]:
+        """Return runs that it may have begun, or may be about to, without anybody here having seen them."""
+
     def standing(self, agent_id: str, name: str) -> Standing:
         """Return how a seat is supervised."""

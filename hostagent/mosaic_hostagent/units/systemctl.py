@@ -33,7 +33,6 @@ class Systemctl:
                     "systemctl",
                     "--user",
                     "--no-ask-password",
-                    "--quiet",
                     *arguments,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,

@@ -63,7 +63,7 @@ class Systemd:
     async def start(self, launch: Launch, server: ServerKey) -> Session:
         """Let the seat's unit start this launch and nothing else, and return the session. Raises FleetError."""
         async with self._locks[launch.name]:
-            self._write(launch, server, asked=str(new_id()))
+            await self._write(launch, server, asked=str(new_id()))
             await self._enable(launch)
             try:
                 await self._systemctl.run("restart", units.agent_unit(launch.name))
@@ -92,7 +92,7 @@ class Systemd:
     async def adopt(self, launch: Launch, server: ServerKey) -> None:
         """Let the seat's unit keep what runs already. Raises FleetError."""
         async with self._locks[launch.name]:
-            self._write(launch, server, asked=str(new_id()))
+            await self._write(launch, server, asked=str(new_id()))
             await self._enable(launch)
             await self._systemctl.run("start", units.agent_unit(launch.name))
 
@@ -101,7 +101,7 @@ class Systemd:
         async with self._locks[launch.name]:
             if self._kept.get(launch.agent_id) == launch.name:
                 asked = str(launch_file.read(str(self._root), units.instance_of(launch.name)).get("asked") or new_id())
-                self._write(launch, server, asked=asked)
+                await self._write(launch, server, asked=asked)
 
     async def let_go(self, agent_id: str, *, for_good: bool) -> None:
         """Stop the seat's unit, which ends its session. Raises SystemdRefused."""
@@ -152,6 +152,16 @@ class Systemd:
         """Whether the seat has a launch file."""
         return agent_id in self._kept
 
+    def own_runs(self) -> frozenset[str]:
+        """Return the run that each kept seat is to begin, and the latest that its waiter has begun."""
+        found = set()
+        for name in map(units.instance_of, self._kept.values()):
+            launch = launch_file.read(str(self._root), name)
+            if launch:
+                tally = launch_file.read_tally(str(self._root), name, launch)
+                found |= {str(launch["run_id"]), str(tally["latest"])}
+        return frozenset(found - {""})
+
     def standing(self, agent_id: str, name: str) -> Standing:
         """Return the seat's unit, and whether it starts at boot: it is enabled, and the user lingers."""
         unit = units.agent_unit(name)
@@ -175,7 +185,7 @@ class Systemd:
     def _path(self, name: str) -> Path:
         return self._folder / f"{units.instance_of(name)}.json"
 
-    def _write(self, launch: Launch, server: ServerKey, *, asked: str) -> None:
+    async def _write(self, launch: Launch, server: ServerKey, *, asked: str) -> None:
         tmux = self._pool.get(server)
         content = {
             **asdict(launch),
@@ -189,7 +199,7 @@ class Systemd:
             "holder": server.holder,
             "holder_unit": units.holder_unit(server.socket_name),
         }
-        write_state(self._path(launch.name), json.dumps(content).encode())
+        await asyncio.to_thread(write_state, self._path(launch.name), json.dumps(content).encode())
         self._kept[launch.agent_id] = launch.name
 
     def _read_kept(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from mosaic_hostagent import crashes
 from mosaic_hostagent.terminal.starting import start_commands
 from mosaic_hostagent.units import launch_file
 from mosaic_hostagent.units.members import end_members, terminal_members
-from mosaic_hostagent.units.plain import AGAIN, Asked, Tmux, TmuxFailed, notify, tell, tmux_environment
+from mosaic_hostagent.units.plain import AGAIN, Asked, Tmux, TmuxFailed, leave, notify, tell, tmux_environment
 
 _HOLDER_SECONDS = 45.0
 _REST = "variables:"
@@ -65,6 +65,7 @@ class Waiter:
         try:
             found = self._living()
             if found is not None:
+                self._note(begun=True)
                 tell(f"run {found.run_id} goes on")
             elif self._rest():
                 found = self._living() or self._start()
@@ -147,7 +148,7 @@ class Waiter:
         prepared = self._launch["run_id"]
         launch = launch_file.as_new_run(self._home, self._launch, self._tally)
         # Written first: what has begun under an id never begins again under it.
-        self._note(launched=prepared, latest=launch["run_id"], next=0.0, resting=0, problem="")
+        self._note(launched=prepared, latest=launch["run_id"], next=0.0, resting=0, problem="", begun=True)
         said = self._tmux.run(
             start_commands(
                 launch,
@@ -209,4 +210,4 @@ def main(home: str, instance: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:3]))
+    leave(main(*sys.argv[1:3]))

@@ -36,6 +36,7 @@ class HostFrame(_message.Message):
     TERMINAL_FIELD_NUMBER: _builtins.int
     EXPLAINED_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
     UNMANAGED_FIELD_NUMBER: _builtins.int
     RUNS_ALIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -69,12 +70,16 @@ class HostFrame(_message.Message):
         """the welcome's epoch is fsynced in the journal; only now are messages dispatched"""
 
     @_builtins.property
+    def waits(self) -> Global___Waits:
+        """why a message is not typed yet; told again at every link"""
+
+    @_builtins.property
     def unmanaged(self) -> Global___Unmanaged:
         """replaces what was told before"""
 
     @_builtins.property
     def runs_alive(self) -> Global___RunsAlive:
-        """with the hello's link, when a run begins, and every 60 s: what these runs hold is renewed"""
+        """at a new link, when the living runs change, and every 60 s: what they hold is renewed"""
 
     def __init__(
         self,
@@ -87,14 +92,15 @@ class HostFrame(_message.Message):
         terminal: Global___TerminalText | None = ...,
         explained: Global___ExplainedSeat | None = ...,
         ready: Global___Ready | None = ...,
+        waits: Global___Waits | None = ...,
         unmanaged: Global___Unmanaged | None = ...,
         runs_alive: Global___RunsAlive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "explained", b"explained", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "explained", "ready", "unmanaged", "runs_alive"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "explained", "ready", "waits", "unmanaged", "runs_alive"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -218,6 +224,7 @@ class SeatReport(_message.Message):
     OUTPUT_AGE_MS_FIELD_NUMBER: _builtins.int
     RUNNING_RUNTIME_FIELD_NUMBER: _builtins.int
     RUNNING_MODEL_FIELD_NUMBER: _builtins.int
+    STRONGEST_STEP_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     name: _builtins.str
     state: _fleet_pb2.AgentState.ValueType
@@ -252,6 +259,8 @@ class SeatReport(_message.Message):
     """which runtime its process is seen to be; empty: not known"""
     running_model: _builtins.str
     """the model it was launched with"""
+    strongest_step: _messages_pb2.MessageStep.ValueType
+    """how much this run can say of a message; UNSPECIFIED: submitted"""
     def __init__(
         self,
         *,
@@ -278,14 +287,38 @@ class SeatReport(_message.Message):
         output_age_ms: _builtins.int = ...,
         running_runtime: _builtins.str = ...,
         running_model: _builtins.str = ...,
+        strongest_step: _messages_pb2.MessageStep.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "driven_ms", b"driven_ms", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "reported_model", b"reported_model", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime_session", b"runtime_session", "runtime_version", b"runtime_version", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "driven_ms", b"driven_ms", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "reported_model", b"reported_model", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime_session", b"runtime_session", "runtime_version", b"runtime_version", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "strongest_step", b"strongest_step", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SeatReport: _TypeAlias = SeatReport  # noqa: Y015
+
+@_typing.final
+class Waits(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    reason: _builtins.str
+    """for a person; never the body"""
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Waits: _TypeAlias = Waits  # noqa: Y015
 
 @_typing.final
 class Unmanaged(_message.Message):
@@ -498,6 +531,7 @@ class ControlFrame(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     OPEN_VIEW_FIELD_NUMBER: _builtins.int
     CLAIMS_HELD_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -524,6 +558,8 @@ class ControlFrame(_message.Message):
     def claims_held(self) -> Global___ClaimsHeld:
         """the answer to RunsAlive"""
 
+    @_builtins.property
+    def cancel(self) -> Global___CancelDelivery: ...
     def __init__(
         self,
         *,
@@ -536,12 +572,13 @@ class ControlFrame(_message.Message):
         explain: Global___ExplainSeat | None = ...,
         open_view: Global___OpenView | None = ...,
         claims_held: Global___ClaimsHeld | None = ...,
+        cancel: Global___CancelDelivery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held", "cancel"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -684,6 +721,7 @@ class Dispatch(_message.Message):
     REMAINING_MS_FIELD_NUMBER: _builtins.int
     SENDER_FIELD_NUMBER: _builtins.int
     SENDER_IS_PERSON_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     agent_id: _builtins.str
     seat_seq: _builtins.int
@@ -695,6 +733,7 @@ class Dispatch(_message.Message):
     sender: _builtins.str
     """display address"""
     sender_is_person: _builtins.bool
+    mode: _messages_pb2.DeliveryMode.ValueType
     def __init__(
         self,
         *,
@@ -706,14 +745,36 @@ class Dispatch(_message.Message):
         remaining_ms: _builtins.int = ...,
         sender: _builtins.str = ...,
         sender_is_person: _builtins.bool = ...,
+        mode: _messages_pb2.DeliveryMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "body", b"body", "message_id", b"message_id", "payload_digest", b"payload_digest", "remaining_ms", b"remaining_ms", "seat_seq", b"seat_seq", "sender", b"sender", "sender_is_person", b"sender_is_person"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "body", b"body", "message_id", b"message_id", "mode", b"mode", "payload_digest", b"payload_digest", "remaining_ms", b"remaining_ms", "seat_seq", b"seat_seq", "sender", b"sender", "sender_is_person", b"sender_is_person"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Dispatch: _TypeAlias = Dispatch  # noqa: Y015
+
+@_typing.final
+class CancelDelivery(_message.Message):
+    """Take a dispatched message back, if its typing has not begun; it comes after the dispatch on the stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDelivery: _TypeAlias = CancelDelivery  # noqa: Y015
 
 @_typing.final
 class EventsAcknowledged(_message.Message):

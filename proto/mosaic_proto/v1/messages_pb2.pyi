@@ -22,6 +22,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DeliveryMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeliveryModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeliveryMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DELIVERY_MODE_UNSPECIFIED: _DeliveryMode.ValueType  # 0
+    """as soon as its composer may be typed into"""
+    DELIVERY_MODE_WHEN_IDLE: _DeliveryMode.ValueType  # 1
+    """not before the agent has finished what it works on"""
+    DELIVERY_MODE_INTERRUPT: _DeliveryMode.ValueType  # 2
+    """the runtime's own interrupt first, then the message"""
+    DELIVERY_MODE_INTERRUPT_ONLY: _DeliveryMode.ValueType  # 3
+    """the interrupt alone; the body is empty"""
+
+class DeliveryMode(_DeliveryMode, metaclass=_DeliveryModeEnumTypeWrapper):
+    """When a message may be typed. Messages of one seat keep their order; interrupting ones go before the others."""
+
+DELIVERY_MODE_UNSPECIFIED: DeliveryMode.ValueType  # 0
+"""as soon as its composer may be typed into"""
+DELIVERY_MODE_WHEN_IDLE: DeliveryMode.ValueType  # 1
+"""not before the agent has finished what it works on"""
+DELIVERY_MODE_INTERRUPT: DeliveryMode.ValueType  # 2
+"""the runtime's own interrupt first, then the message"""
+DELIVERY_MODE_INTERRUPT_ONLY: DeliveryMode.ValueType  # 3
+"""the interrupt alone; the body is empty"""
+Global___DeliveryMode: _TypeAlias = DeliveryMode  # noqa: Y015
+
 class _MessageStep:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -80,6 +108,8 @@ class SendRequest(_message.Message):
     REPLY_TO_FIELD_NUMBER: _builtins.int
     THREAD_ID_FIELD_NUMBER: _builtins.int
     ALLOW_SECRETS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    FROM_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUIDv7, made by the caller; becomes the message id"""
     tenant: _builtins.str
@@ -94,6 +124,7 @@ class SendRequest(_message.Message):
     """may be empty"""
     allow_secrets: _builtins.bool
     """the text is meant to hold what looks like a secret; written down"""
+    mode: Global___DeliveryMode.ValueType
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """from now; absent: the server's default (24 h)"""
@@ -109,10 +140,11 @@ class SendRequest(_message.Message):
         reply_to: _builtins.str = ...,
         thread_id: _builtins.str = ...,
         allow_secrets: _builtins.bool = ...,
+        mode: Global___DeliveryMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_secrets", b"allow_secrets", "body", b"body", "deadline", b"deadline", "reply_to", b"reply_to", "request_id", b"request_id", "tenant", b"tenant", "thread_id", b"thread_id", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_secrets", b"allow_secrets", "body", b"body", "deadline", b"deadline", "from", b"from", "mode", b"mode", "reply_to", b"reply_to", "request_id", b"request_id", "tenant", b"tenant", "thread_id", b"thread_id", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -209,6 +241,11 @@ class Receipt(_message.Message):
     DEADLINE_AT_FIELD_NUMBER: _builtins.int
     SEAT_SEQ_FIELD_NUMBER: _builtins.int
     STRONGEST_STEP_IS_SUBMITTED_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    STRIPPED_FIELD_NUMBER: _builtins.int
+    SENT_BY_FIELD_NUMBER: _builtins.int
+    CANCEL_ASKED_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     step: Global___MessageStep.ValueType
     """the newest step"""
@@ -216,7 +253,16 @@ class Receipt(_message.Message):
     seat_seq: _builtins.int
     """order of typing at this seat"""
     strongest_step_is_submitted: _builtins.bool
-    """the recipient's runtime cannot say more than submitted"""
+    """the recipient's run cannot say more than submitted"""
+    waits_for: _builtins.str
+    """why an open message is not further yet, as its host last said"""
+    mode: Global___DeliveryMode.ValueType
+    stripped: _builtins.str
+    """what of the text no terminal can take, and was left out; for a person"""
+    sent_by: _builtins.str
+    """who sent it in another's name; empty: the sender"""
+    cancel_asked: _builtins.bool
+    """a cancel is on its way to the host"""
     @_builtins.property
     def sender(self) -> _common_pb2.Principal: ...
     @_builtins.property
@@ -242,14 +288,65 @@ class Receipt(_message.Message):
         deadline_at: _timestamp_pb2.Timestamp | None = ...,
         seat_seq: _builtins.int = ...,
         strongest_step_is_submitted: _builtins.bool = ...,
+        waits_for: _builtins.str = ...,
+        mode: Global___DeliveryMode.ValueType = ...,
+        stripped: _builtins.str = ...,
+        sent_by: _builtins.str = ...,
+        cancel_asked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deadline_at", b"deadline_at", "recipient", b"recipient", "sender", b"sender"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deadline_at", b"deadline_at", "message_id", b"message_id", "reason", b"reason", "recipient", b"recipient", "seat_seq", b"seat_seq", "sender", b"sender", "step", b"step", "steps", b"steps", "strongest_step_is_submitted", b"strongest_step_is_submitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_asked", b"cancel_asked", "created_at", b"created_at", "deadline_at", b"deadline_at", "message_id", b"message_id", "mode", b"mode", "reason", b"reason", "recipient", b"recipient", "seat_seq", b"seat_seq", "sender", b"sender", "sent_by", b"sent_by", "step", b"step", "steps", b"steps", "stripped", b"stripped", "strongest_step_is_submitted", b"strongest_step_is_submitted", "waits_for", b"waits_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
+
+@_typing.final
+class CancelMessageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    tenant: _builtins.str
+    message_id: _builtins.str
+    """whole, or a prefix that names one message"""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelMessageRequest: _TypeAlias = CancelMessageRequest  # noqa: Y015
+
+@_typing.final
+class CancelMessageReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipt(self) -> Global___Receipt: ...
+    def __init__(
+        self,
+        *,
+        receipt: Global___Receipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelMessageReply: _TypeAlias = CancelMessageReply  # noqa: Y015
 
 @_typing.final
 class FollowRequest(_message.Message):

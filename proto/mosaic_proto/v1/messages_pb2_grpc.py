@@ -54,6 +54,11 @@ class MessageServiceStub:
                 request_serializer=mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesReply.FromString,
                 _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/mosaic.v1.MessageService/Cancel',
+                request_serializer=mosaic__proto_dot_v1_dot_messages__pb2.CancelMessageRequest.SerializeToString,
+                response_deserializer=mosaic__proto_dot_v1_dot_messages__pb2.CancelMessageReply.FromString,
+                _registered_method=True)
 
 
 class MessageServiceServicer:
@@ -87,6 +92,13 @@ class MessageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Cancel(self, request, context):
+        """Takes a message back that is not typed yet. One that its host has been given is only asked for: follow it to its end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MessageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +121,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesRequest.FromString,
                     response_serializer=mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesReply.SerializeToString,
+            ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=mosaic__proto_dot_v1_dot_messages__pb2.CancelMessageRequest.FromString,
+                    response_serializer=mosaic__proto_dot_v1_dot_messages__pb2.CancelMessageReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +236,33 @@ class MessageService:
             '/mosaic.v1.MessageService/List',
             mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesRequest.SerializeToString,
             mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mosaic.v1.MessageService/Cancel',
+            mosaic__proto_dot_v1_dot_messages__pb2.CancelMessageRequest.SerializeToString,
+            mosaic__proto_dot_v1_dot_messages__pb2.CancelMessageReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class MessageServiceStub:
     """
     Show: _grpc.UnaryUnaryMultiCallable[_messages_pb2.ShowMessageRequest, _messages_pb2.ShowMessageReply]
     List: _grpc.UnaryUnaryMultiCallable[_messages_pb2.ListMessagesRequest, _messages_pb2.ListMessagesReply]
+    Cancel: _grpc.UnaryUnaryMultiCallable[_messages_pb2.CancelMessageRequest, _messages_pb2.CancelMessageReply]
+    """Takes a message back that is not typed yet. One that its host has been given is only asked for: follow it to its end."""
 
 @_typing.type_check_only
 class MessageServiceAsyncStub(MessageServiceStub):
@@ -55,6 +57,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """
     Show: _aio.UnaryUnaryMultiCallable[_messages_pb2.ShowMessageRequest, _messages_pb2.ShowMessageReply]  # type: ignore[assignment]
     List: _aio.UnaryUnaryMultiCallable[_messages_pb2.ListMessagesRequest, _messages_pb2.ListMessagesReply]  # type: ignore[assignment]
+    Cancel: _aio.UnaryUnaryMultiCallable[_messages_pb2.CancelMessageRequest, _messages_pb2.CancelMessageReply]  # type: ignore[assignment]
+    """Takes a message back that is not typed yet. One that its host has been given is only asked for: follow it to its end."""
 
 class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -90,5 +94,13 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _messages_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_messages_pb2.ListMessagesReply, _abc.Awaitable[_messages_pb2.ListMessagesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Cancel(
+        self,
+        request: _messages_pb2.CancelMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_messages_pb2.CancelMessageReply, _abc.Awaitable[_messages_pb2.CancelMessageReply]]:
+        """Takes a message back that is not typed yet. One that its host has been given is only asked for: follow it to its end."""
 
 def add_MessageServiceServicer_to_server(servicer: MessageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -14,9 +14,8 @@ from mosaic_framework.ids import new_id
 from tests.support.backlog import Yard
 
 SIZES = (0, 100, 1_000, 20_000)
-CLAIM_TYPES = (
-    "uuid, integer, bigint, text[], text[], bigint, uuid[], integer[], uuid[], text[], uuid[], text[], interval[]"
-)
+COMPLETED = "uuid, jsonb"
+WANTED = "integer, bigint, text[], text[], bigint, uuid[], integer[], uuid[], text[], uuid[], text[], interval[]"
 MOST_BUFFERS = 150
 """Of 8 KiB; a claim reads about 40, and a plan that scans 20,000 cards over 300."""
 
@@ -41,8 +40,7 @@ async def prepared(yard: Yard) -> AsyncIterator[Connection]:
     hot = await Database.connect(yard.database.url, pool_size=1, settings=HOT_SETTINGS)
     try:
         async with hot.connection() as connection:
-            await connection.execute(f"prepare claim ({CLAIM_TYPES}) as {SQL.claim}")
-            await connection.execute(f"prepare complete (uuid, jsonb) as {SQL.complete}")
+            await connection.execute(f"prepare work ({COMPLETED}, {WANTED}) as {SQL.work}")
             await explain(connection, claim(yard))
             await explain(connection, complete(yard, "none", 1))
             yield connection
@@ -50,11 +48,14 @@ async def prepared(yard: Yard) -> AsyncIterator[Connection]:
         await hot.close()
 
 
+FROM_THE_FIRST = f"{-(2**31) + 1}, 0, null, '{{}}'"
+
+
 def claim(yard: Yard, *, holder: str = "") -> str:
     one = holder or str(new_id())
     return (
-        f"execute claim ('{yard.tenant_id}', {-(2**31) + 1}, 0, null, '{{}}', 1, '{{{new_id()}}}', '{{0}}',"
-        f" '{{{one}}}', '{{agent}}', '{{{one}}}', '{{w}}', '{{900 s}}')"
+        f"execute work ('{yard.tenant_id}', '[]', {FROM_THE_FIRST}, 1, '{{{new_id()}}}', '{{0}}', '{{{one}}}',"
+        f" '{{agent}}', '{{{one}}}', '{{w}}', '{{900 s}}')"
     )
 
 
@@ -79,7 +80,8 @@ def complete(yard: Yard, card_id: str, fence: int, *, holder: str = "") -> str:
         "tokens": 0,
         "seconds": 0,
     }
-    return f"execute complete ('{yard.tenant_id}', '{json.dumps([asked])}')"
+    nothing_wanted = "0, '{}', '{}', '{}', '{}', '{}', '{}', '{}'"
+    return f"execute work ('{yard.tenant_id}', '{json.dumps([asked])}', {FROM_THE_FIRST}, {nothing_wanted})"
 
 
 async def explain(connection: Connection, statement: str) -> dict[str, Any]:

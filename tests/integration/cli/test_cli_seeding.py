@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+from mosaic_framework.catalog import Catalog
+from mosaic_framework.comms import comms_block
 from mosaic_framework.paths import Home
+from mosaic_framework.runtimes import read_manifest
 from mosaic_proto.v1 import fleet_pb2, seeding_pb2
+from mosaic_proto.v1.seeding_pb2 import Peer
 
 from tests.fakes.control_plane import FakeControlPlane
 from tests.support.cli import Mosaic
@@ -63,6 +69,20 @@ def test_an_unknown_name_is_exit_3_with_the_nearest(seeded: FakeControlPlane, mo
         done = mosaic(*arguments)
         assert (done.code, done.out) == (3, "")
         assert "the nearest names are coder0" in done.err
+
+
+def test_every_command_that_an_agent_is_told_of_exists_with_its_options(mosaic: Mosaic) -> None:
+    manifest = read_manifest(Catalog(Catalog.open().shipped), "claude")
+    peers = [Peer(host="web1", name=name, **{"class": "code"}) for name in ("a", "b")]
+    block = comms_block(peers[0], peers, manifest)
+    told = {match[1] for match in re.finditer(r"(mosaic [a-z]+ [a-z-]+[^`\n]*)", block)}
+    assert len(told) >= 8
+    for line in sorted(told):
+        _, noun, verb, *words = shlex.split(line)
+        done = mosaic(noun, verb, "--help")
+        assert done.code == 0, line
+        options = [word for word in words if word.startswith("-") and word != "--help"]
+        assert [option for option in options if option not in done.out] == [], line
 
 
 def test_texts_for_all_agents_go_along_with_an_apply_and_the_change_is_told(

@@ -28,21 +28,21 @@ def test_a_send_tells_each_step_once_with_its_evidence_and_shows_the_receipt(
     assert done.code == 0
     assert steps_told(done.err) == ["queued", "dispatched", "typed", "submitted"]
     assert "0.250s  dispatched    screen: evidence 1" in done.err
-    assert done.json["kind"] == "Receipt"
-    assert done.json["step"] == "submitted"
-    assert [step["step"] for step in done.json["steps"]] == ["queued", "dispatched", "typed", "submitted"]
+    assert [line["kind"] for line in done.json_lines] == [*["ReceiptStep"] * 4, "Receipt"]
+    assert done.json_lines[-1]["step"] == "submitted"
+    assert [step["step"] for step in done.json_lines[-1]["steps"]] == ["queued", "dispatched", "typed", "submitted"]
     assert plane.sent[0].body == "hello"
 
 
 def test_a_runtime_that_can_say_accepted_is_waited_for_until_it_does(plane: FakeControlPlane, mosaic: Mosaic) -> None:
     plane.strongest_is_submitted = False
     plane.script.append(STEP.MESSAGE_STEP_ACCEPTED)
-    assert mosaic("agent", "send", "coder0", "-m", "x", "-o", "json").json["step"] == "accepted"
+    assert mosaic("agent", "send", "coder0", "-m", "x", "-o", "json").json_lines[-1]["step"] == "accepted"
 
 
 def test_verify_waits_for_the_step_asked_for(plane: FakeControlPlane, mosaic: Mosaic) -> None:
     assert (
-        mosaic("agent", "send", "coder0", "-m", "x", "--verify", "dispatched", "-o", "json").json["step"]
+        mosaic("agent", "send", "coder0", "-m", "x", "--verify", "dispatched", "-o", "json").json_lines[-1]["step"]
         == "dispatched"
     )
 
@@ -59,7 +59,7 @@ def test_a_lost_reply_is_asked_for_again_under_the_same_id(plane: FakeControlPla
     done = mosaic("agent", "send", "coder0", "-m", "once", "-o", "json")
     assert done.code == 0
     assert len(plane.sent) == 3
-    assert {request.request_id for request in plane.sent} == {done.json["id"]}
+    assert {request.request_id for request in plane.sent} == {done.json_lines[-1]["id"]}
     assert len(plane.messages) == 1
 
 
@@ -81,7 +81,7 @@ def test_however_a_stopping_server_ends_the_stream_the_send_goes_on(
     plane.fail("Follow", (status, "going away"))
     done = mosaic("agent", "send", "coder0", "-m", "once", "-o", "json")
     assert done.code == 0, done.err
-    assert done.json["step"] == "submitted"
+    assert done.json_lines[-1]["step"] == "submitted"
 
 
 def test_a_control_plane_restarted_while_following_is_found_again(plane: FakeControlPlane, mosaic: Mosaic) -> None:
@@ -99,7 +99,7 @@ def test_a_control_plane_restarted_while_following_is_found_again(plane: FakeCon
     done = mosaic("agent", "send", "coder0", "-m", "once", "-o", "json")
     thread.join()
     assert done.code == 0
-    assert done.json["step"] == "submitted"
+    assert done.json_lines[-1]["step"] == "submitted"
     assert len(plane.sent) == 1
 
 

@@ -136,3 +136,12 @@ def test_ids_of_a_batch_are_stable_distinct_and_of_version_7(
     assert made == uuid.UUID(letter_id(str(batch), str(one)))
     assert (made == uuid.UUID(letter_id(str(batch), str(other)))) == (one == other)
     assert (made.version, made.variant, made.int >> 80) == (7, uuid.RFC_4122, batch.int >> 80)
+
+
+@pytest.mark.parametrize("command", [("watch",), ("tail", "--follow")])
+def test_a_stream_is_shown_in_no_form_that_needs_an_end(
+    plane: FakeControlPlane, mosaic: Mosaic, command: tuple[str, ...]
+) -> None:
+    done = mosaic("agent", command[0], "a0", *command[1:], "-o", "yaml")
+    assert done.code == 2
+    assert not plane.calls

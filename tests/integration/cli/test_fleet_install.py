@@ -65,6 +65,9 @@ def test_the_whole_life_of_seats_under_systemd(machine: Supervised) -> None:
     own.parent.mkdir(parents=True)
     own.write_text("[Service]\nExecStart=/bin/true\n")
 
+    env_file = machine.home.fleet / "agents" / "clerk.env"
+    env_file.unlink()
+
     # Installed: the seats run on, and are units.
     assert set(machine.install().values()) == {"written"}
     assert machine.mosaic("fleet", "verify").returncode == 0
@@ -72,6 +75,9 @@ def test_the_whole_life_of_seats_under_systemd(machine: Supervised) -> None:
     assert {item["supervision"] for item in machine.verified().values()} == {"systemd"}
     assert machine.systemd.value("mosaic-agent@coder\\x2d0.service", "ActiveState") == "active"
     assert machine.mosaic("status").returncode == 0
+
+    # Each seat's program was looked for, and stands in its env file.
+    assert "MOSAIC_SEAT_PROGRAM=" in env_file.read_text()
 
     # Again: nothing changes. Drifted: that is refreshed, and nothing else.
     agent = machine.systemd.value("mosaic-agent@clerk.service", "MainPID")

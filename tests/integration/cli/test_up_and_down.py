@@ -51,13 +51,14 @@ def test_up_again_changes_nothing(machine: Machine) -> None:
 def test_a_message_runs_in_the_seat_and_tail_shows_the_answer(machine: Machine) -> None:
     done = machine.mosaic("agent", "send", "counter", "-m", "echo $((6 * 7)) is the answer", "-o", "json")
     assert done.returncode == 0, done.stderr + machine.logs()
-    assert [step["step"] for step in json.loads(done.stdout)["steps"]][:1] == ["queued"]
-    assert json.loads(done.stdout)["step"] == "submitted"
+    *steps, receipt = map(json.loads, done.stdout.splitlines())
+    assert [step["step"] for step in steps] == [step["step"] for step in receipt["steps"]]
+    assert (steps[0]["step"], receipt["step"]) == ("queued", "submitted")
     deadline = time.monotonic() + 10
     while "42 is the answer" not in (text := machine.mosaic("agent", "tail", "counter").stdout):
         assert time.monotonic() < deadline, text
         time.sleep(0.1)
-    shown = machine.json("message", "show", json.loads(done.stdout)["id"])
+    shown = machine.json("message", "show", receipt["id"])
     assert shown["body"] == "echo $((6 * 7)) is the answer"
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import time
 
 import psutil
 import pytest
@@ -55,17 +53,6 @@ async def test_a_seat_that_stops_takes_its_processes_with_it(world: World) -> No
     assert (await world.runs())[1][:2] == ("ended", "stopped")
 
 
-async def test_a_removed_seat_is_ended(world: World) -> None:
-    world.want(world.seat("a"), world.seat("b"), generation=1)
-    world.start()
-    await world.available("a")
-    await world.available("b")
-    world.want(world.seat("b"), generation=2)
-    await world.reconciled(2)
-    assert world.private.tmux("list-sessions", "-F", "#{session_name}").split() == ["_holder", "b"]
-    assert ("ended", "removed", -1) in await world.runs()
-
-
 async def test_a_restart_is_a_new_run_once(world: World) -> None:
     world.want(world.seat("a"), generation=1)
     world.start()
@@ -86,22 +73,6 @@ async def test_a_host_that_was_away_goes_to_the_newest_state_only(world: World) 
     assert await world.runs() == [("started", "", 0)]
 
 
-async def test_a_death_is_seen_within_a_second_and_the_seat_is_started_again(world: World) -> None:
-    world.want(world.seat("a"), generation=1)
-    world.start()
-    resident = await world.available("a")
-    os.kill(resident.session.pid, signal.SIGKILL)  # type: ignore[union-attr]
-    died = time.monotonic()
-    await eventually(lambda: last(world, "a").state == pb.SeatReport(state="AGENT_STATE_EXITED").state, "it is told")
-    assert time.monotonic() - died < 1
-    report = last(world, "a")
-    assert report.exit_status == 137
-    assert "137" in report.detail
-    assert "started again in 1 s" in report.problem
-    await world.available("a")
-    assert (await world.runs())[1] == ("ended", "exited", 137)
-
-
 async def test_last_words_of_a_dead_seat_stay_until_the_next_run(world: World) -> None:
     world.want(world.seat("a", command=["sh", "-c", "echo farewell; sleep 0.1; exit 3"]), generation=1)
     world.start()
@@ -115,31 +86,6 @@ async def test_a_crash_loop_slows_down_and_says_so(world: World, monkeypatch: py
     world.start()
     await eventually(lambda: world.reports and "crash loop" in last(world, "a").problem, "the loop is told")
     assert "exit status 1" in last(world, "a").problem
-
-
-async def test_a_seat_on_demand_is_not_started_again_when_it_ends(world: World) -> None:
-    world.want(world.seat("a", command=["sh", "-c", "exit 4"], lifecycle="on-demand"), generation=1)
-    world.start()
-    await eventually(lambda: world.reports and last(world, "a").exit_status == 4, "its end is told")
-    await asyncio.sleep(1.3)  # a seat that is always wanted would run again by now
-    assert [told[0] for told in await world.runs()] == ["started", "ended"]
-    world.want(world.seat("a", generation=2, command=["cat"], lifecycle="on-demand"), generation=2)
-    await eventually(lambda: world.resident("a").alive, "it runs when asked for")
-
-
-async def test_a_restarted_host_agent_adopts_and_starts_nothing_twice(world: World) -> None:
-    world.want(world.seat("a"), world.seat("b"), generation=1)
-    world.start()
-    before = {name: (await world.available(name)).session for name in "ab"}
-    await world.restart()
-    world.want(world.seat("a"), generation=2)
-    world.start()
-    adopted = await world.available("a")
-    await world.reconciled(2)
-    assert adopted.session == before["a"]
-    assert alive(before["a"].pid)  # type: ignore[union-attr]
-    assert not alive(before["b"].pid)  # type: ignore[union-attr]
-    assert [told[:2] for told in await world.runs()] == [("started", ""), ("started", ""), ("ended", "removed")]
 
 
 async def test_what_ended_while_no_host_agent_looked_is_told(world: World) -> None:
@@ -160,37 +106,6 @@ async def test_what_ended_while_no_host_agent_looked_is_told(world: World) -> No
         ("ended", "exited", 137),
         ("ended", "vanished", -1),
     ]
-
-
-async def test_a_killed_tmux_server_comes_back_with_its_seats(world: World) -> None:
-    world.want(world.seat("a"), generation=1)
-    world.start()
-    first = (await world.available("a")).run_id
-    world.private.tmux("kill-server")
-    await eventually(lambda: world.resident("a").run_id != first and world.resident("a").alive, "it runs again")
-    assert ("ended", "vanished", -1) in await world.runs()
-
-
-async def test_a_session_that_a_person_killed_does_not_leave_two_programs(world: World) -> None:
-    command = ["bash", "-c", "trap '' HUP; while :; do sleep 0.1; done"]
-    world.want(world.seat("a", command=command), generation=1)
-    world.start()
-    await eventually(lambda: world.supervisor.residents and world.resident("a").alive, "it runs")
-    session = world.resident("a").session
-    world.private.tmux("kill-session", "-t", "=a:")
-    world.supervisor._wake.set()
-    await eventually(lambda: world.resident("a").alive and world.resident("a").session != session, "it runs again")
-    assert not alive(session.pid)  # type: ignore[union-attr]
-
-
-async def test_a_program_that_closes_its_terminal_and_lives_on_is_not_doubled(world: World) -> None:
-    command = ["bash", "-c", "trap '' HUP; exec 0<&- 1>&- 2>&-; while :; do sleep 0.1; done"]
-    world.want(world.seat("a", command=command), generation=1)
-    world.start()
-    await eventually(lambda: world.reports and last(world, "a").run_id, "it was started")
-    first = world.resident("a").session
-    await eventually(lambda: world.resident("a").alive and world.resident("a").session != first, "it runs again")
-    assert not alive(first.pid)  # type: ignore[union-attr]
 
 
 async def test_what_a_crashed_seat_left_in_the_background_goes_on_until_the_seat_is_stopped(world: World) -> None:

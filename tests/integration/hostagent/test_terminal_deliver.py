@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
-from mosaic_framework.manifest import Manifest
+from mosaic_framework.manifest import Manifest, Paste
 from mosaic_hostagent.seats import Session
 from mosaic_hostagent.terminal import deliver as delivery
-from mosaic_hostagent.terminal.deliver import NotNow, Order, Pane, deliver
+from mosaic_hostagent.terminal import keys
+from mosaic_hostagent.terminal.deliver import Order, deliver
 from mosaic_hostagent.terminal.gate import obstacle
+from mosaic_hostagent.terminal.pane import NotNow, Pane
 from mosaic_hostagent.terminal.screen import look, read_text
 from mosaic_hostagent.terminal.server import Launch, TmuxServer
 from mosaic_hostagent.terminal.text import compose
 
+from tests.support.standins import command_of, manifest_of, read_log
 from tests.support.tmux import PrivateTmux
 
-COMPOSER = Path(__file__).parents[2] / "fakes" / "composer.py"
 Manifests = Callable[[str], Manifest]
 
 
@@ -34,6 +35,7 @@ class Ledger:
     """Remembers what it is told."""
 
     said: list[str] = field(default_factory=list)
+    stalls: list[str] = field(default_factory=list)
     on: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 
     async def _say(self, what: str) -> None:
@@ -56,8 +58,14 @@ class Ledger:
     async def submitted(self, detail: str) -> None:
         await self._say("submitted")
 
+    async def accepted(self) -> None:
+        await self._say("accepted")
+
     async def unknown(self, reason: str) -> None:
         await self._say("unknown")
+
+    def stalled(self, reason: str) -> None:
+        self.stalls.append(reason)
 
 
 DONE = ["typing", "typed and entering", "submitted"]
@@ -75,7 +83,7 @@ class Typist:
 
     @property
     def pane(self) -> Pane:
-        return Pane(self.server, self.session.pane_id, "agent-1")
+        return Pane(self.server, self.session.pane_id, "agent-1", self.session.pid)
 
     async def ready(self) -> None:
         for _ in range(1000):
@@ -97,9 +105,7 @@ class Typist:
         return ledger.said
 
     def entered(self) -> list[str]:
-        return (
-            [json.loads(line) for line in self.transcript.read_text().splitlines()] if self.transcript.exists() else []
-        )
+        return [event["text"] for event in read_log(self.transcript) if event["event"] == "took"]
 
     async def screen(self) -> str:
         return await read_text(self.server, self.session.pane_id, scrollback=200)
@@ -110,11 +116,11 @@ Open = Callable[..., Awaitable[Typist]]
 
 @pytest.fixture
 def typist(server: TmuxServer, manifest: Manifests, tmp_path: Path) -> Open:
-    async def open_(*argv: str, runtime: str = "shell", name: str = "x", wait: bool = True) -> Typist:
-        launch = Launch("a1", name, f"r-{name}", 1, 0, "d", argv, {"PS1": "$ "}, tmp_path)
-        made = Typist(server, await server.start(launch), manifest(runtime), tmp_path / "transcript")
-        if wait:
-            await made.ready()
+    async def open_(*argv: str, made_for: Manifest | None = None) -> Typist:
+        launch = Launch("a1", "x", "r-x", 1, 0, "d", argv, {"PS1": "$ "}, tmp_path)
+        session = await server.start(launch)
+        made = Typist(server, session, made_for or manifest("shell"), tmp_path / "transcript")
+        await made.ready()
         return made
 
     return open_
@@ -127,9 +133,11 @@ def shell(typist: Open) -> Callable[[], Awaitable[Typist]]:
 
 @pytest.fixture
 def agent(typist: Open, tmp_path: Path) -> Callable[..., Awaitable[Typist]]:
-    return lambda *behaviour, **more: typist(
-        sys.executable, str(COMPOSER), str(tmp_path / "transcript"), *behaviour, runtime="claude", **more
-    )
+    def open_(standin: str = "echoes-at-once", **behaviour: object) -> Awaitable[Typist]:
+        argv = command_of(standin, tmp_path / "transcript", **behaviour)
+        return typist(*argv, made_for=manifest_of(standin))
+
+    return open_
 
 
 async def test_a_shell_runs_what_is_typed_and_it_is_submitted(shell: Open, tmp_path: Path) -> None:
@@ -217,20 +225,25 @@ async def test_nothing_is_typed_into_a_pane_in_copy_mode_nor_into_a_dead_one(she
         await typist.type("echo x")
 
 
-async def test_enter_waits_for_a_person_to_leave_copy_mode(shell: Open, server: TmuxServer, tmp_path: Path) -> None:
+async def test_enter_waits_for_a_person_to_leave_copy_mode(
+    shell: Open, server: TmuxServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     typist = await shell()
     ledger = Ledger()
-    pane = typist.session.pane_id
+    pane, paste = typist.session.pane_id, keys.paste
 
-    async def scroll() -> None:
+    async def paste_and_scroll(*given: Any, **named: Any) -> bool:
+        done = await paste(*given, **named)
         await server.run(["copy-mode", "-t", pane])
+        return done
 
     async def leave() -> None:
         asyncio.get_running_loop().call_later(
             0.2, lambda: asyncio.ensure_future(server.run(["send-keys", "-t", pane, "-X", "cancel"]))
         )
 
-    ledger.on = {"typing": scroll, "typed": leave}
+    monkeypatch.setattr(keys, "paste", paste_and_scroll)
+    ledger.on = {"typed": leave}
     await deliver(typist.pane, typist.manifest, typist.order("echo x > out"), ledger)
     assert ledger.said == ["typing", "typed", "typed and entering", "submitted"]
     await typist.ready()
@@ -251,7 +264,7 @@ async def test_the_same_text_again_is_seen_again(agent: Open) -> None:
 
 
 async def test_a_collapsed_paste_counts_as_typed(agent: Open) -> None:
-    typist = await agent("collapse")
+    typist = await agent("collapses-long-pastes")
     body = "\n".join(f"line {number}" for number in range(60))
     assert await typist.type(body) == DONE
     assert typist.entered() == [f"[anna → x #m1] {body}"]
@@ -260,6 +273,8 @@ async def test_a_collapsed_paste_counts_as_typed(agent: Open) -> None:
 async def test_a_long_text_of_a_person_arrives_whole_though_typed_in_pieces(agent: Open) -> None:
     typist = await agent()
     body = "\n".join(f"line {number} with some words; and a semicolon;" for number in range(300))
+    pieces = Paste(exact_lines=3, exact_characters=800, piece_lines=3, piece_characters=700)
+    typist.manifest = typist.manifest.model_copy(update={"paste": pieces})
     order = typist.order(body)
     assert len(order.typing.pieces) > 50
     ledger = Ledger()
@@ -270,24 +285,24 @@ async def test_a_long_text_of_a_person_arrives_whole_though_typed_in_pieces(agen
 
 async def test_a_program_that_drops_the_paste_gets_no_enter(agent: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "SEEN_SECONDS", 0.3)
-    typist = await agent("blind")
+    typist = await agent(drops=True)
     assert await typist.type("hello") == ["typing", "unknown"]
     assert typist.entered() == []
 
 
 async def test_a_composer_that_keeps_the_text_is_not_submitted(agent: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "SEEN_SECONDS", 0.3)
-    typist = await agent("deaf")
+    typist = await agent(deaf_seconds=1e6)
     assert await typist.type("hello") == ["typing", "typed and entering", "unknown"]
 
 
 async def test_a_dialog_is_never_approved(agent: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "SEEN_SECONDS", 0.3)
-    typist = await agent("dialog")
-    assert await typist.type("hello", enter_within=0.5) == ["typing", "unknown"]
+    typist = await agent(asks_on_paste=1.0)
+    assert (await typist.type("hello", enter_within=0.5))[-1] == "unknown"
     with pytest.raises(NotNow, match="question"):
         await typist.type("hello")
-    assert typist.entered() == []
+    assert read_log(typist.transcript) == []
 
 
 async def test_a_stopped_program_is_typed_into_once_it_reads_again(agent: Open) -> None:
@@ -334,10 +349,24 @@ async def test_a_program_that_ends_while_it_is_typed_into_leaves_the_message_unk
         while (await server.observe()).sessions[0].alive:
             await asyncio.sleep(0.005)
 
-    ledger.on = {"typing": die}
+    ledger.on = {"typed and entering": die}
     await deliver(typist.pane, typist.manifest, typist.order("hello"), ledger)
-    assert ledger.said[-1] in ("unknown", "untyped") or ledger.said == ["typing"]
-    assert "submitted" not in ledger.said
+    assert ledger.said[-1] == "unknown"
+
+
+async def test_nothing_is_typed_into_a_program_that_ends_in_the_moment_before(agent: Open, server: TmuxServer) -> None:
+    typist = await agent()
+    ledger = Ledger()
+
+    async def die() -> None:
+        os.kill(typist.session.pid, signal.SIGKILL)
+        while (await server.observe()).sessions[0].alive:
+            await asyncio.sleep(0.005)
+
+    ledger.on = {"typing": die}
+    with pytest.raises(NotNow):
+        await deliver(typist.pane, typist.manifest, typist.order("hello"), ledger)
+    assert ledger.said == ["typing", "untyped"]
 
 
 async def test_a_delivery_into_a_shell_takes_milliseconds(shell: Open) -> None:

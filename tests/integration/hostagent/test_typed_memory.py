@@ -43,6 +43,12 @@ class Ledger:
     async def submitted(self, detail: str) -> None:
         self.said.append("submitted")
 
+    async def accepted(self) -> None:
+        self.said.append("accepted")
+
+    def stalled(self, reason: str) -> None:
+        self.said.append(f"stalled: {reason}")
+
     async def unknown(self, reason: str) -> None:
         self.said.append(f"unknown: {reason}")
 
@@ -64,7 +70,7 @@ class Shell:
     @property
     def pane(self) -> Pane:
         assert self.session is not None
-        return Pane(self.server, self.session.pane_id, "a1")
+        return Pane(self.server, self.session.pane_id, "a1", self.session.pid)
 
     async def type(self, message_id: str, body: str, ledger: Ledger | None = None) -> list[str]:
         ledger = ledger or Ledger()

@@ -57,7 +57,8 @@ async def test_a_crash_is_told_at_once_and_the_seat_is_started_again_as_a_new_ru
     died = time.monotonic()
     await eventually(lambda: last(world, "a").state == EXITED, "its end is told")
     assert time.monotonic() - died < 1
-    assert (last(world, "a").exit_status, "started again in 1 s" in last(world, "a").problem) == (137, True)
+    report = last(world, "a")
+    assert (report.exit_status, "started again in 1 s" in report.problem, "137" in report.detail) == (137, True, True)
     second = await sits(world, "a", not_run=first.run_id)
     assert second.run_id > first.run_id
     assert sessions(world) == ["_holder", "a", "b"]

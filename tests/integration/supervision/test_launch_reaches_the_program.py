@@ -21,6 +21,8 @@ from mosaic_proto.v1.seeding_pb2 import Briefing, BriefingText, Peer
 from tests.support.hostagent import World
 from tests.support.launched import Seats
 
+_SIGNALS = {"OPENCODE_CONFIG_DIR"}
+"""Variables by which a program is made to tell what it does."""
 RUNTIMES = ["claude", "codex", "pi", "opencode", "shell"]
 
 
@@ -111,16 +113,21 @@ async def test_every_field_arrives_as_data(seats: Seats, runtime: str) -> None:
     seed = compose(seat.spec, seat.briefing, seats.manifest(runtime)).text
     session = Path(started.env.get("MOSAIC_SEED_FILE", "/none/seed.md")).parent
 
-    wanted = arguments(runtime, folder=str(folder), session=session, seed=seed, text=text)
-    wanted += ["-x", text, "", "--", "$HOME"]
+    first = arguments(runtime, folder=str(folder), session=session, seed=seed, text=text)
+    last = ["-x", text, "", "--", "$HOME"]
+    end = len(started.argv) - len(last)
     assert started.argv[0] == str(program.path)
-    assert [read(*pair) for pair in zip(started.argv[1:], wanted, strict=True)] == wanted
+    assert [read(*pair) for pair in zip(started.argv[1 : len(first) + 1], first, strict=True)] == first
+    assert started.argv[end:] == last
+    # What makes a program tell what it does stands between: fixed words, with nothing of the roster in them.
+    assert not any(text in word for word in started.argv[len(first) + 1 : end])
     assert started.folder == str(folder)
     if runtime != "shell":
         assert seed.count(text) >= 8
         assert (session / "seed.md").read_text() == seed
 
     adds = {**environment(runtime, session=session), **own, "SITE": text}
+    adds |= {name: started.env[name] for name in _SIGNALS & started.env.keys()}
     adds |= {"PATH": f"{program.path.parent}:{base['PATH']}", "PWD": str(folder)}
     changed = {
         name: read(value, adds.get(name))
@@ -146,12 +153,19 @@ async def test_a_command_of_ones_own_arrives_as_it_is_and_finds_its_contract_in_
 @pytest.mark.parametrize("runtime", ["claude", "codex", "pi"])
 async def test_a_long_contract_still_arrives_whole(seats: Seats, runtime: str) -> None:
     contract = ("x" * 63 + "\n") * 1_500
-    last = (await seats.launched(seats.stand_in(runtime), runtime=runtime, contract=contract)).argv[-1]
-    assert contract in (tomllib.loads(last)["developer_instructions"] if runtime == "codex" else last)
+    argv = (await seats.launched(seats.stand_in(runtime), runtime=runtime, contract=contract)).argv
+    if runtime == "codex":
+        (toml,) = (word for word in argv if word.startswith("developer_instructions="))
+        assert contract in tomllib.loads(toml)["developer_instructions"]
+    else:
+        assert contract in argv[argv.index("--append-system-prompt") + 1]
 
 
-@pytest.mark.parametrize("runtime", ["claude", "pi"])
-async def test_a_contract_longer_than_an_argument_arrives_by_a_file(seats: Seats, runtime: str) -> None:
+@pytest.mark.parametrize(
+    ("runtime", "option"), [("claude", "--append-system-prompt-file"), ("pi", "--append-system-prompt")]
+)
+async def test_a_contract_longer_than_an_argument_arrives_by_a_file(seats: Seats, runtime: str, option: str) -> None:
     started = await seats.launched(seats.stand_in(runtime), runtime=runtime, contract="x" * ARGUMENT_LIMIT)
-    assert started.argv[-1] == started.env["MOSAIC_SEED_FILE"]
-    assert Path(started.argv[-1]).stat().st_size > ARGUMENT_LIMIT
+    file = started.argv[started.argv.index(option) + 1]
+    assert file == started.env["MOSAIC_SEED_FILE"]
+    assert Path(file).stat().st_size > ARGUMENT_LIMIT

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from mosaic_framework.manifest import Manifest
 from mosaic_hostagent.journal import Journal
@@ -78,6 +79,10 @@ async def test_agents_crash_and_boot_without_a_host_agent(world: SystemdWorld) -
     # Each run has an id of its own, and the journal has heard of those that live.
     started = {event.run_started.run_id for event in await world.events() if event.WhichOneof("event") == "run_started"}
     assert adopted.run_id in started
+    # What it was given is its own: the token is this run's, and no earlier one's.
+    given = psutil.Process(adopted.pid).environ()
+    assert given["MOSAIC_RUN"] == adopted.run_id
+    assert world.sessions.of_token(given["MOSAIC_AGENT_TOKEN"]).run_id == adopted.run_id
 
 
 async def test_a_unit_stopped_by_hand_ends_its_own_session_and_no_other(world: SystemdWorld) -> None:

@@ -165,6 +165,9 @@ create function fleet.take_cards(
 language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 set plan_cache_mode = force_generic_plan as $$
 begin
+  if cardinality(picked) = 0 then
+    return;
+  end if;
   return query
   with wanted as (
     select w.* from unnest(picked, requests, places, runs, kinds, holders, names, leases)
@@ -209,6 +212,9 @@ declare
   first_rank integer;
   first_seq bigint;
 begin
+  if jsonb_array_length(asked) = 0 then
+    return;
+  end if;
   perform 1 from fleet.card c
   where c.tenant_id = of_tenant
     and c.card_id = any(array(select a.card_id from jsonb_to_recordset(asked) as a (card_id text)))

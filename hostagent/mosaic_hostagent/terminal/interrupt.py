@@ -1,0 +1,71 @@
+"""Interrupting what a program works on, with its own key; never in a dialog, which that key would answer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mosaic_framework.manifest import Manifest
+
+from mosaic_hostagent.terminal import gate
+from mosaic_hostagent.terminal.evidence import Snapshot
+from mosaic_hostagent.terminal.pane import NotNow, Pane
+
+STOPS_SECONDS = 5.0
+NOTHING_RAN = "nothing ran that could be interrupted"
+INTERRUPTED = "its interrupt key was pressed, and it works no longer"
+
+
+class InterruptLedger(Protocol):
+    """Where an interrupt that is a message of its own writes what it does."""
+
+    async def typing(self) -> None:
+        """The next act is the key."""
+
+    async def untyped(self) -> None:
+        """Nothing was pressed."""
+
+    async def unknown(self, reason: str) -> None:
+        """Nobody can say whether it stopped."""
+
+
+async def interrupt(pane: Pane, manifest: Manifest, *, working: bool, ledger: InterruptLedger | None = None) -> str:
+    """Press the interrupt key if the program works, and see it stop; return what was seen, or "" when it is unknown.
+
+    `working`: what is known beside the screen. Raises NotNow when nothing was pressed, or, without a ledger, when it
+    goes on working.
+    """
+    async with pane.lock:
+        now = await pane.look_first()
+        if reason := gate.obstacle_to_enter(now, manifest) or _unfit(manifest):
+            raise NotNow(reason)
+        if not _busy(now, manifest, working=working):
+            if ledger is not None:
+                await ledger.typing()
+            return NOTHING_RAN
+        if ledger is not None:
+            await ledger.typing()
+        for number, key in enumerate(manifest.interrupt_keys):
+            if not await pane.press(key, seen=now, at_rest=False, cursor=False):
+                if number == 0 and ledger is not None:
+                    await ledger.untyped()
+                raise NotNow("it changed in the moment before its interrupt key")
+        stopped = await pane.until(lambda seen: not _busy(seen, manifest, working=False), now, STOPS_SECONDS)
+    if stopped is not None:
+        return INTERRUPTED
+    reason = f"its interrupt key was pressed, and it was not seen to stop within {STOPS_SECONDS:g} s"
+    if ledger is None:
+        raise NotNow(reason)
+    await ledger.unknown(reason)
+    return ""
+
+
+def _unfit(manifest: Manifest) -> str:
+    if not manifest.interrupt_keys:
+        return f"no key is known that interrupts {manifest.title}"
+    return ""
+
+
+def _busy(now: Snapshot, manifest: Manifest, *, working: bool) -> bool:
+    if manifest.composer.kind == "line":
+        return bool(gate.obstacle(now, manifest))
+    return working or gate.works(now, manifest)

@@ -1,0 +1,74 @@
+"""Boot for real, systemd as PID 1: a lingering user's seats return with nobody logged in; others' do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.booted_machine import BootedMachine, booted_machine, home_folder
+from tests.support.mesh import CHECKOUT
+from tests.support.seats import nap
+
+
+@pytest.fixture
+def machine() -> Iterator[BootedMachine]:
+    with booted_machine() as machine:
+        yield machine
+
+
+def count(machine: BootedMachine) -> int:
+    """How many of the seat's programs run on the machine."""
+    found = machine.run("pgrep", "-cxf", " ".join(nap(7501)))
+    return int(found.stdout)
+
+
+def until_settled(machine: BootedMachine) -> None:
+    """Wait until the machine has started what it starts: no job is left, of the system's or of a user's manager."""
+    deadline = time.monotonic() + 30
+    while True:
+        jobs = [machine.run("systemctl", "list-jobs", "--no-legend")]
+        if machine.run("test", "-S", f"/run/user/{os.getuid()}/systemd/private").returncode == 0:
+            jobs.append(
+                machine.run(
+                    "systemctl", "--user", "list-jobs", "--no-legend", XDG_RUNTIME_DIR=f"/run/user/{os.getuid()}"
+                )
+            )
+        if all(job.returncode == 0 and job.stdout.strip() in ("", "No jobs running.") for job in jobs):
+            return
+        assert time.monotonic() < deadline, str(jobs)
+        time.sleep(0.05)
+
+
+def test_a_lingering_users_seat_returns_at_boot_with_nobody_logged_in(machine: BootedMachine) -> None:
+    machine.boot()
+    assert machine.run("loginctl", "list-users", "--no-legend").stdout == ""
+    tmux = f"{home_folder()}/mosaic-tmux"
+    machine.run("mkdir", "-m", "700", "-p", tmux)
+    start = ["env", f"--chdir={CHECKOUT}", sys.executable, "-m", "tests.support.lingering_seat"]
+    made = machine.run(
+        *start,
+        f"{home_folder()}/mosaic",
+        *nap(7501),
+        XDG_RUNTIME_DIR=f"/run/user/{os.getuid()}",
+        TMUX_TMPDIR=tmux,
+        LANG="C.UTF-8",
+    )
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout) == {"kind": "systemd", "unit": "mosaic-agent@a.service", "enabled": True}
+    assert count(machine) == 1
+
+    machine.switch_off()
+    machine.boot()
+    until_settled(machine)
+    assert count(machine) == 1
+
+    machine.run("loginctl", "disable-linger", "root")
+    machine.switch_off()
+    machine.boot()
+    until_settled(machine)
+    assert count(machine) == 0
