@@ -523,12 +523,13 @@ $$;
 -- Here and below: the plan must be right even when it was made on an empty table, where every plan looks alike. So each look at
 -- a card names its whole key (`= any`, or a lateral subquery that `offset 0` keeps from being merged into a join), and
 -- dependants are looked for by a statement that is planned anew each time.
+-- Sorting is allowed here, whatever the connection says: without, dependants are read in the order of the primary key, all edges.
 create function fleet.take_cards(
   of_tenant uuid, picked text[], requests uuid[], places integer[], runs uuid[], kinds text[], holders uuid[],
   names text[], leases interval[]
 ) returns table (request_id uuid, place integer, card fleet.card)
-language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
-set plan_cache_mode = force_generic_plan as $$
+language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_sort = on
+set jit = off set plan_cache_mode = force_generic_plan as $$
 begin
   if cardinality(picked) = 0 then
     return;
@@ -566,8 +567,8 @@ end $$;
 -- freed_rank, freed_seq: the place in the order of claims of the first card that can be claimed now because of this.
 create function fleet.complete_cards(of_tenant uuid, asked jsonb)
 returns table (slot integer, refusal text, freed_rank integer, freed_seq bigint, card fleet.card)
-language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
-set plan_cache_mode = force_generic_plan as $$
+language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_sort = on
+set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
   slots integer[];
   refusals text[];
@@ -655,7 +656,8 @@ end $$;
 
 -- Puts the depth of a card and of all above it right, level by level. Returns the first card found deeper than `most`, or null.
 create function fleet.settle_depth(of_tenant uuid, from_card text, most integer) returns text
-language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_sort = on
+set jit = off as $$
 declare
   level text[] := array[from_card];
   changed text[];

@@ -135,21 +135,22 @@ async def test_a_completion_reads_no_more_of_a_large_backlog_than_of_a_small_one
 
 async def test_one_card_with_10000_dependants_does_not_slow_down_the_others(yard: Yard) -> None:
     async with prepared(yard) as connection:
-        await fill(yard, 0, 12_000)
+        await fill(yard, 0, 31_000)
         await yard.database.pool.execute(
             "insert into fleet.card_edge (tenant_id, card_id, depends_on)"
-            " select $1, 'c' || n, 'c5' from generate_series(6, 10005) n",
+            " select $1::uuid, 'c' || n, 'c5' from generate_series(6, 10005) n"
+            " union all select $1, 'c' || n, 'c' || (n - 1) from generate_series(7, 30005) n",
             yard.tenant_id,
         )
         await yard.database.pool.execute("analyze fleet.card, fleet.card_edge")
         holder = str(new_id())
         await yard.database.pool.execute(
             "update fleet.card set status = 'claimed', fence = 1, run_id = $1, holder_id = $1, holder_kind = 'agent'"
-            " where card_id in ('c10015', 'c10025', 'c10035')",
+            " where card_id in ('c30015', 'c30025', 'c30035')",
             holder,
         )
         read = [
             buffers(await explain(connection, complete(yard, card_id, 1, holder=holder)))
-            for card_id in ("c10015", "c10025", "c10035")
+            for card_id in ("c30015", "c30025", "c30035")
         ]
         assert min(read) < MOST_BUFFERS, read
