@@ -25,6 +25,7 @@ from mosaic_hostagent.link import CAPABILITIES, PROTOCOL_VERSION, Handlers, Host
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.outgoing import Outgoing
+from mosaic_hostagent.resetting import Resetting
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
@@ -91,6 +92,14 @@ class HostAgent:
         self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._watching = Watching(self._supervisor.residents, self._pool, self._report)
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock)
+        self._resetting = Resetting(
+            journal=journal,
+            residents=self._supervisor.residents,
+            keeper=self._keeper,
+            pool=self._pool,
+            wake=self._supervisor.look,
+        )
+        self._supervisor.on_round = self._resetting.look
         self._link = Link(
             identity=self._identity_now,
             addresses=lambda stored: config.addresses or stored.fleet_addresses,
@@ -116,6 +125,7 @@ class HostAgent:
             if (last := agent._desired_file.load()) is not None:
                 agent._supervisor.want(Desired.from_wire(last))
             await agent._mailroom.resume()
+            await agent._resetting.resume()
         except BaseException:
             await journal.close()
             raise
@@ -132,6 +142,7 @@ class HostAgent:
         """Let deliveries that have begun finish, and detach. Seats go on."""
         steps: list[Awaitable[None]] = [
             self._mailroom.close(grace=CLOSE_SECONDS),
+            self._resetting.close(),
             self._keeper.close(list(self._supervisor.residents.values())),
             self._pool.close(),
             self._journal.close(),

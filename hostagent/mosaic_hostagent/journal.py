@@ -20,6 +20,7 @@ from mosaic_proto.v1 import host_link_pb2
 
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.journal_facts import Evidence, Incoming, OpenRun, Stored
+from mosaic_hostagent.journal_resets import Reset, ResetStep
 from mosaic_hostagent.journal_store import JournalStore
 from mosaic_hostagent.ladder import Step
 
@@ -137,6 +138,22 @@ class Journal:
     async def run_ended(self, run_id: str, *, reason: str, exit_status: int | None = None) -> bool:
         """A run ends, once; say whether it was open."""
         return await self._do(lambda store: store.run_ended(run_id, reason=reason, exit_status=exit_status))
+
+    async def want_reset(self, reset: Reset) -> Reset:
+        """Take up a reset of a seat's run; return the one that counts, which may be under way already."""
+        return await self._do(lambda store: store.want_reset(reset))
+
+    async def reset_of(self, agent_id: str) -> Reset | None:
+        """Return the reset of a seat that has not come to its end."""
+        return await self._do(lambda store: store.reset_of(agent_id))
+
+    async def resets(self) -> list[Reset]:
+        """Return every reset that has not come to its end."""
+        return await self._do(JournalStore.resets)
+
+    async def set_reset_step(self, agent_id: str, step: ResetStep, detail: str = "") -> None:
+        """Note how far a seat's reset is."""
+        await self._do(lambda store: store.set_reset_step(agent_id, step, detail))
 
     async def open_runs(self) -> list[OpenRun]:
         """Return the runs that have begun and not ended."""

@@ -14,14 +14,17 @@ from mosaic_proto.v1 import host_link_pb2, messages_pb2
 from mosaic_hostagent import ladder
 from mosaic_hostagent.clock import Clock, Stamp
 from mosaic_hostagent.journal_facts import Evidence, Incoming, JournalDamaged, JournalTooNew, OpenRun, Stored, exit_code
+from mosaic_hostagent.journal_resets import TABLE as RESET_TABLE
+from mosaic_hostagent.journal_resets import ResetRows
 from mosaic_hostagent.journal_schema import FORMAT, SCHEMA
 from mosaic_hostagent.ladder import Step
 
 KEPT_MS = 31 * 24 * 3600 * 1000  # longer than the longest deadline: until then the same message may be given again
+RESET = "reset"
 CRASHED = "the host-agent died between typing and recording, so nobody can say whether it arrived"
 
 
-class JournalStore:
+class JournalStore(ResetRows):
     """The open journal."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
@@ -63,6 +66,7 @@ class JournalStore:
         self._db.execute("insert or ignore into meta values ('format', ?)", (str(FORMAT),))
         self._db.execute("insert or ignore into meta values ('journal_id', ?)", (str(new_id()),))
         self._db.execute("insert or ignore into meta values ('link_epoch', '0')")
+        self._db.execute(RESET_TABLE)
         self._db.execute("commit")
         if int(self._meta("format")) > FORMAT:
             raise JournalTooNew(why=f"it has format {self._meta('format')}, this host-agent knows {FORMAT}")
@@ -250,6 +254,8 @@ class JournalStore:
         """A run begins; one that is known already is not told again."""
         done = self._db.execute("insert or ignore into run (run_id, agent_id) values (?, ?)", (run_id, agent_id))
         if done.rowcount == 1:
+            if (before := self.take_reset_before(run_id)) is not None:
+                self.run_ended(before, reason=RESET, exit_status=None)
             event = host_link_pb2.RunStarted(run_id=run_id, agent_id=agent_id, model=model, account=account)
             self._append(host_link_pb2.JournalEvent(run_started=event).SerializeToString(), self._clock.now())
 
@@ -258,6 +264,7 @@ class JournalStore:
         row = self._db.execute("delete from run where run_id = ? returning agent_id", (run_id,)).fetchone()
         if row is None:
             return False
+        self.forget_reset_of(run_id)
         event = host_link_pb2.RunEnded(
             run_id=run_id, agent_id=row[0], reason=reason, exit_status=exit_code(exit_status)
         )

@@ -55,6 +55,8 @@ class SeatKeeper:
 
     async def carry_out(self, plan: SeatPlan, resident: Resident | None) -> None:
         """Do what one seat needs; `resident` is None for a seat that is wanted no more. Raises FleetError."""
+        if resident is not None and _is_behind(plan, resident):
+            return  # it was made from a look before a reset gave the session another run
         for stop in plan.stops:
             await self._stop(stop, resident)
         if resident is None:
@@ -72,6 +74,19 @@ class SeatKeeper:
         resident.ending = reconcile.REMOVED
         self._unwatch(resident)
         resident.stir()
+
+    async def carry_on(self, resident: Resident, session: Session) -> None:
+        """A reset is done: the same program goes on as another run, which ends the one before in the journal."""
+        self._unwatch(resident)
+        resident.session = session
+        resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))
+        await self._journal.run_started(
+            session.run_id, session.agent_id, model=session.model, account=resident.seat.spec.account
+        )
+        await self._journal.forget_leftovers(session.agent_id)
+        log.info("seat reset", agent=session.agent_id, session=session.name, run=session.run_id)
+        resident.stir()
+        self.on_change(resident)
 
     async def close(self, residents: list[Resident]) -> None:
         """Stop watching. Sessions go on."""
@@ -147,8 +162,9 @@ class SeatKeeper:
             self._ended(resident, session)
             return
         note = _note_of_living(resident, session) if session.alive else resident.note
-        if not known or (resident.note, resident.problem, resident.acted) != (note, "", seat.generation):
-            resident.note, resident.problem, resident.acted = note, "", seat.generation
+        acted = resident.acted if resident.reset_is_due else seat.generation
+        if not known or (resident.note, resident.problem, resident.acted) != (note, "", acted):
+            resident.note, resident.problem, resident.acted = note, "", acted
             self.on_change(resident)
 
     def _rest(self, resident: Resident, seat: Seat) -> None:
@@ -171,6 +187,7 @@ class SeatKeeper:
         resident.launched = resident.wrote = resident.since = time.monotonic()
         resident.mark = resident.ending = resident.note = resident.problem = ""
         resident.runs = NOTHING
+        resident.renew, resident.reset_problem = None, ""
         resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))
         resident.enter(state)
         resident.stir()
@@ -230,6 +247,16 @@ class SeatKeeper:
             delay *= 2
             if delay > _REAP_AFTER:
                 await self._pool.get(session.server).reap()
+
+
+def _is_behind(plan: SeatPlan, resident: Resident) -> bool:
+    """Say whether a plan speaks of the resident's own session under a run that it no longer is."""
+    ours = resident.session
+    seen = [stop.session for stop in plan.stops] + ([plan.then.session] if isinstance(plan.then, Keep) else [])
+    return ours is not None and any(
+        (one.server, one.session_id, one.pid) == (ours.server, ours.session_id, ours.pid) and one.run_id < ours.run_id
+        for one in seen
+    )
 
 
 async def _let_delivery_finish(resident: Resident) -> None:

@@ -88,6 +88,7 @@ def prepare(seat: Seat, manifest: Manifest, *, state_folder: Path, environment: 
         env=env,
         folder=folder,
         model=spec.model,
+        reset=seat.reset,
     )
 
 

@@ -244,6 +244,8 @@ def _why_not(resident: Resident | None) -> str:
         return ""
     if resident.problem:
         return resident.problem
+    if resident.alive and resident.hold:
+        return resident.hold
     if not resident.alive:
         return "its seat does not run"
     return f"its seat is {resident.state.state}: {resident.state.detail}"

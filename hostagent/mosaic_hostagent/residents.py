@@ -50,6 +50,13 @@ class Resident:
     """what its pane is seen to run"""
     told: float = 0.0
     """when its output was last told of"""
+    hold: str = ""
+    """why no message may be typed now, though the seat might take one; empty: nothing holds it"""
+    renew: tuple[str, str] | None = None
+    """a run that is to be replaced by a new one, and the reason for its end"""
+    reset_tried: int = 0
+    """the newest reset asked for that came to its end, whatever that was"""
+    reset_problem: str = ""
     crashes: Crashes = field(default_factory=Crashes)
     not_before: float = 0.0
     ending: str = ""
@@ -83,7 +90,19 @@ class Resident:
 
     def may_be_tried(self) -> bool:
         """Whether a delivery may look if the pane takes text now: it is the pane itself that decides then."""
-        return self.alive and not self.ending and self.state.state not in (AgentState.STARTING, AgentState.EXITED)
+        return (
+            self.alive
+            and not self.ending
+            and not self.hold
+            and self.state.state not in (AgentState.STARTING, AgentState.EXITED)
+        )
+
+    @property
+    def reset_is_due(self) -> bool:
+        """Whether a reset was asked for that its living run has not seen."""
+        if not self.alive or self.session is None or not self.seat.running:
+            return False
+        return max(self.session.reset, self.reset_tried) < self.seat.reset
 
     def has_output_to_tell(self) -> bool:
         """Whether it wrote since its last report, and that is a minute ago: idle time need not be told finer."""
@@ -104,7 +123,7 @@ class Resident:
             pid=session.pid if session is not None and self.alive else 0,
             command=self.command if self.alive else "",
             generation=self.acted,
-            problem=self.problem or self.note,
+            problem=self.problem or self.reset_problem or self.note,
             exit_status=0 if self.alive or session is None else exit_code(self.exit_status),
             output_age_ms=int((time.monotonic() - self.wrote) * 1000) if self.wrote else 0,
             running_runtime=self.runs.runtime if self.alive else "",

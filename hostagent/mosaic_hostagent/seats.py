@@ -32,6 +32,10 @@ class Seat:
     spec: fleet_pb2.SeatSpec
     launch_digest: str
     """sha256 of everything that decides what runs: a running seat of another digest has drifted"""
+    reset: int = 0
+    """rises with every reset asked for: a running session of a lower one is reset"""
+    reset_way: str = ""
+    """how: clear, new, restart, or the runtime's own"""
 
     @classmethod
     def from_wire(cls, desired: host_link_pb2.DesiredSeat) -> Seat:
@@ -44,6 +48,8 @@ class Seat:
             restart=desired.restart,
             spec=desired.spec,
             launch_digest=_launch_digest(desired.spec),
+            reset=desired.reset,
+            reset_way=desired.reset_way,
         )
 
     @property
@@ -83,6 +89,8 @@ class Session:
     launch_digest: str
     model: str = ""
     """the model that its launch was given; "" also for a session of an older host-agent"""
+    reset: int = 0
+    """the newest reset asked for that it has seen"""
 
     @property
     def began_ms(self) -> int:

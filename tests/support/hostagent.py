@@ -14,6 +14,7 @@ from mosaic_hostagent.desired import Desired
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
 from mosaic_hostagent.mailroom import Mailroom
+from mosaic_hostagent.resetting import Resetting
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
@@ -63,6 +64,14 @@ class World:
         )
         self.watching = Watching(self.supervisor.residents, self.pool, self._report)
         self.mailroom = Mailroom(self.journal, self.supervisor.residents, Clock())
+        self.resetting = Resetting(
+            journal=self.journal,
+            residents=self.supervisor.residents,
+            keeper=self.keeper,
+            pool=self.pool,
+            wake=self.supervisor.look,
+        )
+        self.supervisor.on_round = self.resetting.look
 
     def _report(self, resident: Resident) -> None:
         self.reports.append(resident.report())
@@ -75,6 +84,8 @@ class World:
         generation: int = 1,
         running: bool = True,
         restart: int = 0,
+        reset: int = 0,
+        reset_way: str = "",
         runtime: str = "shell",
         manifest: Manifest | None = None,
         **spec: object,
@@ -91,7 +102,13 @@ class World:
         )
         made.MergeFrom(fleet_pb2.SeatSpec(**spec))  # type: ignore[arg-type]
         return pb.DesiredSeat(
-            agent_id=agent_id or f"agent-{name}", generation=generation, running=running, restart=restart, spec=made
+            agent_id=agent_id or f"agent-{name}",
+            generation=generation,
+            running=running,
+            restart=restart,
+            spec=made,
+            reset=reset,
+            reset_way=reset_way,
         )
 
     def want(self, *seats: pb.DesiredSeat, generation: int) -> None:
@@ -105,6 +122,7 @@ class World:
     async def stop(self) -> None:
         """End this host-agent as SIGTERM would; what runs in the seats goes on."""
         await self.mailroom.close(grace=3.0)
+        await self.resetting.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

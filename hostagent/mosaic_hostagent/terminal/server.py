@@ -52,6 +52,7 @@ class Launch:
     env: Mapping[str, str]
     folder: Path
     model: str = ""
+    reset: int = 0
 
 
 async def tmux_version(env: Mapping[str, str]) -> tuple[int, int]:
@@ -173,6 +174,7 @@ class TmuxServer:
             "@mosaic_restart": str(launch.restart),
             "@mosaic_launch": launch.launch_digest,
             "@mosaic_model": launch.model,
+            "@mosaic_reset": str(launch.reset),
             "destroy-unattached": "off",
         }
         try:
@@ -206,6 +208,15 @@ class TmuxServer:
             restart=launch.restart,
             launch_digest=launch.launch_digest,
             model=launch.model,
+            reset=launch.reset,
+        )
+
+    async def mark_reset(self, session: Session) -> None:
+        """Write the run and the reset of a session on it, both at once."""
+        target = f"{session.session_id}:"
+        await self.run(
+            ["set-option", "-t", target, "@mosaic_run", session.run_id],
+            ["set-option", "-t", target, "@mosaic_reset", str(session.reset)],
         )
 
     async def reap(self) -> None:

@@ -564,11 +564,17 @@ class DesiredSeat(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     RESTART_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    RESET_WAY_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     generation: _builtins.int
     running: _builtins.bool
     restart: _builtins.int
     """rises with every restart asked for; a running seat of an older one is relaunched"""
+    reset: _builtins.int
+    """rises with every reset asked for; a running session of an older one is reset"""
+    reset_way: _builtins.str
+    """clear | new | restart; empty: the runtime's own, a restart where it has none"""
     @_builtins.property
     def spec(self) -> _fleet_pb2.SeatSpec: ...
     def __init__(
@@ -579,10 +585,12 @@ class DesiredSeat(_message.Message):
         running: _builtins.bool = ...,
         restart: _builtins.int = ...,
         spec: _fleet_pb2.SeatSpec | None = ...,
+        reset: _builtins.int = ...,
+        reset_way: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "generation", b"generation", "restart", b"restart", "running", b"running", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "generation", b"generation", "reset", b"reset", "reset_way", b"reset_way", "restart", b"restart", "running", b"running", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
