@@ -253,6 +253,8 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
                 running=seat.running,
                 restart=seat.restart,
                 spec=fleet_pb2.SeatSpec.FromString(seat.spec),
+                reset=seat.reset,
+                reset_way=seat.reset_way,
             )
         await down.put(pb.ControlFrame(desired=state))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from mosaic_framework.errors import InvalidInput, NotFound, RosterChanged
+from mosaic_framework.errors import Conflict, InvalidInput, NotFound, RosterChanged
 from mosaic_framework.ids import new_id
 from mosaic_framework.names import nearest
 
@@ -21,6 +21,12 @@ from mosaic_controlplane.register.replica import WakeKey
 from mosaic_controlplane.register.roster import RosterRow
 
 SEAT_REMOVED = "the agent was removed from the roster before its host was given this message"
+
+
+class SeatStopped(Conflict):
+    """The seat does not run."""
+
+    code = "seat-stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,17 +203,39 @@ class Acted:
     wakes: list[WakeKey]
 
 
-async def act(connection: Connection, *, tenant_id: UUID, action: str, targets: Sequence[str]) -> Acted:
-    """Start, stop or restart the seats named by `targets` (all when empty), in the caller's transaction."""
+RESET_WAYS = ("", "clear", "new", "restart")
+
+
+async def act(
+    connection: Connection, *, tenant_id: UUID, action: str, targets: Sequence[str], reset_way: str = ""
+) -> Acted:
+    """Start, stop, restart or reset the seats named by `targets` (all when empty), in the caller's transaction.
+
+    Raises InvalidInput for a way of resetting that is none, and Conflict for a reset of a seat that is stopped.
+    """
+    if reset_way not in RESET_WAYS:
+        raise InvalidInput(f"{reset_way[:32]!r} is no way to reset an agent", why="it is clear, new or restart")
     await roster_table.lock(connection, tenant_id=tenant_id)
     seats = await agent_table.addresses(connection, tenant_id=tenant_id)
     chosen = [choose(seats, target) for target in targets] if targets else seats
     agent_ids = sorted({seat.agent_id for seat in chosen})
     hosts = sorted({seat.host_id for seat in chosen})
     generations = await host_table.set_generation(connection, tenant_id=tenant_id, host_ids=hosts)
-    await agent_table.act_on_seats(connection, tenant_id=tenant_id, agent_ids=agent_ids, action=action)
+    if action == "reset":
+        await _reset(connection, tenant_id, agent_ids, reset_way)
+    else:
+        await agent_table.act_on_seats(connection, tenant_id=tenant_id, agent_ids=agent_ids, action=action)
     return Acted(
         agent_ids,
         generations,
         [WakeKey.change(tenant_id), *(WakeKey.host(tenant_id, host_id) for host_id in hosts)],
     )
+
+
+async def _reset(connection: Connection, tenant_id: UUID, agent_ids: Sequence[UUID], way: str) -> None:
+    rows = await agent_table.list_agents(connection, tenant_id=tenant_id)
+    stopped = [row for row in rows if row.agent_id in agent_ids and not row.desired_running]
+    if stopped:
+        name = f"{stopped[0].host}/{stopped[0].name}"
+        raise SeatStopped(f"agent {name} is stopped: there is nothing to reset", next_step=f"mosaic fleet start {name}")
+    await agent_table.reset_seats(connection, tenant_id=tenant_id, agent_ids=agent_ids, way=way)

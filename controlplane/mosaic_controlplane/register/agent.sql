@@ -17,7 +17,7 @@ where a.tenant_id = $1 and a.removed_at is null
 order by h.name, a.name
 
 -- name: seats_of_host
-select agent_id, generation, desired_running, restart, spec
+select agent_id, generation, desired_running, restart, spec, reset, reset_way
 from fleet.agent where tenant_id = $1 and host_id = $2 and removed_at is null
 order by name
 
@@ -52,6 +52,10 @@ where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 
 -- name: restart_seats
 update fleet.agent set desired_running = true, restart = restart + 1, generation = generation + 1
+where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
+
+-- name: reset_seats
+update fleet.agent set reset = reset + 1, reset_way = $3, generation = generation + 1
 where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 
 -- name: report_seats

@@ -144,6 +144,8 @@ create table fleet.agent (
   output_at timestamptz,                              -- when its terminal last changed
   running_runtime text not null default '',           -- what its process was seen to be
   running_model text not null default '',
+  reset bigint not null default 0,                    -- rises with every reset asked for
+  reset_way text not null default '',                 -- how the newest one is done
   primary key (tenant_id, agent_id),
   foreign key (tenant_id, host_id) references fleet.host
 ) with (fillfactor = 70);
