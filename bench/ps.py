@@ -63,8 +63,9 @@ def main() -> None:
             plane.write_context(home)
             taken = {name: cpu(way, home.root, wish.rounds) for name, way in WAYS.items()}
             floor = taken["floor: the call"]
-            for name, used in taken.items():
-                print(f"{count:>7}  {name:<16}{used:>8.0f}{used - floor:>8.0f}{used / floor:>9.2f}")
+            for name, milliseconds in taken.items():
+                more, ratio = milliseconds - floor, milliseconds / floor
+                print(f"{count:>7}  {name:<16}{milliseconds:>8.0f}{more:>8.0f}{ratio:>9.2f}")
             plane.stop()
 
 

@@ -124,7 +124,7 @@ def _agents(document: str, default_host: str) -> dict[tuple[str, str], Any]:
 
 def memory_path(home: Home, connection: Connection) -> Path:
     """Return where the roster version last applied or pulled here is kept, by cluster and tenant."""
-    return home.state / "rosters" / f"{connection.identity.trust_domain}-{connection.tenant}.json"
+    return home.state / "rosters" / f"{connection.trust_domain}-{connection.tenant}.json"
 
 
 def _base(wish: Wish, memory: Path, now: pb.GetRosterReply) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +14,14 @@ from mosaic_framework import wire
 from mosaic_framework.errors import FleetError, NotLoggedIn, Unreachable
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
+from mosaic_framework.pane import Pane
 from mosaic_framework.paths import Home
 from mosaic_proto.v1.fleet_pb2_grpc import FleetServiceStub, HostServiceStub
 from mosaic_proto.v1.messages_pb2_grpc import MessageServiceStub
 
 from mosaic_cli import context as contexts
 from mosaic_cli.context import Context
+from mosaic_cli.failures import UsageError
 
 ANSWER_WITHIN = 4.0
 """Seconds an ordinary call may take: with the start of the program a control plane that is down is told within 5 s."""
@@ -41,17 +44,33 @@ class NoAnswer(Unreachable):
 class Connection:
     """Calls to one cluster as one operator. `tenant` is what to put into requests."""
 
-    def __init__(self, context: Context, identity: StoredIdentity, *, tenant: str = "") -> None:
+    def __init__(self, context: Context, identity: StoredIdentity | None, *, tenant: str = "") -> None:
         self.context = context
-        self.identity = identity
+        self._identity = identity
         self.tenant = tenant or context.tenant
         self._open()
 
     def _open(self) -> None:
-        self._channel = _first_that_answers(self.identity, self.context.addresses)
+        self._channel = self._channel_to_control_plane()
         self.fleet: Any = FleetServiceStub(self._channel)
         self.hosts: Any = HostServiceStub(self._channel)
         self.messages: Any = MessageServiceStub(self._channel)
+
+    def _channel_to_control_plane(self) -> grpc.Channel:
+        assert self._identity is not None
+        return _first_that_answers(self._identity, self.context.addresses)
+
+    @property
+    def trust_domain(self) -> str:
+        """The cluster's trust domain."""
+        assert self._identity is not None
+        return self._identity.trust_domain
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's alias."""
+        assert self._identity is not None
+        return self._identity.cluster
 
     def reconnect(self) -> None:
         """Dial again, whichever replica answers first; stubs taken before are dead."""
@@ -114,18 +133,41 @@ class Connection:
         self._channel.close()
 
 
+class OneSelf(UsageError):
+    """Inside a pane a command acts as the pane's agent, and as nobody else."""
+
+    code = "one-self"
+
+
 @contextmanager
 def connect(context_name: str = "", *, tenant: str = "", home: Home | None = None) -> Iterator[Connection]:
-    """Open a connection to the context named, else the current one. Raises NotLoggedIn, NotFound, Unreachable."""
-    home = home or Home.from_environment()
-    context = contexts.load(home).chosen(context_name)
-    hint = "mosaic up" if context.name == contexts.LOCAL else "mosaic login"
-    identity = StoredIdentity.load(context.identity_folder(home), hint=hint)
-    connection = Connection(context, identity, tenant=tenant)
+    """Open a connection: inside a pane through its host-agent, else to the context named or the current one.
+
+    Raises NotLoggedIn, NotFound, Unreachable, or OneSelf for a context named inside a pane.
+    """
+    connection = _connection(context_name, tenant=tenant, home=home or Home.from_environment())
     try:
         yield connection
     finally:
         connection.close()
+
+
+def _connection(context_name: str, *, tenant: str, home: Home) -> Connection:
+    seat = Pane.from_environment(os.environ)
+    if seat is not None:
+        if context_name:
+            raise OneSelf(
+                f"no context can be chosen in the pane of agent {seat.agent}",
+                why="what is called there is called as that agent, through its host",
+                next_step="leave --context away, or run it outside of the pane",
+            )
+        from mosaic_cli.pane import PaneConnection
+
+        return PaneConnection(seat, tenant=tenant)
+    context = contexts.load(home).chosen(context_name)
+    hint = "mosaic up" if context.name == contexts.LOCAL else "mosaic login"
+    identity = StoredIdentity.load(context.identity_folder(home), hint=hint)
+    return Connection(context, identity, tenant=tenant)
 
 
 def _identify(request: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any
 
@@ -55,7 +56,7 @@ def _known(ctx: Any) -> dict[str, Any]:
     cached = _cached(home, context, tenant)
     if cached is not None:
         return cached
-    if not _has_context(home):
+    if not _can_ask(home):
         return {"agents": [], "hosts": []}
     from mosaic_proto.v1 import fleet_pb2 as pb
 
@@ -74,9 +75,13 @@ def _known(ctx: Any) -> dict[str, Any]:
     return {"agents": [{"host": host, "name": name} for host, name in found_agents], "hosts": found_hosts}
 
 
-def _has_context(home: Home) -> bool:
+def _can_ask(home: Home) -> bool:
+    from mosaic_framework.pane import Pane
+
     from mosaic_cli import context
 
+    if Pane.from_environment(os.environ) is not None:
+        return True
     try:
         return bool(context.load(home).items)
     except FleetError:

@@ -51,7 +51,7 @@ def show_agents(
 ) -> None:
     """Show agents. `whole`: with every session that is nobody's seat; rows that may be old make the exit code 5."""
     with connect(context, tenant=tenant) as connection:
-        cluster = connection.identity.cluster
+        cluster = connection.cluster
         if watch:
             view = View(selection, columns, cluster, whole=whole)
             _watch(connection, form, view.listing, view.event)

@@ -5,6 +5,7 @@ The file and the register change together: what the control plane refuses is not
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from mosaic_framework.catalog import Catalog
 from mosaic_framework.errors import InvalidInput, RosterChanged
+from mosaic_framework.pane import Pane
 from mosaic_framework.paths import Home
 from mosaic_framework.roles import resolve_class
 from mosaic_framework.roster_edit import add_agent, remove_agents
@@ -105,7 +107,7 @@ def _changed(
         diffs.unified(before, after, before_name=str(path), after_name=f"{path} (new)")
     ).splitlines():
         output.say(line)
-    if wish.apply:
+    if wish.apply and Pane.from_environment(os.environ) is None:
         contexts.load(home).chosen(context)  # told before anything is written: no cluster is set up here
     if wish.dry_run:
         output.say("nothing was done")

@@ -34,6 +34,7 @@ from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
 from mosaic_controlplane.identity.bootstrap import open_cluster
 from mosaic_controlplane.identity.tokens import make_token
+from mosaic_controlplane.mesh.forwarding import Forwarder
 from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.liveness import Liveness
 from mosaic_controlplane.mesh.messages import Messages
@@ -99,7 +100,7 @@ async def serve(home: Home) -> None:
         )
         fleet_server = grpc.aio.server(interceptors=[AuthInterceptor(database, cluster)], options=wire.SERVER_OPTIONS)
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
-            FleetService(database, cluster, wakes, links, replica_id), fleet_server
+            FleetService(database, cluster, wakes, links, Forwarder(leaf), replica_id), fleet_server
         )
         fleet_pb2_grpc.add_HostServiceServicer_to_server(
             HostService(database, cluster, lambda: enrol_addresses), fleet_server

@@ -40,6 +40,9 @@ ERROR_KEY = "mosaic-error-bin"
 AGENT_KEY = "mosaic-on-behalf-of-agent"
 """Metadata with which a host speaks for an agent that sits on it."""
 
+RUN_KEY = "mosaic-on-behalf-of-run"
+"""Metadata that says in which run of that agent the call was made: it must be one that lives."""
+
 MESSAGE_LIMIT = 4 * 1024 * 1024
 _TEXT_LIMIT = 700  # bytes; a peer refuses trailers above 8 KiB, and these travel as base64
 _DETAILS_LIMIT = 2_000
@@ -56,6 +59,12 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.server_handshake_timeout_ms", 5_000),  # who connects and says nothing does not stay
     ("grpc.keepalive_time_ms", 30_000),  # a watcher whose machine vanished is let go, not kept for hours
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # a replica that relays asks whether we live
+]
+_REPLICA_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),  # a relayed terminal may be silent for hours
 ]
 ENROL_SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", 64 * 1024),  # strangers call here
@@ -88,6 +97,17 @@ def channel(identity: StoredIdentity, address: str) -> grpc.Channel:
 def aio_channel(identity: StoredIdentity, address: str) -> grpc.aio.Channel:
     """Open an asyncio channel to a fleet listener (host:port)."""
     return grpc.aio.secure_channel(address, _client_credentials(identity), options=client_options())
+
+
+def replica_channel(key_pem: bytes, certificate_pem: bytes, bundle_pem: bytes, address: str) -> grpc.aio.Channel:
+    """Open a channel from one replica to another's fleet listener (host:port). One that falls silent is given up."""
+    credentials = grpc.ssl_channel_credentials(bundle_pem, key_pem, certificate_pem)
+    return grpc.aio.secure_channel(address, credentials, options=[*client_options(), *_REPLICA_OPTIONS])
+
+
+def pane_channel(socket_path: str) -> grpc.Channel:
+    """Open a channel to the host-agent of this machine. No TLS: only this Unix user can reach the socket."""
+    return grpc.insecure_channel(f"unix:{socket_path}", options=_BOTH_ENDS)
 
 
 def _client_credentials(identity: StoredIdentity) -> grpc.ChannelCredentials:

@@ -22,15 +22,19 @@ from mosaic_hostagent.desired import Desired, DesiredFile
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
 from mosaic_hostagent.link import CAPABILITIES, PROTOCOL_VERSION, Handlers, HostReplaced, Link
+from mosaic_hostagent.local import PaneSocket, socket_path
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.outgoing import Outgoing
+from mosaic_hostagent.relay import Relay, Upstream
 from mosaic_hostagent.resetting import Resetting
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import read_text
+from mosaic_hostagent.units.builtin import BuiltIn
 from mosaic_hostagent.watching import Watching
 
 HINT = "mosaic host join"
@@ -77,17 +81,27 @@ class HostAgent:
         self._identity = identity
         self._desired_file = DesiredFile(home.state, host_id=identity.identity_id)
         self._pool = ServerPool(home.state, home=home.digest, environment=environment)
+        self._supervision = BuiltIn(self._pool)
         self._outgoing = Outgoing(journal)
+        self._sessions = Sessions(home.state, host=identity.name, socket=socket_path(home))
+        self._sessions.lives = self._lives
+        journal.on_run_over = self._sessions.end
         self._keeper = SeatKeeper(
             journal=journal,
             pool=self._pool,
+            supervision=self._supervision,
             state_folder=home.state,
             environment=environment,
             on_change=self._report,
             stop_grace=config.stop_grace_seconds,
+            sessions=self._sessions,
         )
         self._supervisor = Supervisor(
-            keeper=self._keeper, journal=journal, pool=self._pool, on_applied=self._outgoing.applied
+            keeper=self._keeper,
+            journal=journal,
+            pool=self._pool,
+            supervision=self._supervision,
+            on_applied=self._outgoing.applied,
         )
         self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._watching = Watching(self._supervisor.residents, self._pool, self._report)
@@ -97,6 +111,7 @@ class HostAgent:
             residents=self._supervisor.residents,
             keeper=self._keeper,
             pool=self._pool,
+            sessions=self._sessions,
             wake=self._supervisor.look,
         )
         self._supervisor.on_round = self._resetting.look
@@ -115,6 +130,9 @@ class HostAgent:
             on_up=self._link_is_up,
         )
 
+        self._upstream = Upstream(self._identity_now, lambda: self._link.address)
+        self._panes = PaneSocket(socket_path(home), Relay(self._sessions, self._upstream, journal.all_told))
+
     @classmethod
     async def open(cls, *, home: Home, config: Config, environment: Mapping[str, str]) -> HostAgent:
         """Open the journal and take up the last desired state. The caller holds the home's lock."""
@@ -124,8 +142,10 @@ class HostAgent:
             agent = cls(home=home, config=config, identity=identity, journal=journal, environment=environment)
             if (last := agent._desired_file.load()) is not None:
                 agent._supervisor.want(Desired.from_wire(last))
+            agent._sessions.load(living={run.run_id for run in await journal.open_runs()})
             await agent._mailroom.resume()
             await agent._resetting.resume()
+            await agent._panes.start()
         except BaseException:
             await journal.close()
             raise
@@ -141,6 +161,8 @@ class HostAgent:
     async def close(self) -> None:
         """Let deliveries that have begun finish, and detach. Seats go on."""
         steps: list[Awaitable[None]] = [
+            self._panes.close(),
+            self._upstream.close(),
             self._mailroom.close(grace=CLOSE_SECONDS),
             self._resetting.close(),
             self._keeper.close(list(self._supervisor.residents.values())),
@@ -149,6 +171,13 @@ class HostAgent:
         ]
         for step in steps:
             await step
+
+    def _lives(self, agent_id: str, run_id: str) -> bool:
+        """Whether a run that has begun still lives. One that is being launched is not in its seat yet."""
+        resident = self._supervisor.residents.get(agent_id)
+        if resident is None or resident.run_id < run_id:
+            return True
+        return resident.run_id == run_id and resident.alive
 
     def _report(self, resident: Resident) -> None:
         if self._supervisor.residents.get(resident.seat.agent_id) is resident:

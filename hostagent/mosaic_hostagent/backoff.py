@@ -6,8 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-LOOP_AFTER = 5
-"""So many short runs in a row are called a crash loop."""
+from mosaic_hostagent.crashes import LONG_ENOUGH, LOOP_AFTER, count_after, delay
 
 
 def full_jitter(
@@ -25,17 +24,20 @@ class Crashes:
     """The short runs of a seat, one after another. A run that lasted `long_enough` seconds starts the count anew."""
 
     count: int = 0
-    long_enough: float = 60.0
-    longest: float = 60.0
+
+    @property
+    def long_enough(self) -> float:
+        """The seconds after which a run is no crash any more."""
+        return LONG_ENOUGH
 
     def after_run(self, lasted: float) -> Crashes:
         """Return the count after a run that ended by itself after `lasted` seconds."""
-        return Crashes(1 if lasted >= self.long_enough else self.count + 1, self.long_enough, self.longest)
+        return Crashes(count_after(self.count, lasted))
 
     @property
     def delay(self) -> float:
         """The seconds before the next launch: 1, 2, 4 … 60."""
-        return min(self.longest, 2.0 ** min(self.count - 1, 16)) if self.count else 0.0
+        return delay(self.count)
 
     @property
     def looping(self) -> bool:

@@ -51,6 +51,10 @@ class Journal:
         self.link_epoch = store.link_epoch()
         self.on_append: Callable[[], None] = _nothing
         """called on the loop when there is something new for the register"""
+        self.on_run_over: Callable[[str], None] = _nothing_of
+        """called on the loop when a run ends, before that is written"""
+        self._acknowledged = 0
+        self._news = asyncio.Event()
 
     @classmethod
     async def open(cls, folder: Path, clock: Clock) -> Journal:
@@ -137,6 +141,7 @@ class Journal:
 
     async def run_ended(self, run_id: str, *, reason: str, exit_status: int | None = None) -> bool:
         """A run ends, once; say whether it was open."""
+        self.on_run_over(run_id)
         return await self._do(lambda store: store.run_ended(run_id, reason=reason, exit_status=exit_status))
 
     async def want_reset(self, reset: Reset) -> Reset:
@@ -166,6 +171,15 @@ class Journal:
     async def acknowledge(self, sequence: int) -> None:
         """All facts up to this one are in the register."""
         await self._do(lambda store: store.acknowledge(sequence))
+        self._acknowledged = max(self._acknowledged, sequence)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def all_told(self) -> None:
+        """Return when the register has acknowledged every fact that is in the journal now."""
+        newest = await self._do(JournalStore.newest_event)
+        while self._acknowledged < newest:
+            await self._news.wait()
 
     async def _do(self, work: Callable[[JournalStore], Result]) -> Result:
         if self._closed:
@@ -230,4 +244,8 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
 
 
 def _nothing() -> None:
+    """What is called while nobody listens."""
+
+
+def _nothing_of(_run_id: str) -> None:
     """What is called while nobody listens."""

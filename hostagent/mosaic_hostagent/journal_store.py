@@ -285,6 +285,10 @@ class JournalStore(ResetRows):
         )
         return [_framed(row[0], row[1], max(0, Stamp(row[2], row[3], row[4]).until(now))) for row in rows]
 
+    def newest_event(self) -> int:
+        """Return the sequence of the newest fact that is not acknowledged, 0 when all are."""
+        return int(self._db.execute("select coalesce(max(sequence), 0) from outbox").fetchone()[0])
+
     def acknowledge(self, sequence: int) -> None:
         """All facts up to this one are in the register."""
         self._db.execute("delete from outbox where sequence <= ?", (sequence,))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 from mosaic_framework.errors import FleetError
+from mosaic_framework.manifest import Manifest
 
 from mosaic_hostagent import reconcile
 from mosaic_hostagent.journal import Journal
@@ -19,8 +20,11 @@ from mosaic_hostagent.reconcile import Keep, Rest, SeatPlan, Start, Stop
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.running import NOTHING
 from mosaic_hostagent.seats import Seat, Session
+from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.terminal.deliver import Pane
 from mosaic_hostagent.terminal.pool import ServerPool
+from mosaic_hostagent.terminal.server import Launch
+from mosaic_hostagent.units.supervision import Supervision
 
 _DELIVERY_GRACE = 2.0
 _STATUS_SECONDS = 0.5
@@ -39,19 +43,27 @@ class SeatKeeper:
         *,
         journal: Journal,
         pool: ServerPool,
+        supervision: Supervision,
         state_folder: Path,
         environment: Mapping[str, str],
         on_change: Callable[[Resident], None],
         stop_grace: float,
+        sessions: Sessions,
     ) -> None:
         self.on_change = on_change
         self.on_ended: Callable[[], None] = lambda: None
         self._journal = journal
         self._pool = pool
+        self._supervision = supervision
         self._state_folder = state_folder
         self._environment = environment
         self._stop_grace = stop_grace
+        self._sessions = sessions
         self._burials: set[asyncio.Task[None]] = set()
+
+    def _tell(self, resident: Resident) -> None:
+        resident.standing = self._supervision.standing(resident.seat.agent_id, resident.seat.name)
+        self.on_change(resident)
 
     async def carry_out(self, plan: SeatPlan, resident: Resident | None) -> None:
         """Do what one seat needs; `resident` is None for a seat that is wanted no more. Raises FleetError."""
@@ -110,6 +122,8 @@ class SeatKeeper:
             # What an ended program left in the background was meant to outlive it; the program itself must be gone,
             # also one that closed its terminal and lives on.
             members = [process for process in members if process.pid == session.pid]
+        for_good = stop.reason in (reconcile.STOPPED, reconcile.REMOVED)
+        await self._supervision.let_go(session.agent_id, for_good=for_good)
         await self._pool.get(session.server).kill(session)
         await end_terminal_session(members, grace=self._stop_grace)
         await self._journal.run_ended(session.run_id, reason=stop.reason, exit_status=session.exit_status)
@@ -124,11 +138,11 @@ class SeatKeeper:
             return
         resident.acted = seat.generation
         manifest = read_manifest(seat)
-        launch = prepare(seat, manifest, state_folder=self._state_folder, environment=self._environment)
+        launch = self._prepare(seat, manifest)
         # First the journal: a run that is in tmux and that the register never hears of cannot be.
         await self._journal.run_started(launch.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account)
         try:
-            session = await self._pool.get(seat.server).start(launch)
+            session = await self._supervision.start(launch, seat.server)
         except FleetError:
             await self._journal.run_ended(launch.run_id, reason=reconcile.EXITED)
             raise
@@ -136,6 +150,15 @@ class SeatKeeper:
         resident.manifest = manifest
         resident.was_ready = False
         self._occupy(resident, session, _LAUNCHED)
+
+    def _prepare(self, seat: Seat, manifest: Manifest) -> Launch:
+        return prepare(
+            seat,
+            manifest,
+            state_folder=self._state_folder,
+            environment=self._environment,
+            sessions=self._sessions,
+        )
 
     async def _end_sessionless(self, resident: Resident, session: Session) -> None:
         """Somebody ended the seat's session, and its program lives on without a terminal: it must not run twice."""
@@ -153,6 +176,8 @@ class SeatKeeper:
             log.info("seat adopted", agent=seat.agent_id, session=session.name, run=session.run_id, pid=session.pid)
             resident.was_ready = True  # it was running before this process was: it is past its start
             self._occupy(resident, session, _ADOPTED)
+            if not self._supervision.keeps(seat.agent_id):
+                await self._supervision.adopt(self._prepare(seat, resident.manifest), seat.server)
         elif not session.alive and not known:
             status, _ = await self._exit_status(session)
             resident.session, resident.exit_status = session, status
@@ -162,23 +187,26 @@ class SeatKeeper:
             self._ended(resident, session)
             return
         note = _note_of_living(resident, session) if session.alive else resident.note
+        standing = self._supervision.standing(seat.agent_id, seat.name)
         acted = resident.acted if resident.reset_is_due else seat.generation
-        if not known or (resident.note, resident.problem, resident.acted) != (note, "", acted):
+        told = (resident.note, resident.problem, resident.acted, resident.standing)
+        if not known or told != (note, "", acted, standing):
             resident.note, resident.problem, resident.acted = note, "", acted
-            self.on_change(resident)
+            self._tell(resident)
 
     def _rest(self, resident: Resident, seat: Seat) -> None:
         if resident.alive and resident.session is not None:
             self._ended(resident, resident.session)  # its session is gone
             return
         changed = resident.acted != seat.generation
+        changed |= resident.standing != self._supervision.standing(seat.agent_id, seat.name)
         resident.acted = seat.generation
         if not seat.running:
             changed |= bool(resident.problem or resident.note)
             resident.problem = resident.note = ""
             changed |= resident.enter(NOT_RUNNING)
         if changed:
-            self.on_change(resident)
+            self._tell(resident)
 
     def _occupy(self, resident: Resident, session: Session, state: State) -> None:
         self._unwatch(resident)
@@ -191,7 +219,7 @@ class SeatKeeper:
         resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))
         resident.enter(state)
         resident.stir()
-        self.on_change(resident)
+        self._tell(resident)
 
     def _unwatch(self, resident: Resident) -> None:
         if resident.watch is not None:
@@ -220,7 +248,7 @@ class SeatKeeper:
                 resident.not_before = time.monotonic() + resident.crashes.delay
                 resident.note = _note_of_ended(resident)
             resident.enter(exited(status))
-            self.on_change(resident)
+            self._tell(resident)
         reason = reconcile.EXITED if there else reconcile.VANISHED
         try:
             await self._journal.run_ended(session.run_id, reason=reason, exit_status=status)
@@ -228,7 +256,19 @@ class SeatKeeper:
         except FleetError as error:
             # The run stays open in the journal, and ends there with the next launch or start of this host-agent.
             log.error("the end of a run could not be written down", run=session.run_id, why=error.why)
+        await self._renew(resident)
         self.on_ended()
+
+    async def _renew(self, resident: Resident) -> None:
+        """Let a seat that is started again by itself start as it is wanted now, or not at all when it cannot."""
+        seat = resident.seat
+        if not self._supervision.restarts or not seat.running or seat.on_demand or resident.ending:
+            return
+        try:
+            await self._supervision.renew(self._prepare(seat, read_manifest(seat)), seat.server)
+        except FleetError:
+            # The next round tries to start it, and tells what is wrong with it.
+            await self._supervision.let_go(seat.agent_id, for_good=False)
 
     async def _exit_status(self, session: Session) -> tuple[int | None, bool]:
         """Ask tmux, which reaps the program, how it ended: (status, whether the session is still there)."""

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.seats import Seat
+from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.storage import write_state
 from mosaic_hostagent.terminal.server import Launch
 
@@ -49,8 +50,15 @@ def read_manifest(seat: Seat) -> Manifest:
         raise BadManifest(why=str(error.errors(include_url=False, include_input=False)[0]["msg"])) from error
 
 
-def prepare(seat: Seat, manifest: Manifest, *, state_folder: Path, environment: Mapping[str, str]) -> Launch:
-    """Return what to start, with a new run id; makes the working directory and writes the contract.
+def prepare(
+    seat: Seat,
+    manifest: Manifest,
+    *,
+    state_folder: Path,
+    environment: Mapping[str, str],
+    sessions: Sessions,
+) -> Launch:
+    """Return what to start, with a new run id and session; makes the working directory and writes the contract.
 
     Raises RuntimeNotInstalled, BadWorkingDirectory, LaunchImpossible or StateUnwritable.
     """
@@ -64,6 +72,7 @@ def prepare(seat: Seat, manifest: Manifest, *, state_folder: Path, environment: 
     if manifest.system_prompt is not None and manifest.system_prompt.kind == "file" and spec.contract:
         contract_file = state_folder / "contracts" / f"{seat.agent_id}.md"
         write_state(contract_file, spec.contract.encode())
+    run_id = str(new_id())
     argv, env = launch_vector(
         manifest,
         program=program,
@@ -77,10 +86,12 @@ def prepare(seat: Seat, manifest: Manifest, *, state_folder: Path, environment: 
         as_root=os.getuid() == 0,
         environment=around,
     )
+    session, token = sessions.begin(run_id, agent_id=seat.agent_id)
+    env |= sessions.session_environment(session, token, agent=seat.name)
     return Launch(
         agent_id=seat.agent_id,
         name=seat.name,
-        run_id=str(new_id()),
+        run_id=run_id,
         generation=seat.generation,
         restart=seat.restart,
         launch_digest=seat.launch_digest,

@@ -81,6 +81,8 @@ class Link:
         self._on_up = on_up
         self._dials = 0
         self.up = False
+        self.address = ""
+        """the control plane at the other end of the link; empty while there is none"""
 
     async def run(self) -> None:
         """Dial until cancelled: one address after another, with full jitter from 0.2 s up to 10 s between."""
@@ -119,6 +121,7 @@ class Link:
                 raise error_from_rpc(error) from error
             finally:
                 self.up = False
+                self.address = ""
                 call.cancel()
 
     async def _hold(self, call: Call, address: str) -> None:
@@ -139,6 +142,7 @@ class Link:
         await self._handlers.welcome(welcome)
         self._outgoing.answer(pb.HostFrame(ready=pb.Ready(link_epoch=welcome.link_epoch)))
         self.up = True
+        self.address = address
         log.info("link up", address=address, link_epoch=welcome.link_epoch, replica=welcome.replica_id)
         self._on_up()
         heard = _Heard()

@@ -26,6 +26,7 @@ from mosaic_hostagent.keeper import SeatKeeper
 from mosaic_hostagent.readiness import AgentState
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.seats import Seat, Session
+from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.terminal.command import Unproven, enter_command, finish_command
 from mosaic_hostagent.terminal.deliver import NotNow, Pane
 from mosaic_hostagent.terminal.pool import ServerPool
@@ -52,12 +53,14 @@ class Resetting:
         residents: Mapping[str, Resident],
         keeper: SeatKeeper,
         pool: ServerPool,
+        sessions: Sessions,
         wake: Callable[[], None],
     ) -> None:
         self._journal = journal
         self._residents = residents
         self._keeper = keeper
         self._pool = pool
+        self._sessions = sessions
         self._wake = wake
         self._journalled: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -200,6 +203,7 @@ class Resetting:
         if reset is None or _pane_of(resident, session) is None:
             return
         reached("hostagent.reset-proven")
+        self._sessions.carry_on(session.run_id, reset.next_run_id)
         session = replace(session, run_id=reset.next_run_id, reset=max(reset.wanted, session.reset))
         await self._pool.get(session.server).mark_reset(session)
         reached("hostagent.reset-marked")

@@ -17,6 +17,7 @@ from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, to_wire
 from mosaic_hostagent.running import NOTHING
 from mosaic_hostagent.seats import Seat, Session
 from mosaic_hostagent.terminal.deliver import Pane
+from mosaic_hostagent.units.supervision import Standing
 
 OUTPUT_TOLD_SECONDS = 60.0
 
@@ -61,6 +62,8 @@ class Resident:
     not_before: float = 0.0
     ending: str = ""
     """why we end its session just now"""
+    standing: Standing | None = None
+    """who starts it, as last told"""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -125,6 +128,9 @@ class Resident:
             generation=self.acted,
             problem=self.problem or self.reset_problem or self.note,
             exit_status=0 if self.alive or session is None else exit_code(self.exit_status),
+            supervision=self.standing.kind if self.standing is not None else "",
+            unit=self.standing.unit if self.standing is not None else "",
+            enabled=self.standing is not None and self.standing.enabled,
             output_age_ms=int((time.monotonic() - self.wrote) * 1000) if self.wrote else 0,
             running_runtime=self.runs.runtime if self.alive else "",
             running_model=self.runs.model if self.alive else "",

@@ -98,11 +98,6 @@ class Session:
         return UUID(self.run_id).int >> 80
 
 
-def session_name(agent: str) -> str:
-    """Return the session's name: tmux would turn "." into "_", and two names into one; "+" is in no agent's name."""
-    return agent.replace(".", "+")
-
-
 def _launch_digest(spec: fleet_pb2.SeatSpec) -> str:
     relevant = fleet_pb2.SeatSpec()
     relevant.CopyFrom(spec)

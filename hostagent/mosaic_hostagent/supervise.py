@@ -1,8 +1,9 @@
-"""The built-in supervisor: makes what runs on this host what is wanted, round by round."""
+"""Makes what runs on this host what is wanted, round by round, with whoever supervises the seats."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -20,6 +21,7 @@ from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.seats import ServerKey, Session
 from mosaic_hostagent.terminal.panes import Observed, Unmanaged
 from mosaic_hostagent.terminal.pool import ServerPool
+from mosaic_hostagent.units.supervision import Supervision
 
 NET_SECONDS = 5.0
 RETRY_SECONDS = 15.0
@@ -31,7 +33,13 @@ class Supervisor:
     """The seats of this host. `on_applied` is told each generation when every seat of it was brought about or tried."""
 
     def __init__(
-        self, *, keeper: SeatKeeper, journal: Journal, pool: ServerPool, on_applied: Callable[[int], None]
+        self,
+        *,
+        keeper: SeatKeeper,
+        journal: Journal,
+        pool: ServerPool,
+        supervision: Supervision,
+        on_applied: Callable[[int], None],
     ) -> None:
         self.residents: dict[str, Resident] = {}
         self.applied = 0
@@ -42,6 +50,7 @@ class Supervisor:
         self._keeper = keeper
         self._journal = journal
         self._pool = pool
+        self._supervision = supervision
         self._on_applied = on_applied
         self._wanted: Desired | None = None
         self._wake = asyncio.Event()
@@ -100,15 +109,17 @@ class Supervisor:
             if resident.seat.running and (error := failed.get(resident.seat.server)) is not None:
                 self._refuse(resident, error)
         seats = {key: one.seat for key, one in self.residents.items() if one.seat.server not in failed}
+        awaited = await self._awaited(observed)
         plans = reconcile.plan(
             seats,
             # What sits on a server that cannot be seen whole is left alone until it can.
             [one for one in observed if one.agent_id in seats or one.agent_id not in self.residents],
-            not_before={key: one.not_before for key, one in self.residents.items()},
+            not_before={key: math.inf if key in awaited else one.not_before for key, one in self.residents.items()},
             now=time.monotonic(),
             renew={key: one.renew for key, one in self.residents.items() if one.renew is not None},
         )
         await asyncio.gather(*(self._carry_out(one) for one in plans))
+        await self._keep_only({key for key, one in self.residents.items() if one.seat.running}, observed)
         if any(one.stops for one in plans):
             self._wake.set()  # what they leave behind is seen in the next round, which need not wait
         if not failed and not self._runs_checked:
@@ -119,6 +130,19 @@ class Supervisor:
         if wanted.generation > self.applied:
             self.applied = wanted.generation
             self._on_applied(wanted.generation)
+
+    async def _keep_only(self, wanted: set[str], observed: list[Session]) -> None:
+        """Let go of seats that nobody wants. One that was observed is ended by its plan, which says why."""
+        try:
+            await self._supervision.keep_only(wanted | {one.agent_id for one in observed})
+        except FleetError as error:
+            log.warning("a seat is supervised that is not wanted any more", what=error.what, why=error.why)
+
+    async def _awaited(self, observed: list[Session]) -> frozenset[str]:
+        """Return the seats that nobody need start: their supervisor is about to, after a crash or a boot."""
+        alive = {one.agent_id for one in observed if one.alive}
+        missing = [key for key, one in self.residents.items() if one.seat.running and key not in alive]
+        return await self._supervision.awaited(missing) if missing else frozenset()
 
     async def _observe(self) -> tuple[list[Session], list[Unmanaged], dict[ServerKey, FleetError]]:
         needed = {one.seat.server for one in self.residents.values() if one.seat.running}

@@ -83,6 +83,19 @@ async def seat(database: Database, host: StoredIdentity, agent_class: str) -> UU
     return agent_id
 
 
+async def launched(database: Database, agent_id: UUID, *, over: bool = False) -> UUID:
+    """Launch a seat: a run that lives, or is over."""
+    run_id = new_id()
+    await database.pool.execute(
+        "insert into fleet.run (tenant_id, run_id, agent_id, started_at, ended_at) "
+        "select tenant_id, $2, agent_id, now(), case when $3 then now() end from fleet.agent where agent_id = $1",
+        agent_id,
+        run_id,
+        over,
+    )
+    return run_id
+
+
 async def enter_replica(listeners: Listeners) -> StoredIdentity:
     """Return an identity of a replica that the register knows."""
     replica_id = new_id()
@@ -112,9 +125,10 @@ async def listeners(database: Database, tmp_path: Path, peer: pki.Authority) -> 
 
 
 async def doors(listeners: Listeners, stack: AsyncExitStack, peer: pki.Authority) -> dict[str, Door]:
-    async def door(identity: StoredIdentity, expected: str = "", **metadata: str) -> Door:
+    async def door(identity: StoredIdentity, expected: str = "", agent: object = None, run: object = None) -> Door:
         channel = await stack.enter_async_context(wire.aio_channel(identity, listeners.fleet_address))
-        return Door(channel, {key.replace("_", "-"): value for key, value in metadata.items()}, expected)
+        spoken_for = {wire.AGENT_KEY: agent, wire.RUN_KEY: run}
+        return Door(channel, {key: str(value) for key, value in spoken_for.items() if value is not None}, expected)
 
     host = await listeners.enrolled("host", "builder")
     other = await listeners.enrolled("host", "other")
@@ -133,6 +147,10 @@ async def doors(listeners: Listeners, stack: AsyncExitStack, peer: pki.Authority
     elsewhere = await seat(listeners.database, other, "engineer")
     removed = await seat(listeners.database, host, "removed")
     await pool.execute("update fleet.agent set removed_at = now() where agent_id = $1", removed)
+    engineers, orchestrators, elsewheres, removeds = [
+        await launched(listeners.database, one) for one in (engineer, orchestrator, elsewhere, removed)
+    ]
+    over = await launched(listeners.database, engineer, over=True)
     stranger = pki.Authority.create(listeners.cluster.trust_domain)
     return {
         "host": await door(host),
@@ -140,8 +158,8 @@ async def doors(listeners: Listeners, stack: AsyncExitStack, peer: pki.Authority
         "operator": await door(await listeners.enrolled("operator", "op", role="operator")),
         "viewer": await door(await listeners.enrolled("operator", "eve", role="viewer")),
         "replica": await door(await enter_replica(listeners)),
-        "engineer": await door(host, mosaic_on_behalf_of_agent=str(engineer)),
-        "orchestrator": await door(host, mosaic_on_behalf_of_agent=str(orchestrator)),
+        "engineer": await door(host, agent=engineer, run=engineers),
+        "orchestrator": await door(host, agent=orchestrator, run=orchestrators),
         "no certificate": Door(
             await stack.enter_async_context(certless_channel(listeners)), {}, expected="unreachable"
         ),
@@ -151,10 +169,14 @@ async def doors(listeners: Listeners, stack: AsyncExitStack, peer: pki.Authority
         "revoked host": await door(gone_host, "identity-revoked"),
         "deleted operator": await door(deleted, "not-authenticated"),
         "old epoch": await door(older, "identity-superseded"),
-        "agent of another host": await door(host, "denied", mosaic_on_behalf_of_agent=str(elsewhere)),
-        "removed agent": await door(host, "denied", mosaic_on_behalf_of_agent=str(removed)),
-        "no such agent": await door(host, "denied", mosaic_on_behalf_of_agent="../x"),
-        "operator as an agent": await door(admin, "denied", mosaic_on_behalf_of_agent=str(engineer)),
+        "agent of another host": await door(host, "denied", agent=elsewhere, run=elsewheres),
+        "removed agent": await door(host, "denied", agent=removed, run=removeds),
+        "no such agent": await door(host, "denied", agent="../x"),
+        "no run": await door(host, "denied", agent=engineer),
+        "run that is over": await door(host, "session-over", agent=engineer, run=over),
+        "run of another agent": await door(host, "session-over", agent=engineer, run=orchestrators),
+        "run without an agent": await door(host, "denied", run=engineers),
+        "operator as an agent": await door(admin, "denied", agent=engineer, run=engineers),
     }
 
 

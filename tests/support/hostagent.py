@@ -16,8 +16,11 @@ from mosaic_hostagent.keeper import SeatKeeper
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.resetting import Resetting
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
+from mosaic_hostagent.units.builtin import BuiltIn
+from mosaic_hostagent.units.supervision import Supervision
 from mosaic_hostagent.watching import Watching
 from mosaic_proto.v1 import fleet_pb2, messages_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
@@ -51,16 +54,24 @@ class World:
     def _open(self) -> None:
         environment = self.private.environment
         self.pool = ServerPool(self.state, home="aaaaaaaa", environment=environment)
+        self.sessions = Sessions(self.state, host="here", socket=self.state / "agent.sock")
+        self.supervision = self._supervise()
         self.keeper = SeatKeeper(
             journal=self.journal,
             pool=self.pool,
+            supervision=self.supervision,
             state_folder=self.state,
             environment=environment,
             on_change=self._report,
             stop_grace=1.0,
+            sessions=self.sessions,
         )
         self.supervisor = Supervisor(
-            keeper=self.keeper, journal=self.journal, pool=self.pool, on_applied=self.applied.append
+            keeper=self.keeper,
+            journal=self.journal,
+            pool=self.pool,
+            supervision=self.supervision,
+            on_applied=self.applied.append,
         )
         self.watching = Watching(self.supervisor.residents, self.pool, self._report)
         self.mailroom = Mailroom(self.journal, self.supervisor.residents, Clock())
@@ -69,9 +80,13 @@ class World:
             residents=self.supervisor.residents,
             keeper=self.keeper,
             pool=self.pool,
+            sessions=self.sessions,
             wake=self.supervisor.look,
         )
         self.supervisor.on_round = self.resetting.look
+
+    def _supervise(self) -> Supervision:
+        return BuiltIn(self.pool)
 
     def _report(self, resident: Resident) -> None:
         self.reports.append(resident.report())

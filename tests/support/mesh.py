@@ -290,7 +290,13 @@ class Mesh:
             lost_after,
         )
 
-    async def apply(self, agents: dict[str, str], *, command: dict[str, list[str]] | None = None) -> None:
+    async def apply(
+        self,
+        agents: dict[str, str],
+        *,
+        command: dict[str, list[str]] | None = None,
+        classes: dict[str, str] | None = None,
+    ) -> None:
         """Apply a roster of shell seats: agent name → host name; wait until each is available or says why not."""
         lines = [
             "version: 1",
@@ -300,6 +306,8 @@ class Mesh:
         for name, host in agents.items():
             lines += [f"  - name: {name}", "    runtime: shell", f"    host: {host}", "    working_directory: /tmp"]
             lines.append(f"    socket: {self.hosts[host].socket_name}")
+            if classes and name in classes:
+                lines.append(f"    class: {classes[name]}")
             if command and name in command:
                 lines.append(f"    command: {json.dumps(command[name])}")
         catalog = Catalog(shipped_data())

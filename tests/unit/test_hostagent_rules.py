@@ -13,7 +13,8 @@ from mosaic_hostagent.backoff import Crashes, full_jitter
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.ladder import Step, is_told, may_follow, to_wire, unsure_after_crash
 from mosaic_hostagent.reconcile import EXITED, REMOVED, RESTARTED, STOPPED, Keep, Rest, SeatPlan, Start, plan
-from mosaic_hostagent.seats import Seat, ServerKey, Session, session_name
+from mosaic_hostagent.seats import Seat, ServerKey, Session
+from mosaic_hostagent.terminal.starting import session_name
 from mosaic_proto.v1 import fleet_pb2, host_link_pb2, messages_pb2
 
 SERVER = ServerKey("s", "_holder")

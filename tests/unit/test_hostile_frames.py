@@ -93,7 +93,7 @@ async def test_a_terminal_asked_of_a_host_that_does_not_read_is_given_up(monkeyp
     link = a_link(Downward(stuck, stuck, stuck))
     held._links[link.key.host_id] = link
     with pytest.raises(HostNotHere):
-        await asyncio.wait_for(held.capture(link.key.tenant_id, link.key.host_id, "alpha", new_id(), 10), 5)
+        await asyncio.wait_for(held.capture(link.key.host_id, "alpha", new_id(), 10), 5)
     assert not link.captures
 
 

@@ -102,6 +102,9 @@ def agent(row: AgentRow) -> fleet_pb2.Agent:
         exit_status=row.exit_status or 0,
         working_directory=spec.working_directory,
         removed=row.removed_at is not None,
+        supervision=row.supervision,
+        unit=row.unit,
+        enabled=row.enabled,
         output_at=timestamp(row.output_at),
         running_runtime=row.running_runtime,
         running_model=row.running_model,
@@ -137,7 +140,7 @@ def principal(kind: str, *, identity: UUID, name: str, tenant: str, host_name: s
 
 def caller_principal(caller: Caller) -> common_pb2.Principal:
     """Return who calls."""
-    return principal(caller.kind, identity=caller.id, name=caller.name, tenant=caller.tenant)
+    return principal(caller.kind, identity=caller.id, name=caller.name, tenant=caller.tenant, host_name=caller.host)
 
 
 def receipt(row: MessageRow) -> messages_pb2.Receipt:
@@ -147,7 +150,13 @@ def receipt(row: MessageRow) -> messages_pb2.Receipt:
         strongest = not speaks_for_itself(fleet_pb2.SeatSpec.FromString(row.recipient_spec).manifest_json)
     return messages_pb2.Receipt(
         message_id=str(row.message_id),
-        sender=principal(row.sender_kind, identity=row.sender_id, name=row.sender_name, tenant=row.tenant),
+        sender=principal(
+            row.sender_kind,
+            identity=row.sender_id,
+            name=row.sender_name,
+            tenant=row.tenant,
+            host_name=row.sender_host,
+        ),
         recipient=principal(
             row.recipient_kind,
             identity=row.recipient_id,

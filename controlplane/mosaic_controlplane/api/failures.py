@@ -15,17 +15,17 @@ from mosaic_framework import wire
 from mosaic_framework.errors import FleetError, Internal
 from mosaic_framework.ids import new_id
 
+from mosaic_controlplane.identity.origin import REQUEST_KEY
+
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Told: TypeAlias = Callable[[FleetError], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
-_REQUEST_KEY = "mosaic-request-id"
-
 
 def request_id_of(request: Any, context: Context) -> str:
     """Return the id under which this call is logged and told: the caller's if it sent a UUID, else a new one."""
-    sent = getattr(request, "request_id", "") or metadata_of(context, _REQUEST_KEY)
+    sent = getattr(request, "request_id", "") or metadata_of(context, REQUEST_KEY)
     try:
         return str(UUID(sent))
     except (ValueError, AttributeError, TypeError):
@@ -38,6 +38,14 @@ def metadata_of(context: Context, key: str) -> str:
         if name == key and isinstance(value, str):
             return value
     return ""
+
+
+def binary_metadata_of(context: Context, key: str) -> bytes | None:
+    """Return one binary value of the call's metadata, or None."""
+    for name, value in context.invocation_metadata() or ():
+        if name == key and isinstance(value, bytes):
+            return value
+    return None
 
 
 def peer_address_of(context: Context) -> str:

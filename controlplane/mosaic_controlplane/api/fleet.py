@@ -19,6 +19,7 @@ from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.mesh import addresses, rosters, watch
+from mosaic_controlplane.mesh.forwarding import Forwarder
 from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.rosters import WantedSeat
 from mosaic_controlplane.mesh.wakes import Wakes
@@ -54,12 +55,19 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     """The fleet of a tenant."""
 
     def __init__(
-        self, database: Database, cluster: ClusterIdentity, wakes: Wakes, links: Links, replica_id: UUID
+        self,
+        database: Database,
+        cluster: ClusterIdentity,
+        wakes: Wakes,
+        links: Links,
+        forwarder: Forwarder,
+        replica_id: UUID,
     ) -> None:
         self._database = database
         self._cluster = cluster
         self._wakes = wakes
         self._links = links
+        self._forwarder = forwarder
         self._replica_id = replica_id
 
     async def ApplyRoster(
@@ -249,7 +257,12 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         async with self._database.connection() as connection:
             seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request_.address)
             row = (await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=seat.agent_id))[0]
-        text = await self._links.capture(tenant_id, seat.host_id, seat.host, seat.agent_id, request_.lines)
+        holder = await self._links.elsewhere(tenant_id=tenant_id, host_id=seat.host_id)
+        if holder is not None:
+            async with self._forwarder.to(holder) as onward:
+                stub: fleet_pb2_grpc.FleetServiceAsyncStub = fleet_pb2_grpc.FleetServiceStub(onward.channel)
+                return await stub.Tail(request_, metadata=onward.metadata, timeout=onward.timeout)
+        text = await self._links.capture(seat.host_id, seat.host, seat.agent_id, request_.lines)
         return pb.TailReply(text=text, agent=encode.agent(row))
 
     async def GetCluster(

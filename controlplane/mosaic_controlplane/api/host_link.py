@@ -268,7 +268,7 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
                     body=offer.body,
                     payload_digest=offer.payload_digest,
                     remaining_ms=offer.remaining_ms,
-                    sender=offer.sender_name,
+                    sender=f"{offer.sender_host}/{offer.sender_name}" if offer.sender_host else offer.sender_name,
                     sender_is_person=offer.sender_kind == "operator",
                 )
             )
@@ -311,6 +311,9 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
             problem=_text(report.problem),
             exit_status=report.exit_status,
             generation=report.generation,
+            supervision=_text(report.supervision, 32),
+            unit=_text(report.unit),
+            enabled=report.enabled,
             output_age=_age(report.output_age_ms) if report.output_age_ms else None,
             running_runtime=_text(report.running_runtime, 64),
             running_model=_text(report.running_model, 256),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,11 +15,19 @@ import structlog
 from mosaic_framework import wire
 from mosaic_framework.errors import Denied, FleetError, NotAuthenticated, Unreachable
 
-from mosaic_controlplane.api.failures import Context, answering, metadata_of, peer_address_of, request_id_of
+from mosaic_controlplane.api.failures import (
+    Context,
+    answering,
+    binary_metadata_of,
+    metadata_of,
+    peer_address_of,
+    request_id_of,
+)
 from mosaic_controlplane.api.policy import Policy, load_policy
 from mosaic_controlplane.identity.authenticate import Authenticated, Authenticator
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
 from mosaic_controlplane.identity.caller import Caller, calling, current_caller
+from mosaic_controlplane.identity.origin import FORWARDED_KEY, Origin, coming_from
 from mosaic_controlplane.identity.pace import Bucket
 from mosaic_controlplane.register import audit
 from mosaic_controlplane.register.database import Database
@@ -109,7 +118,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 await self._record_refusal(error, caller, method, request_id, context)
 
         async with answering(context, method=method, request_id=request_id, told=refused):
-            found = await self._authenticate(context)
+            origin = await self._origin(context, request_id)
+            found = await self._authenticate(origin)
             caller = found.caller
             if not self._policy.allows(method, caller):
                 raise _not_allowed(method, caller, self._policy)
@@ -117,16 +127,35 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 if streams:
                     await stack.enter_async_context(self._while_standing(found, context))
                 stack.enter_context(calling(caller))
+                stack.enter_context(coming_from(origin))
                 yield
 
-    async def _authenticate(self, context: Context) -> Authenticated:
+    async def _origin(self, context: Context, request_id: str) -> Origin:
+        """Return who the call says it is from: its peer, or whom a replica of this cluster says that it speaks for."""
         leaf = b"".join(context.auth_context().get("x509_pem_cert", ()))
         if not leaf:
             raise NotAuthenticated("this call came without a certificate", next_step="mosaic login")
-        return await self._authenticator.authenticate(
+        peer = Origin(
             leaf,
             agent_id=metadata_of(context, wire.AGENT_KEY),
+            run_id=metadata_of(context, wire.RUN_KEY),
             peer_address=peer_address_of(context),
+            request_id=request_id,
+        )
+        forwarded = binary_metadata_of(context, FORWARDED_KEY)
+        if forwarded is None:
+            return peer
+        by = (await self._authenticate(replace(peer, agent_id="", run_id=""))).caller
+        if by.kind != "replica":
+            raise Denied(f"{by.kind} {by.name} may not hand on calls of others", why="only a replica may")
+        return Origin.forwarded(forwarded, by=by.id, request_id=request_id)
+
+    async def _authenticate(self, origin: Origin) -> Authenticated:
+        return await self._authenticator.authenticate(
+            origin.leaf_pem,
+            agent_id=origin.agent_id,
+            run_id=origin.run_id,
+            peer_address=origin.peer_address,
         )
 
     @asynccontextmanager
@@ -138,7 +167,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             while not lost:
                 await asyncio.sleep(self._recheck_seconds)  # nobody tells a replica of a revocation: it asks
                 try:
-                    await self._authenticate(context)
+                    await self._authenticate(await self._origin(context, ""))
                 except Unreachable:
                     log.warning("could not recheck a stream", caller=found.caller.key)
                 except FleetError as error:

@@ -18,8 +18,17 @@ from mosaic_controlplane.identity.verify import Claims, verify
 from mosaic_controlplane.register import host_identity, operator
 from mosaic_controlplane.register.database import Connection, Database
 
+_Key = tuple[bytes, str, str]
+
 REMEMBER_SECONDS = 1.0  # how long a revocation may go unnoticed
 _REMEMBER_CALLERS = 10_000
+
+
+class RunOver(Denied):
+    """This agent's session is over."""
+
+    code = "session-over"
+    hint = "the seat has been launched anew since: work from its new session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +48,17 @@ class Authenticator:
         self._database = database
         self._cluster = cluster
         self._clock = clock
-        self._known: OrderedDict[tuple[bytes, str], tuple[float, Authenticated]] = OrderedDict()
+        self._known: OrderedDict[_Key, tuple[float, Authenticated]] = OrderedDict()
 
     async def authenticate(
-        self, certificate_pem: bytes, *, agent_id: str = "", peer_address: str = ""
+        self, certificate_pem: bytes, *, agent_id: str = "", run_id: str = "", peer_address: str = ""
     ) -> Authenticated:
-        """Return who holds this certificate, or the agent `agent_id` that this host speaks for.
+        """Return who holds this certificate, or the agent `agent_id` that this host speaks for, in its run `run_id`.
 
-        Raises NotAuthenticated (or IdentityRevoked, IdentitySuperseded), Denied for an agent that does not sit there,
-        RegisterUnreachable.
+        Raises NotAuthenticated (or IdentityRevoked, IdentitySuperseded), Denied for an agent that does not sit there
+        or a run of it that does not live, RegisterUnreachable.
         """
-        key = (hashlib.sha256(certificate_pem).digest(), agent_id)
+        key = (hashlib.sha256(certificate_pem).digest(), agent_id, run_id)
         found = self._remembered(key)
         if found is None:
             claims = verify(
@@ -61,20 +70,20 @@ class Authenticator:
             asked_at = self._clock()
             async with self._database.connection() as connection:
                 caller = await _caller(connection, claims)
-                if agent_id:
-                    caller = await _agent(connection, caller, agent_id)
+                if agent_id or run_id:
+                    caller = await _agent(connection, caller, agent_id, run_id)
             found = Authenticated(caller, claims.not_after)
             self._remember(key, asked_at, found)
         return replace(found, caller=replace(found.caller, peer_address=peer_address))
 
-    def _remembered(self, key: tuple[bytes, str]) -> Authenticated | None:
+    def _remembered(self, key: _Key) -> Authenticated | None:
         at, found = self._known.get(key, (0.0, None))
         if found is None or self._clock() - at >= REMEMBER_SECONDS or datetime.now(UTC) >= found.not_after:
             self._known.pop(key, None)
             return None
         return found
 
-    def _remember(self, key: tuple[bytes, str], at: float, found: Authenticated) -> None:
+    def _remember(self, key: _Key, at: float, found: Authenticated) -> None:
         self._known.pop(key, None)
         self._known[key] = (at, found)
         if len(self._known) > _REMEMBER_CALLERS:
@@ -130,21 +139,22 @@ async def _replica(connection: Connection, claims: Claims) -> Caller:
     )
 
 
-async def _agent(connection: Connection, host: Caller, agent_id: str) -> Caller:
+async def _agent(connection: Connection, host: Caller, agent_id: str, run_id: str) -> Caller:
     refused = Denied(f"{host.kind} {host.name} does not speak for this agent", why="the agent does not sit there")
     try:
-        wanted = UUID(agent_id)
+        wanted, run = UUID(agent_id), UUID(run_id)
     except ValueError:
         raise refused from None
     if host.kind != "host" or host.host_id is None:
         raise refused
     found = await host_identity.agent_on_host(
-        connection, tenant_id=host.tenant_id, agent_id=wanted, host_id=host.host_id
+        connection, tenant_id=host.tenant_id, agent_id=wanted, host_id=host.host_id, run_id=run
     )
     if found is None:
         raise refused
-    name, agent_class = found
-    return replace(host, kind="agent", id=wanted, name=name, role=agent_class)
+    if not found.run_lives:
+        raise RunOver(f"the session of agent {found.name} in which this was called is over")
+    return replace(host, kind="agent", id=wanted, name=found.name, role=found.class_name, host=host.name, run_id=run)
 
 
 def _come_back(kind: str) -> str:

@@ -19,7 +19,7 @@ NO_TENANT = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A verified caller. An agent calls through its host: `host_id` is that host's, and `id`, `name` are the agent's.
+    """A verified caller. An agent calls through its host: `host_id`, `host` are that one's, `id`, `name` its own.
 
     `kind`: one of KINDS. `role`: an operator's role, an agent's class or empty. `identity_epoch`: the certificate's.
     """
@@ -33,6 +33,9 @@ class Caller:
     identity_epoch: int
     peer_address: str
     host_id: UUID | None = None
+    host: str = ""
+    run_id: UUID | None = None
+    """the run of an agent in which it calls; what it claims and writes refers to it"""
 
     @property
     def key(self) -> str:

@@ -25,7 +25,7 @@ from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkKey, OpenedLink
 from mosaic_controlplane.register.message import Offer
-from mosaic_controlplane.register.replica import WakeKey
+from mosaic_controlplane.register.replica import Holder, WakeKey
 
 JOURNAL_REPLACED = "the host's journal was replaced or restored, so nobody can say whether it was typed"
 CAPTURE_SECONDS = 3.0
@@ -38,12 +38,6 @@ class HostNotHere(Unreachable):
 
     code = "host-unreachable"
     hint = "mosaic host ls"
-
-
-class LinkedElsewhere(Unreachable):
-    """Another replica holds the host's link."""
-
-    code = "host-linked-elsewhere"
 
 
 class TerminalUnavailable(FleetError):
@@ -213,19 +207,21 @@ class Links:
             await host_table.set_observed(connection, key, generation)
         self._wakes.tell(WakeKey.change(key.tenant_id))
 
-    async def capture(self, tenant_id: UUID, host_id: UUID, host_name: str, agent_id: UUID, lines: int) -> str:
-        """Return what the terminal of a seat shows now. Raises HostNotHere, LinkedElsewhere or TerminalUnavailable."""
+    async def elsewhere(self, *, tenant_id: UUID, host_id: UUID) -> Holder | None:
+        """Return the other replica that holds a host's link; None when this one holds it, or nobody does.
+
+        What has to be done where the link is goes there by `mesh/forwarding.py`.
+        """
+        if host_id in self._links:
+            return None
+        async with self._database.connection() as connection:
+            holder = await replica_table.holder_of_link(connection, tenant_id=tenant_id, host_id=host_id)
+        return holder if holder is not None and holder.replica_id != self._replica_id else None
+
+    async def capture(self, host_id: UUID, host_name: str, agent_id: UUID, lines: int) -> str:
+        """Return what the terminal of a seat shows now. Raises HostNotHere or TerminalUnavailable."""
         link = self._links.get(host_id)
         if link is None:
-            async with self._database.connection() as connection:
-                address = await replica_table.address_of_link(connection, tenant_id=tenant_id, host_id=host_id)
-            if address is not None:
-                raise LinkedElsewhere(
-                    f"host {host_name} is linked to another replica of the control plane",
-                    why=f"only the one at {address} can show its terminals",
-                    next_step=f"ask that one: a context with the address {address}",
-                    details={"replica": address},
-                )
             raise HostNotHere(f"host {host_name} has no link to this control plane")
         call_id = str(new_id())
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -8,7 +8,10 @@ from uuid import UUID
 
 from mosaic_framework.errors import Conflict, InvalidInput, NotFound, RosterChanged
 from mosaic_framework.ids import new_id
+from mosaic_framework.manifest import Manifest
 from mosaic_framework.names import nearest
+from mosaic_proto.v1 import fleet_pb2
+from pydantic import ValidationError
 
 from mosaic_controlplane.mesh.addresses import choose
 from mosaic_controlplane.register import agent as agent_table
@@ -232,10 +235,28 @@ async def act(
     )
 
 
+def reset_ways(spec: bytes) -> set[str]:
+    """Return which of /clear and /new empty the context of a seat's runtime (pure). `spec`: a mosaic.v1.SeatSpec."""
+    try:
+        reset = Manifest.from_json(fleet_pb2.SeatSpec.FromString(spec).manifest_json).reset
+    except ValidationError:
+        return set()
+    return {way for way, command in (("clear", reset.clear), ("new", reset.new)) if command is not None}
+
+
 async def _reset(connection: Connection, tenant_id: UUID, agent_ids: Sequence[UUID], way: str) -> None:
-    rows = await agent_table.list_agents(connection, tenant_id=tenant_id)
-    stopped = [row for row in rows if row.agent_id in agent_ids and not row.desired_running]
-    if stopped:
-        name = f"{stopped[0].host}/{stopped[0].name}"
-        raise SeatStopped(f"agent {name} is stopped: there is nothing to reset", next_step=f"mosaic fleet start {name}")
+    for row in await agent_table.list_agents(connection, tenant_id=tenant_id):
+        if row.agent_id not in agent_ids:
+            continue
+        name = f"{row.host}/{row.name}"
+        if not row.desired_running:
+            raise SeatStopped(
+                f"agent {name} is stopped: there is nothing to reset", next_step=f"mosaic fleet start {name}"
+            )
+        if way in ("clear", "new") and way not in reset_ways(row.spec):
+            raise InvalidInput(
+                f"agent {name} cannot be reset by /{way}",
+                why=f"its runtime, {row.runtime}, has no such command, or it does something else",
+                next_step=f"mosaic agent reset {name}",
+            )
     await agent_table.reset_seats(connection, tenant_id=tenant_id, agent_ids=agent_ids, way=way)

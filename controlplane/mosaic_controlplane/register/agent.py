@@ -42,6 +42,9 @@ class AgentRow:
     command: str
     exit_status: int | None
     problem: str
+    supervision: str
+    unit: str
+    enabled: bool
     output_at: datetime | None
     running_runtime: str
     running_model: str
@@ -111,6 +114,9 @@ class SeatReportRow:
     problem: str
     exit_status: int | None
     generation: int
+    supervision: str = ""
+    unit: str = ""
+    enabled: bool = False
     output_age: timedelta | None = None
     running_runtime: str = ""
     running_model: str = ""
@@ -223,6 +229,9 @@ async def report_seats(
                 r.problem,
                 r.exit_status,
                 r.generation,
+                r.supervision,
+                r.unit,
+                r.enabled,
                 r.output_age,
                 r.running_runtime,
                 r.running_model,

@@ -2,7 +2,7 @@
 select a.tenant_id, a.agent_id, a.host_id, t.name as tenant, h.name as host, h.state as host_state, h.last_beat_at,
   a.name, a.class, a.runtime, a.alias, a.spec, a.desired_running, a.generation, a.observed_generation, a.removed_at,
   a.state, a.state_source, a.state_detail, a.state_since, a.reported_at, a.run_id, a.pid, a.command, a.exit_status, a.problem,
-  a.output_at, a.running_runtime, a.running_model
+  a.supervision, a.unit, a.enabled, a.output_at, a.running_runtime, a.running_model
 from fleet.agent a
 join fleet.host h using (tenant_id, host_id)
 join fleet.tenant t on t.tenant_id = a.tenant_id
@@ -63,11 +63,13 @@ where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 update fleet.agent a set
   state = r.state, state_source = r.source, state_detail = r.detail, state_since = now() - r.age, reported_at = now(),
   run_id = r.run_id, pid = nullif(r.pid, 0), command = r.command, problem = r.problem, exit_status = r.exit_status,
+  supervision = r.supervision, unit = r.unit, enabled = r.enabled,
   -- As the host says now: one that was reinstalled has brought nothing about yet.
   observed_generation = least(r.generation, a.generation),
   output_at = coalesce(now() - r.output_age, a.output_at), running_runtime = r.running_runtime, running_model = r.running_model
 from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::interval[], $8::uuid[], $9::bigint[], $10::text[],
-            $11::text[], $12::int[], $13::bigint[], $14::interval[], $15::text[], $16::text[])
+            $11::text[], $12::int[], $13::bigint[], $14::text[], $15::text[], $16::boolean[], $17::interval[],
+            $18::text[], $19::text[])
   as r (agent_id, state, source, detail, age, run_id, pid, command, problem, exit_status, generation,
-        output_age, running_runtime, running_model)
+        supervision, unit, enabled, output_age, running_runtime, running_model)
 where a.tenant_id = $1 and a.host_id = $2 and a.agent_id = r.agent_id and a.removed_at is null

@@ -36,12 +36,21 @@ async def standing(connection: Connection, *, tenant: str, host_id: UUID) -> Sta
     return Standing(**row) if row else None
 
 
+@dataclass(frozen=True, slots=True)
+class SpokenFor:
+    """An agent of a host, and whether the run in which it is spoken for lives."""
+
+    name: str
+    class_name: str
+    run_lives: bool
+
+
 async def agent_on_host(
-    connection: Connection, *, tenant_id: UUID, agent_id: UUID, host_id: UUID
-) -> tuple[str, str] | None:
-    """Return (name, class) of an agent that sits on this host, or None."""
-    row = await connection.fetchrow(SQL.agent_on_host, tenant_id, agent_id, host_id)
-    return (row["name"], row["class"]) if row else None
+    connection: Connection, *, tenant_id: UUID, agent_id: UUID, host_id: UUID, run_id: UUID
+) -> SpokenFor | None:
+    """Return an agent that sits on this host, or None."""
+    row = await connection.fetchrow(SQL.agent_on_host, tenant_id, agent_id, host_id, run_id)
+    return SpokenFor(**row) if row else None
 
 
 async def replica_known(connection: Connection, *, replica_id: UUID) -> bool:

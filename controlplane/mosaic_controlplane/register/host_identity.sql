@@ -13,8 +13,11 @@ from fleet.host h join fleet.tenant t using (tenant_id)
 where t.name = $1 and h.host_id = $2
 
 -- name: agent_on_host
-select name, class from fleet.agent
-where tenant_id = $1 and agent_id = $2 and host_id = $3 and removed_at is null
+select a.name, a.class as class_name,
+  exists (select from fleet.run r where r.tenant_id = $1 and r.run_id = $4 and r.agent_id = $2 and r.ended_at is null)
+    as run_lives
+from fleet.agent a
+where a.tenant_id = $1 and a.agent_id = $2 and a.host_id = $3 and a.removed_at is null
 
 -- name: replica_standing
 select replica_id from fleet.replica where replica_id = $1

@@ -63,6 +63,8 @@ class MessageRow:
     sender_kind: str
     sender_id: UUID
     sender_name: str
+    sender_host: str
+    """of a sender that is an agent; else empty"""
     recipient_kind: str
     recipient_id: UUID
     recipient_name: str | None
@@ -90,6 +92,7 @@ class Offer:
     payload_digest: str
     sender_kind: str
     sender_name: str
+    sender_host: str
     remaining_ms: int
 
 

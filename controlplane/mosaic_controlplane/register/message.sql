@@ -28,7 +28,7 @@ where m.tenant_id = $1 and m.message_id = $2
 -- name: receipts
 select m.message_id, m.sender_kind, m.sender_id, m.sender_name, m.recipient_kind, m.recipient_id, m.seat_seq, m.step,
   m.reason, m.created_at, m.deadline_at, case when $2::uuid is null then '' else m.body end as body, m.reply_to, m.thread_id, t.name as tenant,
-  a.name as recipient_name, h.name as recipient_host, a.spec as recipient_spec,
+  a.name as recipient_name, h.name as recipient_host, a.spec as recipient_spec, coalesce(sh.name, '') as sender_host,
   (select json_agg(json_build_object('step', s.step, 'at', s.at, 'source', s.source, 'detail', s.detail,
      'reason', s.reason) order by s.at, array_position(array['queued', 'dispatched', 'typed', 'submitted', 'accepted',
      'turn_started', 'turn_ended'], s.step) nulls last)::text
@@ -37,6 +37,8 @@ from fleet.message m
 join fleet.tenant t using (tenant_id)
 left join fleet.agent a on a.tenant_id = m.tenant_id and a.agent_id = m.recipient_id
 left join fleet.host h on h.tenant_id = m.tenant_id and h.host_id = m.host_id
+left join fleet.agent s on s.tenant_id = m.tenant_id and s.agent_id = m.sender_id and m.sender_kind = 'agent'
+left join fleet.host sh on sh.tenant_id = s.tenant_id and sh.host_id = s.host_id
 where m.tenant_id = $1
   and ($2::uuid is null or m.message_id = $2)
   and ($3::uuid[] is null or m.recipient_id = any($3))
@@ -73,6 +75,8 @@ update fleet.message m set offered_link_epoch = $3, offered_journal_id = (select
 from due
 where m.tenant_id = $1 and m.message_id = due.message_id
 returning m.message_id, m.recipient_id, m.seat_seq, m.body, m.payload_digest, m.sender_kind, m.sender_name,
+  coalesce((select h.name from fleet.agent s join fleet.host h using (tenant_id, host_id)
+            where s.tenant_id = $1 and s.agent_id = m.sender_id and m.sender_kind = 'agent'), '') as sender_host,
   greatest(0, extract(epoch from m.deadline_at - now()) * 1000)::bigint as remaining_ms
 
 -- name: step

@@ -40,6 +40,14 @@ class WakeKey:
         return cls(f"change:{tenant_id}", tenant_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The replica that holds a host's link. `address` is its fleet address, host:port."""
+
+    replica_id: UUID
+    address: str
+
+
 def channel_of(replica_id: UUID) -> str:
     """Return the NOTIFY channel of a replica."""
     return f"mosaic_{replica_id.hex}"
@@ -71,10 +79,10 @@ async def addresses(connection: Connection) -> list[str]:
     return [row["address"] for row in await connection.fetch(SQL.addresses)]
 
 
-async def address_of_link(connection: Connection, *, tenant_id: UUID, host_id: UUID) -> str | None:
-    """Return the fleet address of the replica that holds a host's link, or None."""
-    found: str | None = await connection.fetchval(SQL.address_of_link, tenant_id, host_id)
-    return found
+async def holder_of_link(connection: Connection, *, tenant_id: UUID, host_id: UUID) -> Holder | None:
+    """Return the replica that holds a host's link, or None."""
+    row = await connection.fetchrow(SQL.holder_of_link, tenant_id, host_id)
+    return Holder(**row) if row else None
 
 
 async def database_time(connection: Connection) -> datetime:

@@ -16,9 +16,9 @@ update fleet.replica set watching = $2 where replica_id = $1
 -- name: addresses
 select address from fleet.replica where seen_at > now() - interval '15 seconds' order by replica_id
 
--- name: address_of_link
+-- name: holder_of_link
 -- Where a host is linked, when that replica was heard of within 15 s.
-select r.address from fleet.host h join fleet.replica r on r.replica_id = h.linked_replica
+select r.replica_id, r.address from fleet.host h join fleet.replica r on r.replica_id = h.linked_replica
 where h.tenant_id = $1 and h.host_id = $2 and r.seen_at > now() - interval '15 seconds'
 
 -- name: notify

@@ -141,6 +141,9 @@ create table fleet.agent (
   command text not null default '',
   exit_status integer,
   problem text not null default '',
+  supervision text not null default '',               -- systemd | built-in; empty: its host has not said
+  unit text not null default '',                      -- the systemd user unit that keeps the seat
+  enabled boolean not null default false,             -- it comes back when its machine boots, with nobody logged in
   output_at timestamptz,                              -- when its terminal last changed
   running_runtime text not null default '',           -- what its process was seen to be
   running_model text not null default '',
@@ -295,6 +298,10 @@ create trigger agent_changed after update on fleet.agent
   execute function fleet.record_agent_change();
 create trigger agent_runs_another after update on fleet.agent
   for each row when ((old.running_runtime, old.running_model) is distinct from (new.running_runtime, new.running_model))
+  execute function fleet.record_agent_change();
+
+create trigger agent_supervision_changed after update on fleet.agent
+  for each row when ((old.supervision, old.unit, old.enabled) is distinct from (new.supervision, new.unit, new.enabled))
   execute function fleet.record_agent_change();
 
 create function fleet.record_host_change() returns trigger language plpgsql as $$

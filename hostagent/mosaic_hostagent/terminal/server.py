@@ -8,15 +8,15 @@ import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import structlog
 from mosaic_framework.paths import runtime_root
 
-from mosaic_hostagent.environment import inheritable, is_ours
+from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.locks import FileLock, LockTaken
-from mosaic_hostagent.seats import ServerKey, Session, session_name
+from mosaic_hostagent.seats import ServerKey, Session
 from mosaic_hostagent.terminal.control_mode import Command, ControlMode, Reply
 from mosaic_hostagent.terminal.panes import PANE_FORMAT, Observed, read_panes
 from mosaic_hostagent.terminal.problems import (
@@ -27,14 +27,11 @@ from mosaic_hostagent.terminal.problems import (
     TmuxServerHeld,
     TmuxTooOld,
 )
-from mosaic_hostagent.terminal.quoting import literal
 from mosaic_hostagent.terminal.stale import end_stale_clients
+from mosaic_hostagent.terminal.starting import holder_commands, session_name, start_commands
 
 OLDEST_TMUX = (3, 2)
-WIDTH, HEIGHT = 200, 50
-HISTORY_LINES = 20_000
 _TMUX_FOLDER = "/tmp"  # noqa: S108 - tmux's own choice, whatever TMPDIR says
-_HOLDER_PROGRAM = ("tail", "-f", "/dev/null")
 log = structlog.get_logger(__name__)
 
 
@@ -157,35 +154,15 @@ class TmuxServer:
         Raises SessionNameTaken when somebody else's session has that name, and what `control` raises.
         """
         name = session_name(launch.name)
-        target = f"={name}:"
-        argv = list(launch.argv)
-        if len(argv) == 1:  # tmux would give a single word to a shell, spaces, semicolons and all
-            argv = ["sh", "-c", 'exec "$0"', *argv]
-        leaking = {variable: "" for variable in await self._global_variables() if is_ours(variable)}
-        variables = [word for key, value in {**leaking, **launch.env}.items() for word in ("-e", f"{key}={value}")]
-        format_ = "#{session_id}\t#{pane_id}\t#{pane_pid}"
-        size = ["-x", str(WIDTH), "-y", str(HEIGHT)]
-        folder = ["-c", literal(str(launch.folder))]
-        marks = {
-            "@mosaic_home": self._home,
-            "@mosaic_agent": launch.agent_id,
-            "@mosaic_run": launch.run_id,
-            "@mosaic_generation": str(launch.generation),
-            "@mosaic_restart": str(launch.restart),
-            "@mosaic_launch": launch.launch_digest,
-            "@mosaic_model": launch.model,
-            "@mosaic_reset": str(launch.reset),
-            "destroy-unattached": "off",
-        }
+        commands = start_commands(
+            asdict(launch),
+            home=self._home,
+            argv=launch.argv,
+            env=launch.env,
+            global_variables=await self._global_variables(),
+        )
         try:
-            replies = await self.run(
-                ["new-session", "-d", "-P", "-F", format_, "-s", name, *size, *folder, *variables, "--", *argv],
-                ["set-option", "-w", "-t", target, "remain-on-exit", "on"],
-                # No "Pane is dead" over the last words: it would scroll them, and look like the effect of an Enter.
-                ["set-option", "-q", "-w", "-t", target, "remain-on-exit-format", ""],
-                ["set-option", "-p", "-t", target, "@mosaic_seat", "1"],
-                *(["set-option", "-t", target, option, value] for option, value in marks.items()),
-            )
+            replies = await self.run(*commands)
         except TmuxRefused as refused:
             if "duplicate session" in refused.why:
                 raise SessionNameTaken(
@@ -265,17 +242,10 @@ class TmuxServer:
                 why="it was made by a person, or by the host-agent of another MOSAIC_HOME",
                 next_step="end it, or give this fleet a tmux.socket_name of its own in its roster",
             )
-        target = f"={self.key.holder}:"
-        command = ["new-session", "-d", "-s", self.key.holder, "-x", str(WIDTH), "-y", str(HEIGHT), *_HOLDER_PROGRAM]
-        command += [";", "set-option", "-t", target, "@mosaic_home", self._home]
-        command += [";", "set-option", "-t", target, "@mosaic_holder", "1"]
-        command += [";", "set-option", "-t", target, "destroy-unattached", "off"]
-        if self.key.socket_name:
-            # A server of our own: a person's configuration must not change what agents meet on it.
-            command += [";", "set-option", "-g", "history-limit", str(HISTORY_LINES)]
-            status, text = await self._spawn("-f", os.devnull, *command)
-        else:
-            status, text = await self._spawn(*command)
+        commands = holder_commands(self.key.holder, home=self._home, own_server=bool(self.key.socket_name))
+        command = [word for part in commands for word in (*part, ";")][:-1]
+        configured = ["-f", os.devnull] if self.key.socket_name else []
+        status, text = await self._spawn(*configured, *command)
         if status != 0 and await self._holder_owner() != self._home:
             raise TerminalLost(f"the tmux server {self.name!r} could not be started", why=text[:500])
         log.info("holder session started", server=self.name, holder=self.key.holder)

@@ -575,6 +575,9 @@ class Agent(_message.Message):
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
     WORKING_DIRECTORY_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
+    SUPERVISION_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
     OUTPUT_AT_FIELD_NUMBER: _builtins.int
     RUNNING_RUNTIME_FIELD_NUMBER: _builtins.int
     RUNNING_MODEL_FIELD_NUMBER: _builtins.int
@@ -606,6 +609,12 @@ class Agent(_message.Message):
     working_directory: _builtins.str
     removed: _builtins.bool
     """in Watch: the seat is gone"""
+    supervision: _builtins.str
+    """systemd | built-in; empty: its host has not said"""
+    unit: _builtins.str
+    """the systemd user unit that keeps the seat"""
+    enabled: _builtins.bool
+    """it comes back when its machine boots, with nobody logged in"""
     running_runtime: _builtins.str
     """which runtime its process was seen to be; empty: not known"""
     running_model: _builtins.str
@@ -647,6 +656,9 @@ class Agent(_message.Message):
         exit_status: _builtins.int = ...,
         working_directory: _builtins.str = ...,
         removed: _builtins.bool = ...,
+        supervision: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        enabled: _builtins.bool = ...,
         output_at: _timestamp_pb2.Timestamp | None = ...,
         running_runtime: _builtins.str = ...,
         running_model: _builtins.str = ...,
@@ -655,7 +667,7 @@ class Agent(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output_at", b"output_at", "reported_at", b"reported_at", "state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "class", b"class", "command", b"command", "desired_running", b"desired_running", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "labels", b"labels", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "output_at", b"output_at", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime", b"runtime", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "tenant", b"tenant", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "class", b"class", "command", b"command", "desired_running", b"desired_running", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "labels", b"labels", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "output_at", b"output_at", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime", b"runtime", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "supervision", b"supervision", "tenant", b"tenant", "unit", b"unit", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -187,6 +187,9 @@ class SeatReport(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
+    SUPERVISION_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    ENABLED_FIELD_NUMBER: _builtins.int
     OUTPUT_AGE_MS_FIELD_NUMBER: _builtins.int
     RUNNING_RUNTIME_FIELD_NUMBER: _builtins.int
     RUNNING_MODEL_FIELD_NUMBER: _builtins.int
@@ -204,6 +207,12 @@ class SeatReport(_message.Message):
     """of the seat, as last acted on"""
     problem: _builtins.str
     exit_status: _builtins.int
+    supervision: _builtins.str
+    """systemd | built-in; empty: not known yet"""
+    unit: _builtins.str
+    """the systemd user unit that keeps the seat"""
+    enabled: _builtins.bool
+    """it comes back when the machine boots, with nobody logged in"""
     output_age_ms: _builtins.int
     """how long ago its terminal last changed"""
     running_runtime: _builtins.str
@@ -225,13 +234,16 @@ class SeatReport(_message.Message):
         generation: _builtins.int = ...,
         problem: _builtins.str = ...,
         exit_status: _builtins.int = ...,
+        supervision: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        enabled: _builtins.bool = ...,
         output_age_ms: _builtins.int = ...,
         running_runtime: _builtins.str = ...,
         running_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

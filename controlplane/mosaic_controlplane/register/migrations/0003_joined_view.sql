@@ -1,12 +1,9 @@
 -- What `fleet ps` joins: when a seat's terminal last changed, what its process is, and the sessions that nobody manages.
--- Resets: a count, as of restarts.
 
 alter table fleet.agent
   add output_at timestamptz,
   add running_runtime text not null default '',
-  add running_model text not null default '',
-  add reset bigint not null default 0,
-  add reset_way text not null default '';
+  add running_model text not null default '';
 
 alter table fleet.host add unmanaged bytea not null default '';
 
