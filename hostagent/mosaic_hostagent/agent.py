@@ -16,6 +16,7 @@ from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import host_link_pb2 as pb
 
+from mosaic_hostagent import kickstart
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
 from mosaic_hostagent.desired import Desired, DesiredFile
@@ -85,7 +86,7 @@ class HostAgent:
         self._outgoing = Outgoing(journal)
         self._sessions = Sessions(home.state, host=identity.name, socket=socket_path(home))
         self._sessions.lives = self._lives
-        journal.on_run_over = self._sessions.end
+        journal.on_run_over = self._run_is_over
         self._keeper = SeatKeeper(
             journal=journal,
             pool=self._pool,
@@ -115,6 +116,8 @@ class HostAgent:
             wake=self._supervisor.look,
         )
         self._supervisor.on_round = self._resetting.look
+        self._keeper.first_message = lambda seat, run_id: kickstart.first_message(seat, run_id, self._clock)
+        self._keeper.on_first_message = self._mailroom.queue
         self._link = Link(
             identity=self._identity_now,
             addresses=lambda stored: config.addresses or stored.fleet_addresses,
@@ -178,6 +181,10 @@ class HostAgent:
         if resident is None or resident.run_id < run_id:
             return True
         return resident.run_id == run_id and resident.alive
+
+    def _run_is_over(self, run_id: str) -> None:
+        self._sessions.end(run_id)
+        self._mailroom.withdraw(kickstart.message_id(run_id))
 
     def _report(self, resident: Resident) -> None:
         if self._supervisor.residents.get(resident.seat.agent_id) is resident:

@@ -135,9 +135,16 @@ class Journal:
         """The seat's composer holds nothing of ours any more."""
         await self._do(lambda store: store.forget_leftovers(agent_id))
 
-    async def run_started(self, run_id: str, agent_id: str, *, model: str, account: str) -> None:
-        """A run begins."""
-        await self._do(lambda store: store.run_started(run_id, agent_id, model=model, account=account))
+    async def run_started(
+        self, run_id: str, agent_id: str, *, model: str, account: str, first: Incoming | None = None
+    ) -> Incoming | None:
+        """A run begins; return its `first` message if it is new and now to be delivered."""
+        begun = await self._do(
+            lambda store: store.run_started(run_id, agent_id, model=model, account=account, first=first)
+        )
+        if begun.ended is not None:
+            self.on_run_over(begun.ended)
+        return begun.first
 
     async def run_ended(self, run_id: str, *, reason: str, exit_status: int | None = None) -> bool:
         """A run ends, once; say whether it was open."""

@@ -13,6 +13,7 @@ from mosaic_framework.manifest import Manifest
 
 from mosaic_hostagent import reconcile
 from mosaic_hostagent.journal import Journal
+from mosaic_hostagent.journal_facts import Incoming
 from mosaic_hostagent.launching import prepare, read_manifest
 from mosaic_hostagent.processes import ExitWatch, end_terminal_session, terminal_session
 from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, exited
@@ -52,6 +53,10 @@ class SeatKeeper:
     ) -> None:
         self.on_change = on_change
         self.on_ended: Callable[[], None] = lambda: None
+        self.first_message: Callable[[Seat, str], Incoming | None] = lambda _seat, _run_id: None
+        """what a seat is told when a run of it begins"""
+        self.on_first_message: Callable[[Incoming], None] = lambda _message: None
+        """told of each one that is in the journal and to be delivered"""
         self._journal = journal
         self._pool = pool
         self._supervision = supervision
@@ -92,9 +97,7 @@ class SeatKeeper:
         self._unwatch(resident)
         resident.session = session
         resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))
-        await self._journal.run_started(
-            session.run_id, session.agent_id, model=session.model, account=resident.seat.spec.account
-        )
+        await self._begin(resident.seat, session.run_id, model=session.model)
         await self._journal.forget_leftovers(session.agent_id)
         log.info("seat reset", agent=session.agent_id, session=session.name, run=session.run_id)
         resident.stir()
@@ -107,6 +110,15 @@ class SeatKeeper:
         for burial in self._burials:
             burial.cancel()
         await asyncio.gather(*self._burials, return_exceptions=True)
+
+    async def _begin(self, seat: Seat, run_id: str, *, model: str) -> None:
+        """Write that a run begins, with what it is told first."""
+        message = self.first_message(seat, run_id)
+        taken = await self._journal.run_started(
+            run_id, seat.agent_id, model=model, account=seat.spec.account, first=message
+        )
+        if taken is not None:
+            self.on_first_message(taken)
 
     async def _stop(self, stop: Stop, resident: Resident | None) -> None:
         session = stop.session
@@ -140,7 +152,7 @@ class SeatKeeper:
         manifest = read_manifest(seat)
         launch = self._prepare(seat, manifest)
         # First the journal: a run that is in tmux and that the register never hears of cannot be.
-        await self._journal.run_started(launch.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account)
+        await self._begin(seat, launch.run_id, model=seat.spec.model)
         try:
             session = await self._supervision.start(launch, seat.server)
         except FleetError:
@@ -170,9 +182,7 @@ class SeatKeeper:
         known = resident.run_id == session.run_id
         if session.alive and not known:
             resident.manifest = read_manifest(seat)
-            await self._journal.run_started(
-                session.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account
-            )
+            await self._begin(seat, session.run_id, model=session.model)
             log.info("seat adopted", agent=seat.agent_id, session=session.name, run=session.run_id, pid=session.pid)
             resident.was_ready = True  # it was running before this process was: it is past its start
             self._occupy(resident, session, _ADOPTED)

@@ -41,6 +41,11 @@ class _Box:
     waiting: list[tuple[int, str, Incoming]] = field(default_factory=list)
     worker: asyncio.Task[None] | None = None
 
+    def take_out(self, message_id: str) -> None:
+        """Let a message wait no more."""
+        self.waiting = [one for one in self.waiting if one[1] != message_id]
+        heapq.heapify(self.waiting)
+
 
 class Mailroom:
     """Takes messages in and delivers them. `residents` is the supervisor's, and read only."""
@@ -75,6 +80,17 @@ class Mailroom:
         reached("hostagent.message-journalled")
         if new and is_open(step):
             self._put(message)
+
+    def queue(self, message: Incoming) -> None:
+        """Deliver a message of this host's own that is in the journal already."""
+        self._put(message)
+
+    def withdraw(self, message_id: str) -> None:
+        """Deliver a message no more if its typing has not begun; the journal says so already."""
+        for agent_id, box in self._boxes.items():
+            box.take_out(message_id)
+            if (resident := self._residents.get(agent_id)) is not None:
+                resident.stir()
 
     async def seats_changed(self) -> None:
         """A new desired state came after what is queued here: messages to seats that are not in it have failed."""
@@ -124,8 +140,7 @@ class Mailroom:
                     await asyncio.sleep(_JOURNAL_RETRY)
                     continue
                 if done:
-                    box.waiting.remove((message.seat_seq, message.message_id, message))
-                    heapq.heapify(box.waiting)
+                    box.take_out(message.message_id)
         finally:
             box.worker = None
 
@@ -133,7 +148,7 @@ class Mailroom:
         """Bring one message as far as it goes; False: another one, of a lower seat_seq, may have come first."""
         box = self._boxes[message.agent_id]
         delay, why = _LOOK_FIRST, "its host has not heard of the seat"
-        while not self._closing and box.waiting[0][2] is message:
+        while not self._closing and box.waiting and box.waiting[0][2] is message:
             left = self._clock.now().until(message.deadline) / 1000
             if left <= 0:
                 await self._end(message, Step.EXPIRED, f"it could not be typed before its deadline: {why}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mosaic_framework.ids import new_id
 from mosaic_framework.manifest import Manifest
+from mosaic_hostagent import kickstart
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.desired import Desired
 from mosaic_hostagent.journal import Journal
@@ -84,9 +85,16 @@ class World:
             wake=self.supervisor.look,
         )
         self.supervisor.on_round = self.resetting.look
+        self.keeper.first_message = lambda seat, run_id: kickstart.first_message(seat, run_id, Clock())
+        self.keeper.on_first_message = self.mailroom.queue
+        self.journal.on_run_over = self._run_is_over
 
     def _supervise(self) -> Supervision:
         return BuiltIn(self.pool)
+
+    def _run_is_over(self, run_id: str) -> None:
+        self.sessions.end(run_id)
+        self.mailroom.withdraw(kickstart.message_id(run_id))
 
     def _report(self, resident: Resident) -> None:
         self.reports.append(resident.report())
