@@ -23,7 +23,13 @@ from mosaic_framework import __version__, wire
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home, write_private
-from mosaic_proto.v1 import enrolment_pb2_grpc, fleet_pb2_grpc, host_link_pb2_grpc, messages_pb2_grpc
+from mosaic_proto.v1 import (
+    enrolment_pb2_grpc,
+    fleet_pb2_grpc,
+    host_link_pb2_grpc,
+    messages_pb2_grpc,
+    runtimes_pb2_grpc,
+)
 
 from mosaic_controlplane import config
 from mosaic_controlplane.api.enrolment import EnrolmentService
@@ -32,6 +38,7 @@ from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
+from mosaic_controlplane.api.runtimes import RuntimeService
 from mosaic_controlplane.identity.bootstrap import open_cluster
 from mosaic_controlplane.identity.tokens import make_token
 from mosaic_controlplane.mesh.forwarding import Forwarder
@@ -109,6 +116,7 @@ async def serve(home: Home) -> None:
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(
             HostLinkService(database, wakes, links, replica_id), fleet_server
         )
+        runtimes_pb2_grpc.add_RuntimeServiceServicer_to_server(RuntimeService(database, wakes), fleet_server)
         health_servicer = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 

@@ -90,7 +90,7 @@ async def test_a_terminal_asked_of_a_host_that_does_not_read_is_given_up(monkeyp
         await asyncio.Event().wait()
 
     held = some_links()
-    link = a_link(Downward(stuck, stuck, stuck))
+    link = a_link(Downward(stuck, stuck, stuck, stuck))
     held._links[link.key.host_id] = link
     with pytest.raises(HostNotHere):
         await asyncio.wait_for(held.capture(link.key.host_id, "alpha", new_id(), 10), 5)

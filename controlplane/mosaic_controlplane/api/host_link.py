@@ -10,10 +10,11 @@ from uuid import UUID
 
 import structlog
 from mosaic_framework.errors import FleetError, InvalidInput, Unreachable
-from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc
+from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc, runtimes_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_controlplane.api import encode
+from mosaic_controlplane.api.host_reports import bounded, decode_progress, decode_unmanaged
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.mesh import host_events
 from mosaic_controlplane.mesh.links import Downward, HeldLink, HelloFacts, Links
@@ -22,6 +23,7 @@ from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkSuperseded
 from mosaic_controlplane.register.message import Offer
+from mosaic_controlplane.register.runtime_update import WantedUpdate
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -34,9 +36,7 @@ _SILENT_BEATS = 4
 _DOWN_LIMIT = 256
 _UP_LIMIT = 1024
 _FRAME_LIMIT = 64 * 1024  # of what waits to be written; a hello and a terminal's text are larger, and do not wait
-_TEXT_LIMIT = 500  # characters; a fleet of 1,000 agents is listed in one reply of 4 MiB
 _REPORT_LIMIT = 2_000
-_UNMANAGED_LIMIT = 100
 
 log = structlog.get_logger(__name__)
 
@@ -96,8 +96,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             HelloFacts(
                 journal_id=encode.identifier(hello.journal_id, what="journal id"),
                 journal_epoch=hello.journal_epoch,
-                version=_text(hello.version, 64),
-                machine=_text(hello.machine, 255),
+                version=bounded(hello.version, 64),
+                machine=bounded(hello.machine, 255),
                 observed_generation=hello.observed_generation,
             ),
         )
@@ -279,12 +279,19 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
             pb.ControlFrame(capture=pb.CaptureTerminal(call_id=call_id, agent_id=str(agent_id), lines=lines))
         )
 
-    return Downward(desired, dispatch, capture)
+    async def update(wanted: WantedUpdate) -> None:
+        await down.put(
+            pb.ControlFrame(
+                update=runtimes_pb2.WantedUpdate(
+                    id=str(wanted.update_id),
+                    runtime=wanted.runtime,
+                    relaunch=wanted.relaunch,
+                    drain_ms=wanted.drain_ms,
+                )
+            )
+        )
 
-
-def _text(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """Return what the register can keep of a host's text: NUL, which it cannot, would come again with every retry."""
-    return text[:limit].replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    return Downward(desired, dispatch, capture, update)
 
 
 def _age(milliseconds: int) -> timedelta:
@@ -302,38 +309,24 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
         SeatReportRow(
             agent_id=agent_id,
             state=encode.agent_state_name(report.state),
-            source=_text(report.source, 32),
-            detail=_text(report.detail),
+            source=bounded(report.source, 32),
+            detail=bounded(report.detail),
             age=_age(report.state_age_ms),
             run_id=encode.optional_identifier(report.run_id, what="run id"),
             pid=report.pid,
-            command=_text(report.command),
-            problem=_text(report.problem),
+            command=bounded(report.command),
+            problem=bounded(report.problem),
             exit_status=report.exit_status,
             generation=report.generation,
-            supervision=_text(report.supervision, 32),
-            unit=_text(report.unit),
+            supervision=bounded(report.supervision, 32),
+            unit=bounded(report.unit),
             enabled=report.enabled,
             output_age=_age(report.output_age_ms) if report.output_age_ms else None,
-            running_runtime=_text(report.running_runtime, 64),
-            running_model=_text(report.running_model, 256),
+            running_runtime=bounded(report.running_runtime, 64),
+            running_model=bounded(report.running_model, 256),
         )
         for agent_id, report in newest.items()
     ]
-
-
-def decode_unmanaged(told: pb.Unmanaged) -> bytes:
-    """Return the sessions as the register keeps them, each text bounded and the first hundred of them."""
-    kept = pb.Unmanaged()
-    for one in told.sessions[:_UNMANAGED_LIMIT]:
-        added = kept.sessions.add(
-            socket_name=_text(one.socket_name, 64),
-            name=_text(one.name, 128),
-            pid=one.pid,
-            command=_text(one.command, 64),
-        )
-        added.created_at.CopyFrom(one.created_at)
-    return kept.SerializeToString(deterministic=True)
 
 
 def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
@@ -347,9 +340,9 @@ def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
             return host_events.Step(
                 message_id=encode.identifier(step.message_id, what="message id"),
                 step=name,
-                source=_text(step.evidence.source, 32),
-                detail=_text(step.evidence.detail),
-                reason=_text(step.reason),
+                source=bounded(step.evidence.source, 32),
+                detail=bounded(step.evidence.detail),
+                reason=bounded(step.reason),
                 age=_age(step.age_ms),
             )
         case "run_started":
@@ -357,8 +350,8 @@ def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
             return host_events.RunBegan(
                 run_id=encode.identifier(began.run_id, what="run id"),
                 agent_id=encode.identifier(began.agent_id, what="agent id"),
-                model=_text(began.model, 256),
-                account=_text(began.account, 256),
+                model=bounded(began.model, 256),
+                account=bounded(began.account, 256),
                 age=_age(began.age_ms),
             )
         case "run_ended":
@@ -366,9 +359,11 @@ def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
             return host_events.RunOver(
                 run_id=encode.identifier(over.run_id, what="run id"),
                 agent_id=encode.identifier(over.agent_id, what="agent id"),
-                reason=_text(over.reason, 64),
+                reason=bounded(over.reason, 64),
                 exit_status=over.exit_status,
                 age=_age(over.age_ms),
             )
+        case "runtime_update":
+            return decode_progress(event.runtime_update)
         case _:
             return None

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from mosaic_proto.v1 import fleet_pb2 as _fleet_pb2
 from mosaic_proto.v1 import messages_pb2 as _messages_pb2
+from mosaic_proto.v1 import runtimes_pb2 as _runtimes_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -281,6 +282,7 @@ class JournalEvent(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     RUN_STARTED_FIELD_NUMBER: _builtins.int
     RUN_ENDED_FIELD_NUMBER: _builtins.int
+    RUNTIME_UPDATE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     @_builtins.property
     def step(self) -> Global___StepEvent: ...
@@ -288,6 +290,8 @@ class JournalEvent(_message.Message):
     def run_started(self) -> Global___RunStarted: ...
     @_builtins.property
     def run_ended(self) -> Global___RunEnded: ...
+    @_builtins.property
+    def runtime_update(self) -> _runtimes_pb2.UpdateProgress: ...
     def __init__(
         self,
         *,
@@ -295,12 +299,13 @@ class JournalEvent(_message.Message):
         step: Global___StepEvent | None = ...,
         run_started: Global___RunStarted | None = ...,
         run_ended: Global___RunEnded | None = ...,
+        runtime_update: _runtimes_pb2.UpdateProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "run_ended", b"run_ended", "run_started", b"run_started", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "run_ended", b"run_ended", "run_started", b"run_started", "runtime_update", b"runtime_update", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "run_ended", b"run_ended", "run_started", b"run_started", "sequence", b"sequence", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "run_ended", b"run_ended", "run_started", b"run_started", "runtime_update", b"runtime_update", "sequence", b"sequence", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["step", "run_started", "run_ended"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["step", "run_started", "run_ended", "runtime_update"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -457,6 +462,7 @@ class ControlFrame(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     CAPTURE_FIELD_NUMBER: _builtins.int
     BEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -473,6 +479,10 @@ class ControlFrame(_message.Message):
     def capture(self) -> Global___CaptureTerminal: ...
     @_builtins.property
     def beat_acknowledged(self) -> Global___BeatAcknowledged: ...
+    @_builtins.property
+    def update(self) -> _runtimes_pb2.WantedUpdate:
+        """asked again with every link until the host has begun it"""
+
     def __init__(
         self,
         *,
@@ -482,12 +492,13 @@ class ControlFrame(_message.Message):
         acknowledged: Global___EventsAcknowledged | None = ...,
         capture: Global___CaptureTerminal | None = ...,
         beat_acknowledged: Global___BeatAcknowledged | None = ...,
+        update: _runtimes_pb2.WantedUpdate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "update"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
