@@ -72,6 +72,13 @@ class Connection:
         assert self._identity is not None
         return self._identity.cluster
 
+    @property
+    def runtimes(self) -> Any:
+        """The calls about runtimes, which few commands make."""
+        from mosaic_proto.v1.runtimes_pb2_grpc import RuntimeServiceStub
+
+        return RuntimeServiceStub(self._channel)
+
     def reconnect(self) -> None:
         """Dial again, whichever replica answers first; stubs taken before are dead."""
         self.close()

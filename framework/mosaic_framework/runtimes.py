@@ -120,7 +120,7 @@ def launch_vector(
             vector += prompt_args
             extra |= prompt_env
         vector += args
-        extra |= _path_with(Path(program), around.get("PATH", os.defpath))
+        extra |= path_with(Path(program), around.get("PATH", os.defpath))
     extra |= env or {}
     _check_passable(vector, extra)
     return vector, extra
@@ -151,7 +151,7 @@ def installed(manifest: Manifest, environment: Mapping[str, str] | None = None) 
 def read_version(manifest: Manifest, program: str) -> str:
     """Ask the installed `program` for its version and return it ("2.1.329"). Raises VersionUnknown."""
     command = [program, *manifest.version.args]
-    env = {**os.environ, **_path_with(Path(program), os.environ.get("PATH", os.defpath))}
+    env = {**os.environ, **path_with(Path(program), os.environ.get("PATH", os.defpath))}
     try:
         done = subprocess.run(
             command,
@@ -205,7 +205,7 @@ def _toml_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
-def _path_with(program: Path, path: str) -> dict[str, str]:
+def path_with(program: Path, path: str) -> dict[str, str]:
     """Return a PATH with the program's folder where it lacks it: `node` stands beside what runs on it (nvm)."""
     folder = str(program.parent)
     if not program.is_absolute() or folder in path.split(os.pathsep):

@@ -36,6 +36,7 @@ from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import read_text
 from mosaic_hostagent.units.builtin import BuiltIn
+from mosaic_hostagent.updating import Updating
 from mosaic_hostagent.watching import Watching
 
 HINT = "mosaic host join"
@@ -115,7 +116,14 @@ class HostAgent:
             sessions=self._sessions,
             wake=self._supervisor.look,
         )
-        self._supervisor.on_round = self._resetting.look
+        self._updating = Updating(
+            journal=journal,
+            residents=self._supervisor.residents,
+            wake=self._supervisor.look,
+            environment=environment,
+            logs=home.logs,
+        )
+        self._supervisor.on_round = self._look
         self._keeper.first_message = lambda seat, run_id: kickstart.first_message(seat, run_id, self._clock)
         self._keeper.on_first_message = self._mailroom.queue
         self._link = Link(
@@ -129,6 +137,7 @@ class HostAgent:
                 dispatch=self._mailroom.take,
                 acknowledged=journal.acknowledge,
                 capture=self._capture,
+                update=self._updating.take,
             ),
             on_up=self._link_is_up,
         )
@@ -148,6 +157,7 @@ class HostAgent:
             agent._sessions.load(living={run.run_id for run in await journal.open_runs()})
             await agent._mailroom.resume()
             await agent._resetting.resume()
+            await agent._updating.resume()
             await agent._panes.start()
         except BaseException:
             await journal.close()
@@ -168,6 +178,7 @@ class HostAgent:
             self._upstream.close(),
             self._mailroom.close(grace=CLOSE_SECONDS),
             self._resetting.close(),
+            self._updating.close(),
             self._keeper.close(list(self._supervisor.residents.values())),
             self._pool.close(),
             self._journal.close(),
@@ -181,6 +192,10 @@ class HostAgent:
         if resident is None or resident.run_id < run_id:
             return True
         return resident.run_id == run_id and resident.alive
+
+    def _look(self) -> None:
+        self._resetting.look()
+        self._updating.look()
 
     def _run_is_over(self, run_id: str) -> None:
         self._sessions.end(run_id)

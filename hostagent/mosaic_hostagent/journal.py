@@ -22,6 +22,7 @@ from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.journal_facts import Evidence, Incoming, OpenRun, Stored
 from mosaic_hostagent.journal_resets import Reset, ResetStep
 from mosaic_hostagent.journal_store import JournalStore
+from mosaic_hostagent.journal_updates import Update
 from mosaic_hostagent.ladder import Step
 
 Result = TypeVar("Result")
@@ -166,6 +167,18 @@ class Journal:
     async def set_reset_step(self, agent_id: str, step: ResetStep, detail: str = "") -> None:
         """Note how far a seat's reset is."""
         await self._do(lambda store: store.set_reset_step(agent_id, step, detail))
+
+    async def take_update(self, update: Update) -> bool:
+        """Take an update of a runtime in; False when it is known."""
+        return await self._do(lambda store: store.take_update(update))
+
+    async def keep_update(self, update: Update, *, tell: bool = True) -> None:
+        """Note how far an update is; unless `tell` is False, the control plane hears of it."""
+        await self._do(lambda store: store.tell_update(update) if tell else store.keep_update(update))
+
+    async def open_updates(self) -> list[Update]:
+        """Return the updates that have not come to their end."""
+        return await self._do(JournalStore.open_updates)
 
     async def open_runs(self) -> list[OpenRun]:
         """Return the runs that have begun and not ended."""

@@ -18,6 +18,8 @@ from mosaic_hostagent.journal_facts import Evidence, Incoming, JournalDamaged, J
 from mosaic_hostagent.journal_resets import TABLE as RESET_TABLE
 from mosaic_hostagent.journal_resets import ResetRows
 from mosaic_hostagent.journal_schema import FORMAT, SCHEMA
+from mosaic_hostagent.journal_updates import TABLE as UPDATE_TABLE
+from mosaic_hostagent.journal_updates import Update, UpdateRows
 from mosaic_hostagent.kickstart import message_id as kickstart_id
 from mosaic_hostagent.ladder import Step
 
@@ -34,7 +36,7 @@ class Begun:
     ended: str | None = None
 
 
-class JournalStore(ResetRows):
+class JournalStore(ResetRows, UpdateRows):
     """The open journal."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
@@ -77,6 +79,7 @@ class JournalStore(ResetRows):
         self._db.execute("insert or ignore into meta values ('journal_id', ?)", (str(new_id()),))
         self._db.execute("insert or ignore into meta values ('link_epoch', '0')")
         self._db.execute(RESET_TABLE)
+        self._db.execute(UPDATE_TABLE)
         self._db.execute("commit")
         if int(self._meta("format")) > FORMAT:
             raise JournalTooNew(why=f"it has format {self._meta('format')}, this host-agent knows {FORMAT}")
@@ -290,6 +293,12 @@ class JournalStore(ResetRows):
         )
         self._append(host_link_pb2.JournalEvent(run_ended=event).SerializeToString(), self._clock.now())
         return True
+
+    def tell_update(self, update: Update) -> None:
+        """Note how far an update is, and tell the register."""
+        self.keep_update(update)
+        event = host_link_pb2.JournalEvent(runtime_update=update.told())
+        self._append(event.SerializeToString(), self._clock.now())
 
     def open_runs(self) -> list[OpenRun]:
         """Return the runs that have begun and not ended."""

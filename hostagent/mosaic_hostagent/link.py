@@ -15,7 +15,7 @@ from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.steps import reached
 from mosaic_framework.wire import aio_channel, error_from_rpc
 from mosaic_proto.v1 import host_link_pb2 as pb
-from mosaic_proto.v1 import host_link_pb2_grpc
+from mosaic_proto.v1 import host_link_pb2_grpc, runtimes_pb2
 
 from mosaic_hostagent.backoff import full_jitter
 from mosaic_hostagent.outgoing import Outgoing
@@ -60,6 +60,7 @@ class Handlers:
     dispatch: Callable[[pb.Dispatch], Awaitable[None]]
     acknowledged: Callable[[int], Awaitable[None]]
     capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
+    update: Callable[[runtimes_pb2.WantedUpdate], Awaitable[None]]
 
 
 class Link:
@@ -170,6 +171,8 @@ class Link:
                         await self._handlers.desired(frame.desired)
                     case "dispatch":
                         await self._handlers.dispatch(frame.dispatch)
+                    case "update":
+                        await self._handlers.update(frame.update)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
                     case "capture":

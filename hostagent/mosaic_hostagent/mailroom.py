@@ -259,8 +259,8 @@ def _why_not(resident: Resident | None) -> str:
         return ""
     if resident.problem:
         return resident.problem
-    if resident.alive and resident.hold:
-        return resident.hold
+    if resident.alive and resident.holds:
+        return min(resident.holds)
     if not resident.alive:
         return "its seat does not run"
     return f"its seat is {resident.state.state}: {resident.state.detail}"

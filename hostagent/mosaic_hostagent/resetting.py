@@ -75,7 +75,7 @@ class Resetting:
             if agent_id in self._tasks:
                 continue
             if resident.renew is None and agent_id not in self._journalled:
-                self._release(resident)
+                resident.release(HOLD)
             if not resident.alive or resident.ending or not resident.seat.running:
                 continue
             if resident.reset_is_due or agent_id in self._journalled:
@@ -94,7 +94,7 @@ class Resetting:
         session = resident.session
         if session is None:
             return False
-        resident.hold = HOLD
+        resident.hold(HOLD)
         self._journalled.add(agent_id)
         await self._journal.want_reset(
             Reset(agent_id, session.run_id, str(new_id()), wanted=session.reset, cause=BETWEEN_TASKS)
@@ -114,7 +114,7 @@ class Resetting:
         self._tasks.pop(agent_id, None)
 
     async def _reset(self, resident: Resident) -> None:
-        resident.hold = HOLD
+        resident.hold(HOLD)
         try:
             await self._carry_out(resident)
         except FleetError as error:
@@ -122,12 +122,7 @@ class Resetting:
             log.warning("a reset broke off", agent=resident.seat.agent_id, what=error.what, why=error.why)
         finally:
             if resident.renew is None:
-                self._release(resident)
-
-    def _release(self, resident: Resident) -> None:
-        if resident.hold == HOLD:
-            resident.hold = ""
-            resident.stir()
+                resident.release(HOLD)
 
     async def _carry_out(self, resident: Resident) -> None:
         session, manifest = resident.session, resident.manifest
@@ -185,7 +180,7 @@ class Resetting:
                     if evidence is not None:
                         await self._finish(resident, session, evidence)
                         return
-                elif _is_calm(resident):
+                elif is_calm(resident):
                     name = f"mosaic-reset-{reset.next_run_id}"
                     evidence = await enter_command(pane, manifest, command, name=name, ledger=ledger)
                     await self._finish(resident, session, evidence)
@@ -213,7 +208,7 @@ class Resetting:
         log.info("a seat was reset", agent=resident.seat.agent_id, cause=reset.cause, evidence=evidence)
 
     async def _restart(self, resident: Resident, session: Session, why: str) -> None:
-        while resident.seat.reset_way != RESTART and not _is_calm(resident):
+        while resident.seat.reset_way != RESTART and not is_calm(resident):
             if _pane_of(resident, session) is None:
                 return
             await _wait(resident.changed, _LOOK_LAST)
@@ -282,7 +277,8 @@ def _pane_of(resident: Resident, session: Session) -> Pane | None:
     return resident.pane if resident.run_id == session.run_id and not resident.ending else None
 
 
-def _is_calm(resident: Resident) -> bool:
+def is_calm(resident: Resident) -> bool:
+    """Say whether the seat is available, and was for long enough to be sure that no turn has just begun."""
     if resident.state.state is not AgentState.AVAILABLE:
         return False
     now = time.monotonic()

@@ -51,8 +51,8 @@ class Resident:
     """what its pane is seen to run"""
     told: float = 0.0
     """when its output was last told of"""
-    hold: str = ""
-    """why no message may be typed now, though the seat might take one; empty: nothing holds it"""
+    holds: set[str] = field(default_factory=set)
+    """why no message may be typed now, though the seat might take one"""
     renew: tuple[str, str] | None = None
     """a run that is to be replaced by a new one, and the reason for its end"""
     reset_tried: int = 0
@@ -96,9 +96,19 @@ class Resident:
         return (
             self.alive
             and not self.ending
-            and not self.hold
+            and not self.holds
             and self.state.state not in (AgentState.STARTING, AgentState.EXITED)
         )
+
+    def hold(self, why: str) -> None:
+        """Let no message be typed until the same `why` is released."""
+        self.holds.add(why)
+
+    def release(self, why: str) -> None:
+        """Let messages be typed again as far as this is concerned."""
+        if why in self.holds:
+            self.holds.discard(why)
+            self.stir()
 
     @property
     def reset_is_due(self) -> bool:

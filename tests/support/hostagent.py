@@ -22,6 +22,7 @@ from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.units.builtin import BuiltIn
 from mosaic_hostagent.units.supervision import Supervision
+from mosaic_hostagent.updating import Updating
 from mosaic_hostagent.watching import Watching
 from mosaic_proto.v1 import fleet_pb2, messages_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
@@ -84,13 +85,24 @@ class World:
             sessions=self.sessions,
             wake=self.supervisor.look,
         )
-        self.supervisor.on_round = self.resetting.look
+        self.updating = Updating(
+            journal=self.journal,
+            residents=self.supervisor.residents,
+            wake=self.supervisor.look,
+            environment=environment,
+            logs=self.state / "logs",
+        )
+        self.supervisor.on_round = self._look
         self.keeper.first_message = lambda seat, run_id: kickstart.first_message(seat, run_id, Clock())
         self.keeper.on_first_message = self.mailroom.queue
         self.journal.on_run_over = self._run_is_over
 
     def _supervise(self) -> Supervision:
         return BuiltIn(self.pool)
+
+    def _look(self) -> None:
+        self.resetting.look()
+        self.updating.look()
 
     def _run_is_over(self, run_id: str) -> None:
         self.sessions.end(run_id)
@@ -146,6 +158,7 @@ class World:
         """End this host-agent as SIGTERM would; what runs in the seats goes on."""
         await self.mailroom.close(grace=3.0)
         await self.resetting.close()
+        await self.updating.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

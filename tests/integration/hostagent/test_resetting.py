@@ -119,7 +119,7 @@ async def test_a_reset_waits_until_the_seat_is_available_and_messages_wait_for_i
     world.private.tmux("send-keys", "-t", "=a:", "work 3", "Enter")
     await eventually(lambda: world.resident("a").state.state == "working", "it works")
     world.want(clearing.seat(generation=2, reset=1), generation=2)
-    await eventually(lambda: world.resident("a").hold, "messages are held")
+    await eventually(lambda: world.resident("a").holds, "messages are held")
     late = await world.send(clearing.seat(), "after", seq=2)
     assert world.resident("a").report().generation == 1
     await until_reset(world, first)
@@ -140,7 +140,7 @@ async def test_nothing_is_typed_into_a_dialog_and_no_key_answers_it(
     )
     first = world.resident("a").run_id
     world.want(asking.seat(generation=2, reset=1), generation=2)
-    await eventually(lambda: world.resident("a").hold, "the reset waits")
+    await eventually(lambda: world.resident("a").holds, "the reset waits")
     await asyncio.sleep(1.5)  # nothing happens: there is no event to wait for
     assert asking.entered() == []
     Path(f"{asking.transcript}.answer").touch()
@@ -189,7 +189,7 @@ async def test_a_reset_that_shows_no_effect_is_told_and_not_tried_again(
     await eventually(lambda: "not proven" in world.resident("a").report().problem, "it is told")
     assert world.resident("a").report().generation == 2
     assert world.resident("a").run_id == first
-    assert world.resident("a").hold == ""
+    assert not world.resident("a").holds
     await world.restart()
     await world.resetting.resume()
     world.want(forgetful.seat(generation=2, reset=1), generation=3)
