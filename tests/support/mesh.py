@@ -296,15 +296,21 @@ class Mesh:
         *,
         command: dict[str, list[str]] | None = None,
         classes: dict[str, str] | None = None,
+        runtime: str = "shell",
     ) -> None:
-        """Apply a roster of shell seats: agent name → host name; wait until each is available or says why not."""
+        """Apply a roster of seats: agent name → host name; wait until each is available or says why not."""
         lines = [
             "version: 1",
             "transport: tmux",
             "agents:",
         ]
         for name, host in agents.items():
-            lines += [f"  - name: {name}", "    runtime: shell", f"    host: {host}", "    working_directory: /tmp"]
+            lines += [
+                f"  - name: {name}",
+                f"    runtime: {runtime}",
+                f"    host: {host}",
+                "    working_directory: /tmp",
+            ]
             lines.append(f"    socket: {self.hosts[host].socket_name}")
             if classes and name in classes:
                 lines.append(f"    class: {classes[name]}")
