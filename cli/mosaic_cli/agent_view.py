@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mosaic_proto.v1 import fleet_pb2 as pb
 
 from mosaic_cli import output
@@ -32,12 +34,20 @@ def show_agent(address: str, *, context: str, tenant: str) -> Thing:
         ("wanted", f"{'running' if agent.desired_running else 'stopped'}, generation {agent.generation}"),
         ("reached", f"generation {agent.observed_generation}"),
         ("process", f"{agent.pid} {agent.command}" if agent.pid else ""),
+        ("driven", _driven(agent, reply.at)),
         ("folder", agent.working_directory),
         ("run", agent.run_id),
         ("since", local_time(moment(agent.state_since))),
         ("id", agent.id),
     ]
     return Thing("Agent", f"{agent.host}/{agent.name}", row_document(row), lines)
+
+
+def _driven(agent: pb.Agent, at: Any) -> str:
+    """Return who has taken over its terminal by hand, and for how long."""
+    if not agent.driver:
+        return ""
+    return f"by {agent.driver}, for {age(seconds_between(at, agent.driven_since)) or '?'} (mosaic agent attach)"
 
 
 def tail_agent(address: str, *, lines: int, form: Format, context: str, tenant: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mosaic_framework.briefing import text_title
 from mosaic_framework.catalog import Catalog
 from mosaic_framework.errors import RosterChanged
 from mosaic_framework.paths import Home, write_private
@@ -71,7 +72,9 @@ def apply_roster(wish: Wish, *, context: str, tenant: str) -> Listing[Change]:
         if base != now.version:
             raise _conflict(base, now, changes)
         if wish.dry_run:
-            changes = preview(connection, resolved, default_host)
+            changes, texts = preview(connection, resolved, default_host)
+            if base and texts:
+                output.say(f"all agents would be told anew of {', '.join(texts)}")
             output.say(f"would become version {now.version + 1}; nothing was done")
             return _listing(changes, now.version)
         if removed:
@@ -82,22 +85,35 @@ def apply_roster(wish: Wish, *, context: str, tenant: str) -> Listing[Change]:
             seats=resolved.seats,
             base_version=base,
             default_host=default_host,
+            briefing=resolved.briefing,
         )
         reply = connection.call(connection.fleet.ApplyRoster, request)
         write_private(memory, json.dumps({"version": reply.version}).encode())
         output.say(f"roster version {reply.version} applied: {_summary(reply.changes)}")
-        if not wish.detach:
+        if base and reply.briefing_changes:
+            titles = ", ".join(map(text_title, reply.briefing_changes))
+            output.say(f"all agents are told anew of {titles}: each at its next start (mosaic fleet restart)")
+        # Texts for all agents alone bring nothing about now that could be waited for.
+        if not wish.detach and (reply.generations or not reply.briefing_changes):
             _wait(connection, reply, wish.timeout)
         return _listing([Change(item.host, item.name, item.change) for item in reply.changes], reply.version)
 
 
-def preview(connection: Connection, resolved: Resolved, default_host: str) -> list[Change]:
-    """Return what the control plane would do to each seat: it also knows the contracts and manifests applied before."""
+def preview(connection: Connection, resolved: Resolved, default_host: str) -> tuple[list[Change], list[str]]:
+    """Return what the control plane would do to each seat, and the texts told to all that would be other ones.
+
+    It also knows the contracts and manifests applied before.
+    """
     request = pb.ApplyRosterRequest(
-        tenant=connection.tenant, document=resolved.document, seats=resolved.seats, default_host=default_host
+        tenant=connection.tenant,
+        document=resolved.document,
+        seats=resolved.seats,
+        default_host=default_host,
+        briefing=resolved.briefing,
     )
     reply = connection.call(connection.fleet.PreviewRoster, request)
-    return [Change(item.host, item.name, item.change) for item in reply.changes]
+    changes = [Change(item.host, item.name, item.change) for item in reply.changes]
+    return changes, [text_title(name) for name in reply.briefing_changes]
 
 
 def difference(document: str, resolved: Resolved, default_host: str) -> list[Change]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from mosaic_framework import units
 from mosaic_framework.enrolment import JoinToken, enrol
 from mosaic_framework.errors import FleetError, Unfinished
 from mosaic_framework.identity_files import StoredIdentity
@@ -23,10 +24,16 @@ from mosaic_cli import context, output
 from mosaic_cli.client import Connection, connect
 from mosaic_cli.context import LOCAL, Context
 from mosaic_cli.feed import follow
-from mosaic_cli.machine import ports, start
+from mosaic_cli.machine import ports, start, systemd
 from mosaic_cli.machine.control import ServiceState, supervisor
 from mosaic_cli.machine.leftovers import end_services
-from mosaic_cli.machine.local import LocalControlPlane, host_folder, host_identity, local_controlplane
+from mosaic_cli.machine.local import (
+    LocalControlPlane,
+    host_folder,
+    host_identity,
+    local_controlplane,
+    refresh_host_addresses,
+)
 from mosaic_cli.machine.services import CONTROLPLANE, DATABASE, HOSTAGENT, Plan, program
 from mosaic_cli.machine.tmux import check_tmux
 
@@ -78,15 +85,7 @@ class BringUp:
             name = host_name()
             self._operator(here, name)
             with connect(LOCAL, home=self._home) as connection:
-                afresh = self._host(connection, here, name)
-                start.wait_until_running(
-                    self._home,
-                    plan,
-                    deadline=self._deadline,
-                    only=(HOSTAGENT,),
-                    afresh=HOSTAGENT if afresh else "",
-                    tell=self._tell,
-                )
+                self._start_hostagent(plan, afresh=self._host(connection, here, name))
                 self._wait_live(connection)
                 self._ready(connection, here)
 
@@ -118,8 +117,24 @@ class BringUp:
         identity = host_identity(self._home)
         if identity is None:
             raise FleetError("this machine has not joined a cluster", next_step="mosaic host join")
-        start.wait_until_running(self._home, plan, deadline=self._deadline, tell=self._tell)
+        self._start_hostagent(plan, afresh=False)
         output.say(f"{identity.name} is linked to {', '.join(identity.fleet_addresses)}")
+
+    def _start_hostagent(self, plan: Plan, *, afresh: bool) -> None:
+        """Let the host-agent run, whoever keeps it: our supervisor, or systemd after `mosaic fleet install`."""
+        if systemd.systemd_runs_hostagent(self._home):
+            refresh_host_addresses(self._home)
+            systemd.systemctl("restart" if afresh else "start", units.HOSTAGENT)
+            self._say(f"hostagent running, kept by systemd ({units.HOSTAGENT})")
+            return
+        start.wait_until_running(
+            self._home,
+            plan,
+            deadline=self._deadline,
+            only=(HOSTAGENT,),
+            afresh=HOSTAGENT if afresh else "",
+            tell=self._tell,
+        )
 
     def _operator(self, here: LocalControlPlane, name: str) -> None:
         """Become an operator of the cluster here, unless we are; write the context."""

@@ -18,6 +18,8 @@ from mosaic_framework.pane import Pane
 from mosaic_framework.paths import Home
 from mosaic_proto.v1.fleet_pb2_grpc import FleetServiceStub, HostServiceStub
 from mosaic_proto.v1.messages_pb2_grpc import MessageServiceStub
+from mosaic_proto.v1.seeding_pb2_grpc import SeedingServiceStub
+from mosaic_proto.v1.terminal_pb2_grpc import TerminalServiceStub
 
 from mosaic_cli import context as contexts
 from mosaic_cli.context import Context
@@ -55,6 +57,8 @@ class Connection:
         self.fleet: Any = FleetServiceStub(self._channel)
         self.hosts: Any = HostServiceStub(self._channel)
         self.messages: Any = MessageServiceStub(self._channel)
+        self.seeding: Any = SeedingServiceStub(self._channel)
+        self.terminals: Any = TerminalServiceStub(self._channel)
 
     def _channel_to_control_plane(self) -> grpc.Channel:
         assert self._identity is not None
@@ -78,6 +82,13 @@ class Connection:
         from mosaic_proto.v1.runtimes_pb2_grpc import RuntimeServiceStub
 
         return RuntimeServiceStub(self._channel)
+
+    @property
+    def backlog(self) -> Any:
+        """The backlog's stub; imported only by the commands that need it."""
+        from mosaic_proto.v1.backlog_pb2_grpc import BacklogServiceStub
+
+        return BacklogServiceStub(self._channel)
 
     def reconnect(self) -> None:
         """Dial again, whichever replica answers first; stubs taken before are dead."""

@@ -31,6 +31,7 @@ _OLDEST_PYTHON = (3, 11)
 _DISK_LOW, _DISK_OUT = 1 << 30, 100 << 20
 _CLOCK_OFF = 5.0
 _EXPIRES_SOON = 7
+_STALL_MS = 5_000
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 
 
@@ -152,6 +153,10 @@ def _cluster(home: Home, context_name: str) -> Iterable[Finding]:
         ended = time.time()
     took = (ended - began) * 1000
     yield Finding("cluster", "well", f"{connection.context.name} answers in {took:.0f} ms as {reply.caller.name}")
+    if reply.cursor_stall_ms >= _STALL_MS:
+        text = f"an open transaction has held `fleet watch` back for {age(reply.cursor_stall_ms / 1000)}"
+        query = "select pid, xact_start, query from pg_stat_activity where backend_xid is not null order by xact_start"
+        yield Finding("watchers", "wrong", text, f"find it on the database's server: {query}")
     # The database's time lies between our two readings: what is more than their distance is the clocks' difference.
     at = reply.at.ToNanoseconds() / 1e9
     difference = began - at if at < began else at - ended if at > ended else 0.0

@@ -5,7 +5,15 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from mosaic_proto.v1 import common_pb2, fleet_pb2, messages_pb2
+
+
+def now() -> Timestamp:
+    """Return this machine's time, for ages of what was read just now."""
+    moment = Timestamp()
+    moment.GetCurrentTime()
+    return moment
 
 
 def moment(value: Any) -> dt.datetime | None:
@@ -65,6 +73,8 @@ def agent_document(agent: fleet_pb2.Agent, at: Any) -> dict[str, Any]:
         "problem": agent.problem,
         "exitStatus": agent.exit_status if word(fleet_pb2.AgentState, agent.state) == "exited" else None,
         "workingDirectory": agent.working_directory,
+        "driver": agent.driver,
+        "drivenSince": rfc3339(agent.driven_since),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from mosaic_proto.v1 import fleet_pb2 as pb
@@ -150,16 +151,23 @@ def pick(
     state: str = "",
     labels: Sequence[tuple[str, str | None]] = (),
 ) -> list[AgentRow]:
-    """Return the rows that fit every selector given. A label without a value fits every value of it."""
+    """Return the rows that fit every selector given: names may be patterns such as `web*`.
+
+    A label without a value fits every value of it.
+    """
     return [
         row
         for row in rows
-        if host in ("", row.agent.host)
-        and class_ in ("", getattr(row.agent, "class"))
-        and runtime in ("", row.agent.runtime)
+        if _fits(host, row.agent.host)
+        and _fits(class_, getattr(row.agent, "class"))
+        and _fits(runtime, row.agent.runtime)
         and state in ("", row.state, word(pb.AgentState, row.agent.state) if row.managed else "")
         and all(name in row.agent.labels and value in (None, row.agent.labels[name]) for name, value in labels)
     ]
+
+
+def _fits(pattern: str, name: str) -> bool:
+    return not pattern or fnmatchcase(name, pattern)
 
 
 _STATE: list[Column[AgentRow]] = [
@@ -188,6 +196,8 @@ _MODEL: Column[AgentRow] = Column("MODEL", lambda row: row.agent.running_model o
 _DRIFT: Column[AgentRow] = Column("DRIFT", lambda row: row.drift)
 _EVIDENCE: Column[AgentRow] = Column("EVIDENCE", lambda row: row.agent.state_detail, wide=True)
 
+_DRIVER: Column[AgentRow] = Column("DRIVER", lambda row: row.agent.driver, wide=True)
+
 PS_COLUMNS = [
     _CLUSTER,
     *_PLACE,
@@ -203,9 +213,10 @@ PS_COLUMNS = [
     _DRIFT,
     _BOOT,
     _COMMAND,
+    _DRIVER,
     _EVIDENCE,
 ]
-LS_COLUMNS = [_AGENT, _PLACE[1], *_WHAT, *_STATE, _SEEN, _DRIFT, _EVIDENCE]
+LS_COLUMNS = [_AGENT, _PLACE[1], *_WHAT, *_STATE, _SEEN, _DRIFT, _DRIVER, _EVIDENCE]
 
 
 def seen(row: AgentRow) -> float | None:

@@ -11,10 +11,11 @@ from mosaic_framework.catalog import Catalog
 from mosaic_framework.errors import FleetError, NotFound
 from mosaic_framework.paths import Home
 from mosaic_framework.presets import Preset, list_presets, read_preset
+from mosaic_framework.programs import installed
 from mosaic_framework.reseed import reseed
 from mosaic_framework.roster_file import RosterFile
 from mosaic_framework.roster_write import Writing, plan_writing, roster_target
-from mosaic_framework.runtimes import installed, known_runtimes, read_manifest
+from mosaic_framework.runtimes import known_runtimes, read_manifest
 from mosaic_framework.wizard import (
     CONNECTORS,
     DEFAULT_PRESET,

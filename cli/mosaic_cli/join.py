@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from mosaic_framework import units
 from mosaic_framework.enrolment import enrol
 from mosaic_framework.errors import Conflict
 from mosaic_framework.names import check_name
@@ -15,6 +16,7 @@ from mosaic_cli.context import Context
 from mosaic_cli.machine.local import host_folder, host_identity
 from mosaic_cli.machine.services import HOSTAGENT, Plan
 from mosaic_cli.machine.start import alone, ensure_supervisor, wait_until_running
+from mosaic_cli.machine.systemd import systemctl, systemd_runs_hostagent
 from mosaic_cli.machine.tmux import check_tmux
 from mosaic_cli.tokens import read_token
 
@@ -63,6 +65,10 @@ def _join(home: Home, token_file: Path | None, *, name: str, start: bool, replac
         plan = Plan((HOSTAGENT,))
         plan.save(home)
     if start:
+        if systemd_runs_hostagent(home):
+            systemctl("restart", units.HOSTAGENT)
+            output.say(f"{identity.name} is started by systemd ({units.HOSTAGENT})")
+            return
         ensure_supervisor(home)
         wait_until_running(home, plan, deadline=time.monotonic() + timeout, only=(HOSTAGENT,), afresh=HOSTAGENT)
         output.say(f"{identity.name} is linked to {', '.join(identity.fleet_addresses)}")

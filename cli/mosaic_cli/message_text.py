@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from mosaic_framework import secret_shapes
 from mosaic_framework.errors import InvalidInput, TooLarge
 
 from mosaic_cli.failures import UsageError
@@ -13,8 +14,15 @@ from mosaic_cli.failures import UsageError
 LIMIT = 256 * 1024
 
 
-def read(text: str | None, file: str | None) -> str:
-    """Return the message. Raises UsageError, TooLarge, InvalidInput (empty, or not UTF-8)."""
+def read(text: str | None, file: str | None, *, allow_secrets: bool = False) -> str:
+    """Return the message. Raises UsageError, TooLarge, InvalidInput (empty, or not UTF-8) or SecretInText."""
+    body = _read(text, file)
+    if not allow_secrets:
+        secret_shapes.refuse(body)  # the control plane looks again: this is only sooner, and it has not left
+    return body
+
+
+def _read(text: str | None, file: str | None) -> str:
     if text is not None and file is not None:
         raise UsageError("say -m or -f, not both")
     if text is not None:

@@ -53,9 +53,12 @@ def show_difference(path: Path | None, form: Format, *, context: str, tenant: st
         resolved = resolve_roster(file.roster, catalog=catalog, default_host=host)
         now = _newest(connection)
         base = known_version(memory_path(home, connection), now)
-        seats = [change for change in preview(connection, resolved, host) if change.change != "unchanged"]
+        changes, texts = preview(connection, resolved, host)
+        seats = [change for change in changes if change.change != "unchanged"]
     before, after = _document(now.document), _document(resolved.document)
     found = roster_wide(before, after)
+    if before and texts:
+        found.append(Difference("", "", "changed", tuple(texts)))
     for seat in seats:
         fields = changed_fields(_agent(before, seat.host, seat.name, host), _agent(after, seat.host, seat.name, host))
         shared = changed_fields(*(({key: one.get(key) for key in _SHARED}) for one in (before, after)))

@@ -47,6 +47,7 @@ class Wish:
     reply_to: str = ""
     timeout: float = 60.0
     detach: bool = False
+    allow_secrets: bool = False
 
 
 def check_step(name: str) -> int:
@@ -73,6 +74,28 @@ def check_id(text: str) -> str:
     except ValueError:
         raise InvalidInput(f"{text!r} is no message id", why="an id is a UUID", next_step="mosaic message ls") from None
     return str(found)
+
+
+def send_request(connection: Connection, wish: Wish) -> pb.SendRequest:
+    """Return what is asked of the control plane."""
+    request = pb.SendRequest(
+        request_id=wish.message_id,
+        tenant=connection.tenant,
+        to=wish.to,
+        body=wish.body,
+        reply_to=wish.reply_to,
+        allow_secrets=wish.allow_secrets,
+    )
+    if wish.deadline:
+        request.deadline.CopyFrom(Duration(nanos=0, seconds=max(int(wish.deadline), 1)))
+    return request
+
+
+def goal_of(wish: Wish, receipt: pb.Receipt) -> int:
+    """Return the step to wait for: the one asked for, else the strongest that the recipient's runtime can say."""
+    if wish.verify:
+        return wish.verify
+    return int(pb.MESSAGE_STEP_SUBMITTED if receipt.strongest_step_is_submitted else pb.MESSAGE_STEP_ACCEPTED)
 
 
 def run(wish: Wish, *, form: Format, context: str, tenant: str) -> None:
@@ -106,15 +129,7 @@ class _Sender:
 
     def send(self) -> pb.Receipt:
         """Queue the message. Once a call may have arrived, a lost reply is asked for again under the same id."""
-        request = pb.SendRequest(
-            request_id=self._wish.message_id,
-            tenant=self._connection.tenant,
-            to=self._wish.to,
-            body=self._wish.body,
-            reply_to=self._wish.reply_to,
-        )
-        if self._wish.deadline:
-            request.deadline.CopyFrom(Duration(nanos=0, seconds=max(int(self._wish.deadline), 1)))
+        request = send_request(self._connection, self._wish)
         first = True
         while True:
             steps.reached("cli.before-send")
@@ -138,7 +153,7 @@ class _Sender:
 
     def follow(self, receipt: pb.Receipt) -> pb.Receipt:
         """Follow until the step wished for, through lost connections. Raises Unfinished."""
-        goal = self._goal(receipt)
+        goal = goal_of(self._wish, receipt)
         while not reached(receipt, goal) and not ended_badly(receipt):
             if time.monotonic() >= self._until:
                 raise self._unfinished(receipt, goal)
@@ -156,13 +171,6 @@ class _Sender:
                 if time.monotonic() < self._until:
                     self._wait(error)
         return receipt
-
-    def _goal(self, receipt: pb.Receipt) -> int:
-        if self._wish.verify:
-            return self._wish.verify
-        if receipt.strongest_step_is_submitted:
-            return int(pb.MESSAGE_STEP_SUBMITTED)
-        return int(pb.MESSAGE_STEP_ACCEPTED)
 
     def _tell(self, receipt: pb.Receipt) -> None:
         for step in receipt.steps:

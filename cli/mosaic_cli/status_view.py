@@ -7,12 +7,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from mosaic_framework import units
 from mosaic_framework.paths import Home
 
 from mosaic_cli.machine.control import states_now, supervisor
 from mosaic_cli.machine.leftovers import recorded_services
 from mosaic_cli.machine.local import host_identity, local_controlplane
-from mosaic_cli.machine.services import CONTROLPLANE, HOSTAGENT, Plan, services
+from mosaic_cli.machine.services import CONTROLPLANE, HOSTAGENT, Plan, Service, services
+from mosaic_cli.machine.systemd import systemctl, systemd_runs_hostagent
 from mosaic_cli.output import Column, Listing, Style
 from mosaic_cli.text import age
 
@@ -51,7 +53,9 @@ def status_listing(home: Home) -> tuple[Listing[Line], bool, str]:
     for service in services(home, plan):
         found, orphan = known.get(service.name), orphans.get(service.name)
         where, answers = _where(home, service.name)
-        if found is not None:
+        if service.name == HOSTAGENT and systemd_runs_hostagent(home):
+            lines.append(_unit_line(service, where))
+        elif found is not None:
             state = "silent" if found.state == "running" and not answers else found.state
             lines.append(
                 Line(service.name, state, found.pid, now - found.since, found.restarts, where, str(service.log))
@@ -62,6 +66,16 @@ def status_listing(home: Home) -> tuple[Listing[Line], bool, str]:
             lines.append(Line(service.name, "down", None, None, 0, "", str(service.log)))
     well = all(line.well for line in lines)
     return _listing(lines, well), well, _note(lines, well)
+
+
+def _unit_line(service: Service, where: str) -> Line:
+    """Return the line of a service that systemd runs."""
+    shown = systemctl("show", "--property=ActiveState,MainPID,NRestarts", units.HOSTAGENT)
+    found = dict(line.partition("=")[::2] for line in shown.splitlines())
+    state = "running" if found.get("ActiveState") == "active" else found.get("ActiveState", "unknown")
+    pid, restarts = int(found.get("MainPID") or 0), int(found.get("NRestarts") or 0)
+    log = f"journalctl --user -u {units.HOSTAGENT}"
+    return Line(service.name, state, pid or None, None, restarts, f"{where} (kept by systemd)", log)
 
 
 def _where(home: Home, name: str) -> tuple[str, bool]:

@@ -27,6 +27,7 @@ from mosaic_cli.machine.leftovers import end_services
 from mosaic_cli.machine.local import refresh_host_addresses
 from mosaic_cli.machine.processes import Process, record
 from mosaic_cli.machine.services import CONTROLPLANE, HOSTAGENT, Plan, Service, pid_file, services
+from mosaic_cli.machine.systemd import systemd_runs_hostagent
 
 log = structlog.get_logger()
 ALREADY_RUNNING = 75
@@ -88,14 +89,20 @@ class Supervisor:
             for name in service.needs:
                 if name in self._by_name:
                     await self._by_name[name].ready.wait()
-            while service.requires is not None and not service.requires.exists():
+            while not self._may_run(service):
                 self._look_again.clear()
-                if not service.requires.exists():
+                if not self._may_run(service):
                     await self._look_again.wait()
             if service.name == HOSTAGENT:
                 refresh_host_addresses(self._home)
 
         return may_start
+
+    def _may_run(self, service: Service) -> bool:
+        """Whether what it requires is there, and nobody else runs it: systemd may have been given the host-agent."""
+        if service.requires is not None and not service.requires.exists():
+            return False
+        return service.name != HOSTAGENT or not systemd_runs_hostagent(self._home)
 
     def _changed(self) -> None:
         controlplane = self._by_name.get(CONTROLPLANE)

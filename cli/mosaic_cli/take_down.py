@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 
+from mosaic_framework import units
 from mosaic_framework.errors import FleetError
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2 as pb
@@ -21,6 +22,7 @@ from mosaic_cli.machine.leftovers import Leftover, end_services, marked_processe
 from mosaic_cli.machine.local import host_identity, local_controlplane, sessions_may_live
 from mosaic_cli.machine.processes import end, wait_gone
 from mosaic_cli.machine.services import ALL, pid_file, program
+from mosaic_cli.machine.systemd import systemd_runs_hostagent
 from mosaic_cli.waiting import wait_for_seats
 
 _SUPERVISOR_WITHIN = 60.0
@@ -46,6 +48,9 @@ class TakeDown:
             output.say("nothing runs: there is no Mosaic home here")
             return
         with start.alone(self._home):
+            if systemd_runs_hostagent(self._home):
+                self._below_systemd(yes=yes, dry_run=dry_run)
+                return
             seats = self._running_seats()
             if not self._anything(seats):
                 self._forget()
@@ -62,6 +67,22 @@ class TakeDown:
             released = self._release()
             self._end_rest(released)
         output.say("nothing of it is left running")
+
+    def _below_systemd(self, *, yes: bool, dry_run: bool) -> None:
+        """Stop what is ours. The host-agent and the seats are systemd's, and run on as they do without us."""
+        output.say(
+            f"not ours: {units.HOSTAGENT} and the agents are kept by systemd and run on; "
+            "end agents with: mosaic fleet stop --all (before this), or take them back with: mosaic fleet uninstall"
+        )
+        if not (supervisor(self._home) or recorded_services(self._home)):
+            self._forget()
+            output.say("nothing else runs")
+            return
+        if dry_run:
+            return
+        agree("stop the control plane and the register that run here", yes=yes)
+        self._stop_services("control plane and register")
+        output.say("control plane and register are stopped; the host-agent waits for them")
 
     def _anything(self, seats: list[pb.Agent] | None) -> bool:
         return bool(
@@ -104,11 +125,11 @@ class TakeDown:
         except FleetError as error:
             output.say(f"not every agent was stopped in order ({error.what}); ending their sessions")
 
-    def _stop_services(self) -> None:
+    def _stop_services(self, what: str = "host-agent, control plane and register") -> None:
         """Let the supervisor stop its services; end them ourselves where there is none."""
         running = supervisor(self._home)
         if running is not None:
-            output.say("stopping host-agent, control plane and register")
+            output.say(f"stopping {what}")
             running.signal(signal.SIGTERM)
             if wait_gone([running], _SUPERVISOR_WITHIN):
                 output.say("the supervisor does not stop; ending it")

@@ -26,7 +26,7 @@ def safe_lines(text: str) -> str:
 
 def width(text: str) -> int:
     """Return how many terminal cells `text` takes."""
-    return len(text) if text.isascii() else sum(_cells(character) for character in text)
+    return len(text) if text.isascii() else sum(cells(character) for character in text)
 
 
 def pad(text: str, size: int) -> str:
@@ -40,7 +40,7 @@ def cut(text: str, size: int) -> str:
         return text
     kept, used = [], 0
     for character in text:
-        used += _cells(character)
+        used += cells(character)
         if used > size - 1:
             break
         kept.append(character)
@@ -77,11 +77,17 @@ def local_time(moment: dt.datetime | None) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
+def local_clock() -> str:
+    """Return the time of day here, to the second."""
+    return dt.datetime.now().astimezone().strftime("%H:%M:%S")
+
+
 def _shown(character: str) -> bool:
     return character.isspace() or unicodedata.category(character) not in ("Cc", "Cf")
 
 
-def _cells(character: str) -> int:
+def cells(character: str) -> int:
+    """Return how many terminal cells one character takes."""
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1

@@ -24,14 +24,18 @@ from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, Port
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home, write_private
 from mosaic_proto.v1 import (
+    backlog_pb2_grpc,
     enrolment_pb2_grpc,
     fleet_pb2_grpc,
     host_link_pb2_grpc,
     messages_pb2_grpc,
     runtimes_pb2_grpc,
+    seeding_pb2_grpc,
+    terminal_pb2_grpc,
 )
 
 from mosaic_controlplane import config
+from mosaic_controlplane.api.backlog import BacklogService
 from mosaic_controlplane.api.enrolment import EnrolmentService
 from mosaic_controlplane.api.fleet import FleetService
 from mosaic_controlplane.api.host_link import HostLinkService
@@ -39,19 +43,27 @@ from mosaic_controlplane.api.hosts import HostService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
 from mosaic_controlplane.api.runtimes import RuntimeService
+from mosaic_controlplane.api.seeding import SeedingService
+from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
+from mosaic_controlplane.backlog.backlog import Backlog
+from mosaic_controlplane.backlog.reaper import Reaper
 from mosaic_controlplane.identity.bootstrap import open_cluster
 from mosaic_controlplane.identity.tokens import make_token
+from mosaic_controlplane.mesh.attach import Attachments
 from mosaic_controlplane.mesh.forwarding import Forwarder
 from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.liveness import Liveness
 from mosaic_controlplane.mesh.messages import Messages
+from mosaic_controlplane.mesh.views import Views
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import audit, replica, tenant
+from mosaic_controlplane.register import audit, replica, restore, tenant
+from mosaic_controlplane.register.card_claim import HOT_SETTINGS
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.embedded import run_foreground
 from mosaic_controlplane.register.migrate import migrate
 
 STOP_SECONDS = 3.0
+HOT_CONNECTIONS = 3
 
 log = structlog.get_logger(__name__)
 
@@ -98,25 +110,43 @@ async def serve(home: Home) -> None:
         leaf = cluster.issue_replica_leaf(replica_id)
 
         enrol_addresses: list[str] = []
+        hot = await Database.connect(database.url, pool_size=HOT_CONNECTIONS, settings=HOT_SETTINGS)
+        stack.push_async_callback(hot.close)
         wakes = Wakes(database, replica_id)
+        backlog = Backlog(database, hot, wakes)
+        reaper = Reaper(database, backlog.claiming, wakes)
         links = Links(database, wakes, replica_id)
 
         enrol_server = grpc.aio.server(options=wire.ENROL_SERVER_OPTIONS)
         enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
             EnrolmentService(database, cluster, fleet_addresses=lambda: liveness.replica_addresses), enrol_server
         )
-        fleet_server = grpc.aio.server(interceptors=[AuthInterceptor(database, cluster)], options=wire.SERVER_OPTIONS)
+        fleet_server = grpc.aio.server(
+            interceptors=[AuthInterceptor(database, cluster, register_away=lambda: liveness.register_away())],
+            options=wire.SERVER_OPTIONS,
+        )
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
-            FleetService(database, cluster, wakes, links, Forwarder(leaf), replica_id), fleet_server
+            FleetService(
+                database, cluster, wakes, links, Forwarder(leaf), replica_id, lambda: liveness.cursor_stall.seconds
+            ),
+            fleet_server,
         )
         fleet_pb2_grpc.add_HostServiceServicer_to_server(
             HostService(database, cluster, lambda: enrol_addresses), fleet_server
         )
         messages_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(Messages(database, wakes)), fleet_server)
+        seeding_pb2_grpc.add_SeedingServiceServicer_to_server(SeedingService(database), fleet_server)
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(
-            HostLinkService(database, wakes, links, replica_id), fleet_server
+            HostLinkService(database, wakes, links, replica_id, lambda: liveness.replica_addresses, backlog),
+            fleet_server,
         )
         runtimes_pb2_grpc.add_RuntimeServiceServicer_to_server(RuntimeService(database, wakes), fleet_server)
+        views = Views(links)
+        terminal_pb2_grpc.add_TerminalServiceServicer_to_server(
+            TerminalService(database, links, Forwarder(leaf), views, Attachments(database, views)), fleet_server
+        )
+        terminal_pb2_grpc.add_HostTerminalServiceServicer_to_server(HostTerminalService(views), fleet_server)
+        backlog_pb2_grpc.add_BacklogServiceServicer_to_server(BacklogService(backlog), fleet_server)
         health_servicer = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 
@@ -136,11 +166,11 @@ async def serve(home: Home) -> None:
         fleet_address = _advertised(fleet_bound, settings.advertise)
         liveness = Liveness(database, wakes, links, replica_id, fleet_address)
 
-        async with database.connection() as connection:
-            await replica.arrive(connection, replica_id=replica_id, address=fleet_address, version=__version__)
+        await liveness.arrive()
         background = [
             asyncio.create_task(wakes.run()),
             asyncio.create_task(liveness.run()),
+            asyncio.create_task(reaper.run()),
         ]
         stack.push_async_callback(_stop, [enrol_server, fleet_server], background, database, replica_id)
         await enrol_server.start()
@@ -241,6 +271,29 @@ async def operator_token(home: Home, *, name: str, role: str, tenant_name: str, 
     return token.format()
 
 
+async def restored(home: Home) -> restore.Restored:
+    """Take up a register that was restored from a backup. Raises ReplicaRuns while a replica runs on it."""
+    settings = config.load(home)
+    database = await Database.connect(_database_url(home, settings), pool_size=1)
+    try:
+        await _migrate(database)
+        async with database.transaction() as connection:
+            done = await restore.take_up(connection, register_epoch=new_id())
+            await audit.record(
+                connection,
+                tenant_id=None,
+                caller_kind="local",
+                caller_id=str(os.getuid()),
+                caller_name="restored",
+                peer_address="",
+                method="restored",
+                target=str(done.register_epoch),
+            )
+    finally:
+        await database.close()
+    return done
+
+
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="mosaic-controlplane", description="The control plane of a Mosaic Fleet cluster."
@@ -249,6 +302,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("serve", help="serve hosts and operators")
     verbs.add_parser("database", help="run the embedded PostgreSQL in the foreground")
+    verbs.add_parser("restored", help="take up a register restored from a backup; run it before the first replica")
     token = verbs.add_parser("operator-token", help="print a one-time login token for an operator")
     token.add_argument("--name", required=True, help="the operator's name")
     token.add_argument("--role", default="admin", choices=["admin", "operator", "viewer"])
@@ -282,6 +336,13 @@ def run() -> None:
                 asyncio.run(serve(home))
             case "database":
                 sys.exit(run_foreground(home))
+            case "restored":
+                done = asyncio.run(restored(home))
+                sys.stdout.write(
+                    f"register epoch {done.register_epoch}\n"
+                    f"{done.hosts} hosts will be told everything anew, {done.messages} messages are asked for again, "
+                    f"{done.tokens} join tokens are void\n"
+                )
             case "operator-token":
                 text = asyncio.run(
                     operator_token(

@@ -22,7 +22,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mosaic_proto.v1 import common_pb2, enrolment_pb2, enrolment_pb2_grpc
 
 from mosaic_framework import pki, wire
-from mosaic_framework.errors import Denied, FleetError, NotLoggedIn, TokenInvalid, TooManyAttempts, Unreachable
+from mosaic_framework.errors import (
+    Denied,
+    FleetError,
+    NotLoggedIn,
+    TokenExpired,
+    TokenInvalid,
+    TokenSpent,
+    TooManyAttempts,
+    Unreachable,
+)
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import private_folder, write_private
 
@@ -120,12 +129,21 @@ def enrol(token: JoinToken, folder: Path, *, name: str | None = None, timeout: f
     private_folder(folder)
     with _alone(folder):
         pending = folder / f"pending-{hashlib.sha256(token.secret.encode()).hexdigest()[:16]}.pem"
-        if pending.exists():
+        waited = pending.exists()
+        if waited:
             key = pki.key_from_pem(pending.read_bytes())
         else:
             key = pki.new_key()
             write_private(pending, pki.key_to_pem(key))
-        reply = _ask(token, name or token.name, pki.signing_request(key), timeout)
+        try:
+            reply = _ask(token, name or token.name, pki.signing_request(key), timeout)
+        except Denied as refused:
+            # Nothing was issued for a key that was made just now, when the server itself refused it; nor ever will be
+            # for any by a token that is spent or over. What else went wrong may have been after a lost reply.
+            by_server = isinstance(refused.__cause__, grpc.RpcError)
+            if isinstance(refused, (TokenSpent, TokenExpired)) or (by_server and not waited):
+                pending.unlink()
+            raise
         identity = _checked(token, key, reply)
         identity.save(folder)
         for left_over in folder.glob("pending-*.pem"):

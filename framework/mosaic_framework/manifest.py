@@ -8,20 +8,50 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from mosaic_framework.fields import Argument, Line, Name, Pattern, StrictModel, Text, Variable
 
 StrongestStep = Literal["submitted", "accepted", "turn_ended"]
 
 
+class Setting(StrictModel):
+    """One value in a JSON file: the keys that lead to it from the top, marks allowed, and what it is to be.
+
+    `at_home`: also for a seat whose working directory is the user's home itself.
+    """
+
+    keys: list[Argument] = Field(min_length=1)
+    value: JsonValue
+    at_home: bool = True
+
+
+class UserFile(StrictModel):
+    """A JSON file of the user's in which questions are settled that no session-private layer can settle.
+
+    `file`: below `$HOME`, or below the folder that the variable `folder_from` names. `lock`: what its own program adds
+    to the file's name for the folder that is there while it writes.
+    """
+
+    file: Line
+    folder_from: Variable | None = None
+    lock: Line | None = None
+    settings: list[Setting] = Field(min_length=1)
+
+
 class Unattended(StrictModel):
-    """What makes the program ask nobody. `always`: it never asks, flag or not."""
+    """What makes the program ask nobody. `always`: it never asks, flag or not.
+
+    `env_at_home`: in the user's home itself. `files`: more for the session's files. `user_files`: the last resort.
+    """
 
     always: bool = False
     args: list[Argument] = Field(default_factory=list)
     env: dict[Variable, Argument] = Field(default_factory=dict)
     env_as_root: dict[Variable, Argument] = Field(default_factory=dict)
+    env_at_home: dict[Variable, Argument] = Field(default_factory=dict)
+    files: dict[Name, dict[str, JsonValue]] = Field(default_factory=dict)
+    user_files: list[UserFile] = Field(default_factory=list)
 
 
 class SystemPrompt(StrictModel):
@@ -30,10 +60,12 @@ class SystemPrompt(StrictModel):
     `argument`: `args`, with `{text}` replaced by the contract.
     `toml-argument`: the same, with `{text}` replaced by the contract as a TOML string.
     `file`: the contract is in a file; `{file}` in `args` and `env` is its path, `{file_json}` that as a JSON string.
+    `file_args`: in the place of `args` when the contract is too long for an argument.
     """
 
     kind: Literal["argument", "toml-argument", "file"]
     args: list[Argument] = Field(default_factory=list)
+    file_args: list[Argument] = Field(default_factory=list)
     env: dict[Variable, Argument] = Field(default_factory=dict)
 
 
@@ -69,12 +101,13 @@ class Composer(StrictModel):
 class Paste(StrictModel):
     """What survives a bracketed paste. Zero: no limit is known.
 
-    Over `exact_lines` or `exact_characters` the program marks the text as one that the user did not write. What a
+    Over `exact_lines` or `exact_characters` the program wraps the text in `mark`: the user did not write it. What a
     person wrote is typed in pieces of at most `piece_lines` and `piece_characters`. `normalises`: what it changes.
     """
 
     exact_lines: int = 0
     exact_characters: int = 0
+    mark: Line | None = None
     piece_lines: int = 0
     piece_characters: int = 0
     normalises: list[Literal["tabs", "outer-space", "trailing-space"]] = Field(default_factory=list)
@@ -119,7 +152,7 @@ class Version(StrictModel):
 
 
 class Manifest(StrictModel):
-    """One runtime."""
+    """One runtime. `files`: JSON files written for each session into a private folder, which `{session}` names."""
 
     name: Name
     title: Line
@@ -128,6 +161,7 @@ class Manifest(StrictModel):
     programs: list[Line] = Field(default_factory=list)
     args: list[Argument] = Field(default_factory=list)
     env: dict[Variable, Argument] = Field(default_factory=dict)
+    files: dict[Name, dict[str, JsonValue]] = Field(default_factory=dict)
     model_args: list[Argument] = Field(default_factory=list)
     first_prompt_args: list[Argument] = Field(default_factory=list)
     continue_args: list[Argument] = Field(default_factory=list)

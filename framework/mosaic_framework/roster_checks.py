@@ -67,7 +67,10 @@ def warn_roster(root: Node, problems: Problems) -> None:
         env = entry_of(row, "env")
         for key, entry in _entries(env):
             if _SECRET_KEY.search(key):
-                message = "looks like a secret: the register keeps it and every operator can read it"
+                message = (
+                    "looks like a secret: the register keeps it and every operator can read it; "
+                    "it belongs into the agent's env file on its host, fleet/agents/NAME.env"
+                )
                 problems.add(entry.at, message, key=join(join(where, "env"), key))
     classes = {_text(entry_of(row, "class")) or "worker" for row in rows}
     floor = entry_of(root, "floor")

@@ -126,6 +126,11 @@ def enrol_server_credentials(key_pem: bytes, certificate_pem: bytes) -> grpc.Ser
 
 def error_to_status(error: FleetError, request_id: str = "") -> tuple[grpc.StatusCode, bytes]:
     """Return the status of `error`, and the bytes for ERROR_KEY, well under the 8 KiB that a peer takes in trailers."""
+    return _status_of(error), error_to_message(error, request_id).SerializeToString()
+
+
+def error_to_message(error: FleetError, request_id: str = "") -> pb.Error:
+    """Return what travels of `error`, at most a few KiB."""
     message = pb.Error(
         code=type(error).code,
         what=_cut(error.what),
@@ -139,7 +144,12 @@ def error_to_status(error: FleetError, request_id: str = "") -> tuple[grpc.Statu
         if room < 0:
             break
         message.details[key] = value
-    return _status_of(error), message.SerializeToString()
+    return message
+
+
+def error_from_message(message: pb.Error) -> FleetError:
+    """Return the error that the other side told of in a stream."""
+    return _rebuild(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
 def error_from_rpc(error: grpc.RpcError) -> FleetError:

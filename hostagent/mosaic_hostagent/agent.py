@@ -17,6 +17,8 @@ from mosaic_framework.paths import Home
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_hostagent import kickstart
+from mosaic_hostagent.addresses import KnownAddresses
+from mosaic_hostagent.claims import Claims
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
 from mosaic_hostagent.desired import Desired, DesiredFile
@@ -33,10 +35,12 @@ from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
-from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import read_text
-from mosaic_hostagent.units.builtin import BuiltIn
+from mosaic_hostagent.tidying import tidy
+from mosaic_hostagent.units.choice import supervision_of
 from mosaic_hostagent.updating import Updating
+from mosaic_hostagent.viewing import Viewing
+from mosaic_hostagent.watchdog import keep_watchdog
 from mosaic_hostagent.watching import Watching
 
 HINT = "mosaic host join"
@@ -44,6 +48,13 @@ CLOSE_SECONDS = 3.0
 MOST_LINES = 50_000
 
 log = structlog.get_logger(__name__)
+
+
+class JournalRestored(FleetError):
+    """The journal of this host was restored from an older one; what was open in it is unknown now."""
+
+    code = "journal-restored"
+    hint = "look at what became unknown: mosaic message ls"
 
 
 class AlreadyRunning(Conflict):
@@ -82,8 +93,11 @@ class HostAgent:
         self._clock = Clock()
         self._identity = identity
         self._desired_file = DesiredFile(home.state, host_id=identity.identity_id)
-        self._pool = ServerPool(home.state, home=home.digest, environment=environment)
-        self._supervision = BuiltIn(self._pool)
+        self._addresses = KnownAddresses(home.state, host_id=identity.identity_id)
+        self._environment = environment
+        self._pool, self._supervision = supervision_of(
+            home, environment=environment, stop_grace=config.stop_grace_seconds
+        )
         self._outgoing = Outgoing(journal)
         self._sessions = Sessions(home.state, host=identity.name, socket=socket_path(home))
         self._sessions.lives = self._lives
@@ -103,7 +117,7 @@ class HostAgent:
             journal=journal,
             pool=self._pool,
             supervision=self._supervision,
-            on_applied=self._outgoing.applied,
+            on_applied=self._applied,
         )
         self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._watching = Watching(self._supervisor.residents, self._pool, self._report)
@@ -121,14 +135,16 @@ class HostAgent:
             residents=self._supervisor.residents,
             wake=self._supervisor.look,
             environment=environment,
-            logs=home.logs,
+            home=home,
         )
         self._supervisor.on_round = self._look
         self._keeper.first_message = lambda seat, run_id: kickstart.first_message(seat, run_id, self._clock)
         self._keeper.on_first_message = self._mailroom.queue
+        self._viewing = Viewing(self._supervisor.residents, self._pool, self._report)
+        self._claims = Claims(self._supervisor.residents, self._outgoing, linked=lambda: self._link.up)
         self._link = Link(
             identity=self._identity_now,
-            addresses=lambda stored: config.addresses or stored.fleet_addresses,
+            addresses=lambda stored: config.addresses or self._addresses.to_dial(stored.fleet_addresses),
             outgoing=self._outgoing,
             handlers=Handlers(
                 hello=self._hello,
@@ -138,6 +154,8 @@ class HostAgent:
                 acknowledged=journal.acknowledge,
                 capture=self._capture,
                 update=self._updating.take,
+                open_view=self._viewing.serve,
+                claims=self._claims.told,
             ),
             on_up=self._link_is_up,
         )
@@ -155,7 +173,6 @@ class HostAgent:
             if (last := agent._desired_file.load()) is not None:
                 agent._supervisor.want(Desired.from_wire(last))
             agent._sessions.load(living={run.run_id for run in await journal.open_runs()})
-            await agent._mailroom.resume()
             await agent._resetting.resume()
             await agent._updating.resume()
             await agent._panes.start()
@@ -170,6 +187,8 @@ class HostAgent:
             group.create_task(self._supervisor.run(), name="supervisor")
             group.create_task(self._watching.run(), name="watching")
             group.create_task(self._link.run(), name="link")
+            group.create_task(keep_watchdog(self._environment), name="watchdog")
+            group.create_task(self._claims.run(), name="claims")
 
     async def close(self) -> None:
         """Let deliveries that have begun finish, and detach. Seats go on."""
@@ -205,6 +224,10 @@ class HostAgent:
         if self._supervisor.residents.get(resident.seat.agent_id) is resident:
             self._outgoing.report(resident.report())
 
+    def _applied(self, generation: int) -> None:
+        tidy(self._home, names={resident.seat.name for resident in self._supervisor.residents.values()})
+        self._outgoing.applied(generation)
+
     def _identity_now(self) -> StoredIdentity:
         identity = load_identity(self._home)
         if identity.identity_id != self._identity.identity_id:
@@ -212,13 +235,15 @@ class HostAgent:
             raise HostReplaced(f"this home now belongs to host {identity.name}, another one than when this began")
         return identity
 
-    def _hello(self) -> pb.Hello:
+    async def _hello(self) -> pb.Hello:
+        sequence = await self._journal.sequence_to_claim()
         return pb.Hello(
             protocol_version=PROTOCOL_VERSION,
             capabilities=CAPABILITIES,
             host_id=self._identity.identity_id,
             journal_id=self._journal.journal_id,
             journal_epoch=self._journal.link_epoch,
+            journal_sequence=sequence,
             seats=[resident.report() for resident in self._supervisor.residents.values()],
             observed_generation=self._supervisor.applied,
             version=__version__,
@@ -226,7 +251,13 @@ class HostAgent:
         )
 
     async def _welcome(self, welcome: pb.Welcome) -> None:
-        await self._journal.set_link_epoch(welcome.link_epoch)
+        if welcome.journal_disowned:
+            await self._journal.disown()
+            raise JournalRestored
+        self._addresses.learn(welcome.fleet_addresses)
+        await self._journal.linked(welcome.link_epoch)
+        # Only now is it known that this journal is the newest: what waits in an older one may have been typed already.
+        await self._mailroom.resume()
 
     async def _desired(self, state: pb.DesiredState) -> None:
         if state.generation < self._supervisor.generation:
@@ -252,6 +283,7 @@ class HostAgent:
         return pb.TerminalText(call_id=asked.call_id, text=text)
 
     def _link_is_up(self) -> None:
+        self._claims.link_is_up()
         path = self._home.run / "hostagent.json"
         with contextlib.suppress(FileNotFoundError):
             if json.loads(path.read_bytes()).get("pid") == os.getpid():

@@ -30,8 +30,13 @@ class VariableInvalid(InvalidInput):
     code = "config-invalid"
 
 
+def is_address(value: object) -> bool:
+    """Say whether this is a host:port that can be dialled."""
+    return isinstance(value, str) and bool(_ADDRESS.fullmatch(value)) and 0 < int(value.rpartition(":")[2]) < 65_536
+
+
 def _address(value: str) -> str:
-    if not _ADDRESS.fullmatch(value) or not 0 < int(value.rpartition(":")[2]) < 65_536:
+    if not is_address(value):
         raise ValueError("must be host:port")
     return value
 
@@ -40,7 +45,7 @@ class Config(StrictModel):
     """What may be set for one host-agent."""
 
     addresses: list[Annotated[str, AfterValidator(_address)]] = Field(default_factory=list)
-    """fleet listeners of the control plane, host:port; empty: those that came with the identity"""
+    """fleet listeners of the control plane, host:port; empty: those it tells of, and the identity's"""
     stop_grace_seconds: Annotated[float, Field(ge=0.1, le=300, strict=False)] = 5.0
     """how long a stopped seat's processes may take to end before they are killed"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from google.protobuf.message import DecodeError
+from mosaic_framework.desired_state import FILE, DesiredStateUnusable, pack, read_desired
 from mosaic_framework.errors import FleetError
 from mosaic_proto.v1 import host_link_pb2
 
 from mosaic_hostagent.seats import Seat
 from mosaic_hostagent.storage import write_state
-
-FILE = "desired.binpb"
 
 log = structlog.get_logger(__name__)
 
@@ -31,34 +29,27 @@ class Desired:
         seats = {}
         for wanted in state.seats:
             try:
-                seats[wanted.agent_id] = Seat.from_wire(wanted)
+                seats[wanted.agent_id] = Seat.from_wire(wanted, state.briefing)
             except FleetError as error:
                 log.error("a seat was refused", agent=wanted.agent_id, why=error.why)
         return cls(state.generation, seats)
 
 
 class DesiredFile:
-    """`state/desired.binpb`: one line that names the host identity it is of, then the message."""
+    """`state/desired.binpb`, of one host identity."""
 
     def __init__(self, folder: Path, *, host_id: str) -> None:
-        self._path = folder / FILE
-        self._head = f"mosaic-desired 1 {host_id}\n".encode()
+        self._folder = folder
+        self._host_id = host_id
 
     def save(self, state: host_link_pb2.DesiredState) -> None:
         """Replace the file; on disk when this returns. Raises StateUnwritable."""
-        write_state(self._path, self._head + state.SerializeToString())
+        write_state(self._folder / FILE, pack(state, host_id=self._host_id))
 
     def load(self) -> host_link_pb2.DesiredState | None:
         """Return the last state, or None when there is none of this identity. Damage is told, and counts as none."""
         try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            return None
-        if not content.startswith(self._head):
-            log.warning("the desired state on disk is of another host identity and is not used", file=str(self._path))
-            return None
-        try:
-            return host_link_pb2.DesiredState.FromString(content[len(self._head) :])
-        except DecodeError:
-            log.error("the desired state on disk is damaged and is not used", file=str(self._path))
+            return read_desired(self._folder, host_id=self._host_id)
+        except DesiredStateUnusable as error:
+            log.error("the desired state on disk is not used", why=error.what)
             return None

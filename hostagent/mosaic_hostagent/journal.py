@@ -28,6 +28,7 @@ from mosaic_hostagent.ladder import Step
 Result = TypeVar("Result")
 Work = Callable[[JournalStore], Any]
 _BATCH = 256
+RESTORED = "the host's journal was restored from an older one, so nobody can say whether it was typed"
 
 log = structlog.get_logger(__name__)
 
@@ -89,10 +90,20 @@ class Journal:
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    async def set_link_epoch(self, epoch: int) -> None:
-        """Note the newest link epoch: what makes a restored journal recognisable."""
-        await self._do(lambda store: store.set_link_epoch(epoch))
+    async def linked(self, epoch: int) -> None:
+        """A control plane has taken this journal for the newest: note the link's epoch, which a restored one lacks."""
+        await self._do(lambda store: store.linked(epoch))
         self.link_epoch = max(self.link_epoch, epoch)
+
+    async def sequence_to_claim(self) -> int:
+        """Return the sequence that a hello claims: see JournalStore.sequence_to_claim."""
+        return await self._do(JournalStore.sequence_to_claim)
+
+    async def disown(self) -> None:
+        """This is an older journal restored: end all that is open in it as unknown, and become another journal."""
+        self.journal_id, lost = await self._do(lambda store: store.disown(RESTORED))
+        self.link_epoch = 0
+        log.warning("messages became unknown: the journal was restored from an older one", messages=len(lost))
 
     async def receive(self, message: Incoming) -> tuple[Step, bool]:
         """Take a message in: (its step, whether it is new). One that is known tells its steps again, and no more."""

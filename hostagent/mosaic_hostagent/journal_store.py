@@ -80,6 +80,7 @@ class JournalStore(ResetRows, UpdateRows):
         self._db.execute("insert or ignore into meta values ('link_epoch', '0')")
         self._db.execute(RESET_TABLE)
         self._db.execute(UPDATE_TABLE)
+        self._db.execute("insert or ignore into meta values ('claim', ?)", (str(self._newest_sequence()),))
         self._db.execute("commit")
         if int(self._meta("format")) > FORMAT:
             raise JournalTooNew(why=f"it has format {self._meta('format')}, this host-agent knows {FORMAT}")
@@ -122,11 +123,39 @@ class JournalStore(ResetRows, UpdateRows):
         """Return the newest link epoch that this journal has seen."""
         return int(self._meta("link_epoch"))
 
-    def set_link_epoch(self, epoch: int) -> None:
-        """Note a link epoch; an older one than the newest changes nothing."""
+    def linked(self, epoch: int) -> None:
+        """A control plane has taken this journal for the newest, under a link epoch. An older epoch is not noted."""
+        self._db.execute("delete from meta where key = 'claim'")
         self._db.execute(
             "update meta set value = ? where key = 'link_epoch' and cast(value as integer) < ?", (str(epoch), epoch)
         )
+
+    def sequence_to_claim(self) -> int:
+        """Return the sequence of the newest fact that this journal had when no control plane had seen it since.
+
+        What a restored journal writes by itself must not make it look as new as the one that it replaced: the claim is
+        made at the first opening after a link, whatever comes of that process, and holds until the next link.
+        """
+        row = self._db.execute("select value from meta where key = 'claim'").fetchone()
+        return int(row[0]) if row is not None else self._newest_sequence()
+
+    def _newest_sequence(self) -> int:
+        row = self._db.execute("select seq from sqlite_sequence where name = 'outbox'").fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def disown(self, reason: str) -> tuple[str, list[str]]:
+        """End all that is open as unknown, and become another journal. Returns the new id and the messages ended."""
+        rows = self._db.execute(
+            "select message_id from inbox where step in ('dispatched', 'typing', 'typed', 'entering')"
+        )
+        lost = [message_id for (message_id,) in rows.fetchall()]
+        self._db.execute("update inbox set step = 'typing' where step = 'dispatched'")
+        for message_id in lost:
+            self.record(message_id, Step.UNKNOWN, Evidence("journal", ""), reason=reason)
+        self._db.execute("update meta set value = ? where key = 'journal_id'", (str(new_id()),))
+        self._db.execute("update meta set value = '0' where key = 'link_epoch'")
+        self._db.execute("delete from meta where key = 'claim'")
+        return self.journal_id(), lost
 
     def recover(self) -> list[str]:
         """After a start: what was being typed becomes unknown. Returns those messages; forgets what is long over."""

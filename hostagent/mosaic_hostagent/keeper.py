@@ -189,10 +189,7 @@ class SeatKeeper:
             if not self._supervision.keeps(seat.agent_id):
                 await self._supervision.adopt(self._prepare(seat, resident.manifest), seat.server)
         elif not session.alive and not known:
-            status, _ = await self._exit_status(session)
-            resident.session, resident.exit_status = session, status
-            await self._journal.run_ended(session.run_id, reason=reconcile.EXITED, exit_status=status)
-            resident.enter(exited(status))
+            await self._bury_unseen(resident, session)
         elif not session.alive and resident.alive:
             self._ended(resident, session)
             return
@@ -221,7 +218,9 @@ class SeatKeeper:
     def _occupy(self, resident: Resident, session: Session, state: State) -> None:
         self._unwatch(resident)
         resident.session, resident.exit_status = session, None
-        resident.pane = Pane(self._pool.get(session.server), session.pane_id)
+        resident.pane = Pane(
+            self._pool.get(session.server), session.pane_id, session.agent_id, driving=resident.driving
+        )
         resident.launched = resident.wrote = resident.since = time.monotonic()
         resident.mark = resident.ending = resident.note = resident.problem = ""
         resident.runs = NOTHING
@@ -269,6 +268,20 @@ class SeatKeeper:
         await self._renew(resident)
         self.on_ended()
 
+    async def _bury_unseen(self, resident: Resident, session: Session) -> None:
+        """A run that ended before anybody here saw it: too short, or while no host-agent looked."""
+        seat = resident.seat
+        await self._journal.run_started(session.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account)
+        status, _ = await self._exit_status(session)
+        resident.session, resident.exit_status = session, status
+        await self._journal.run_ended(session.run_id, reason=reconcile.EXITED, exit_status=status)
+        if self._supervision.restarts and not seat.on_demand:
+            resident.crashes = resident.crashes.after_run(max(0.0, time.time() - session.began_ms / 1000))
+            resident.not_before = time.monotonic() + resident.crashes.delay
+            resident.note = _note_of_ended(resident)
+            await self._renew(resident)
+        resident.enter(exited(status))
+
     async def _renew(self, resident: Resident) -> None:
         """Let a seat that is started again by itself start as it is wanted now, or not at all when it cannot."""
         seat = resident.seat
@@ -283,12 +296,12 @@ class SeatKeeper:
     async def _exit_status(self, session: Session) -> tuple[int | None, bool]:
         """Ask tmux, which reaps the program, how it ended: (status, whether the session is still there)."""
         deadline, delay = time.monotonic() + _STATUS_SECONDS, 0.005
+        server = self._pool.get(session.server)
         while True:
             try:
-                sessions = (await self._pool.observe(session.server, start=False)).sessions
+                found = await server.observe_one(session) if server.connected else None
             except FleetError:
                 return None, False
-            found = next((one for one in sessions if one.run_id == session.run_id), None)
             if found is None:
                 return None, False
             if found.exit_status is not None or time.monotonic() > deadline:
@@ -296,7 +309,7 @@ class SeatKeeper:
             await asyncio.sleep(delay)  # the kernel told us before tmux has reaped it
             delay *= 2
             if delay > _REAP_AFTER:
-                await self._pool.get(session.server).reap()
+                await server.reap()
 
 
 def _is_behind(plan: SeatPlan, resident: Resident) -> bool:

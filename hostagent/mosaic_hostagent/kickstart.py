@@ -16,6 +16,7 @@ from mosaic_hostagent.journal_facts import Incoming
 from mosaic_hostagent.seats import Seat
 
 SENDER = "mosaic"
+MISSION = "mission"
 _FIRST = 0
 """Before every message of the register: those begin at 1."""
 _DEADLINE_MS = 24 * 3600 * 1000
@@ -30,7 +31,8 @@ def first_message(seat: Seat, run_id: str, clock: Clock) -> Incoming | None:
     """Return what a seat is told when a run of it begins, or None."""
     if not seat.spec.kickstart:
         return None
-    values = {"name": seat.name, "class": getattr(seat.spec, "class")}
+    mission = next((one.text for one in seat.briefing.texts if one.name == MISSION), "")
+    values = {"name": seat.name, "class": getattr(seat.spec, "class"), "mission": mission.strip()}
     body = render(seat.spec.kickstart, values)
     return Incoming(
         message_id=message_id(run_id),

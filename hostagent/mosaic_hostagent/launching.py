@@ -1,32 +1,37 @@
-"""From a wanted seat to what tmux is asked to start: program, environment, working directory, contract on disk."""
+"""From a wanted seat to what is to be started: program, environment, working directory, and its files on disk."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
 from mosaic_framework.errors import FleetError
 from mosaic_framework.ids import new_id
+from mosaic_framework.launch import Circumstances, Wish, check_passable, launch_vector, session_files
 from mosaic_framework.manifest import Manifest
-from mosaic_framework.runtimes import installed, launch_vector
+from mosaic_framework.paths import Home, private_folder
+from mosaic_framework.programs import Found, RuntimeNotInstalled
+from mosaic_framework.seat_environment import find_for_seat, read_env_file
+from mosaic_framework.seeding import compose
+from mosaic_framework.user_files import settle
 from pydantic import ValidationError
 
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.seats import Seat
-from mosaic_hostagent.sessions import Sessions
-from mosaic_hostagent.storage import write_state
+from mosaic_hostagent.sessions import PaneSession, Sessions
+from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.terminal.server import Launch
 
+SEED_FILE = "seed.md"
+SEED_VARIABLE = "MOSAIC_SEED_FILE"
+"""Where any program, also one that the roster names by `command`, finds what its seat boots with."""
+
 log = structlog.get_logger(__name__)
-
-
-class RuntimeNotInstalled(FleetError):
-    """The seat's program is not installed on this host."""
-
-    code = "runtime-not-installed"
 
 
 class BadWorkingDirectory(FleetError):
@@ -58,36 +63,59 @@ def prepare(
     environment: Mapping[str, str],
     sessions: Sessions,
 ) -> Launch:
-    """Return what to start, with a new run id and session; makes the working directory and writes the contract.
+    """Return what to start, with a new run id and session; makes the working directory, writes the session's files.
 
-    Raises RuntimeNotInstalled, BadWorkingDirectory, LaunchImpossible or StateUnwritable.
+    `state_folder`: `$MOSAIC_HOME/state`. Raises RuntimeNotInstalled, BadWorkingDirectory, LaunchImpossible,
+    EnvFileInvalid, EnvFileUnusable, UserFileUnusable or StateUnwritable.
     """
     spec = seat.spec
+    home = Home(state_folder.parent)
     around = inheritable(environment)
-    folder = working_directory(spec.working_directory, home=Path(around.get("HOME") or Path.home()))
-    program = "" if spec.command else _find_program(manifest, around)
-    if spec.command:
-        _check_command(spec.command[0], folder, {**around, **spec.env}.get("PATH", os.defpath))
-    contract_file: Path | None = None
-    if manifest.system_prompt is not None and manifest.system_prompt.kind == "file" and spec.contract:
-        contract_file = state_folder / "contracts" / f"{seat.agent_id}.md"
-        write_state(contract_file, spec.contract.encode())
-    run_id = str(new_id())
-    argv, env = launch_vector(
-        manifest,
-        program=program,
+    own = read_env_file(home, seat.name)
+    site = own.site if own is not None else {}
+    wish = Wish(
         model=spec.model,
         unattended=spec.unattended,
         args=list(spec.args),
         command=list(spec.command),
-        env=dict(spec.env),
-        contract=spec.contract,
-        contract_file=contract_file,
-        as_root=os.getuid() == 0,
-        environment=around,
+        env={**spec.env, **site},
     )
+    whole = {**around, **wish.env}
+    user_home = Path(whole.get("HOME") or Path.home())
+    folder = working_directory(spec.working_directory, home=user_home)
+    found = (
+        _find_command(spec.command[0], folder, whole)
+        if spec.command
+        else find_for_seat(home, seat.name, manifest, whole)
+    )
+    run_id = str(new_id())
+    place = Circumstances(
+        folder=folder.resolve(),
+        session=sessions.folder / run_id,
+        as_root=os.getuid() == 0,
+        at_home=folder.resolve() == user_home.resolve(),
+    )
+    seed = compose(spec, seat.briefing, manifest).text
+    seed_file = place.session / SEED_FILE if seed else None
+    argv, env = launch_vector(manifest, wish, place, program=found.program, seed=seed, seed_file=seed_file)
+    if seed_file is not None:
+        env[SEED_VARIABLE] = str(seed_file)
+    env["PATH"] = _with_mosaic(found.path(whole.get("PATH", os.defpath)), state_folder)
+    check_passable(argv, env)
+    if spec.unattended and not spec.command:
+        for file in manifest.unattended.user_files:
+            if settle(home, file, place, whole):
+                log.info("questions of a program are settled in a file of the user's", file=file.file, agent=seat.name)
     session, token = sessions.begin(run_id, agent_id=seat.agent_id)
     env |= sessions.session_environment(session, token, agent=seat.name)
+    try:
+        if seed_file is not None:
+            write_state(seed_file, seed.encode())
+        for name, content in session_files(manifest, wish, place).items():
+            write_state(place.session / name, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
+    except StateUnwritable:
+        sessions.end(run_id)
+        raise
     return Launch(
         agent_id=seat.agent_id,
         name=seat.name,
@@ -95,12 +123,50 @@ def prepare(
         generation=seat.generation,
         restart=seat.restart,
         launch_digest=seat.launch_digest,
-        argv=argv,
+        argv=_past_tmux(argv, env),
         env=env,
         folder=folder,
+        restarts=not seat.on_demand,
         model=spec.model,
         reset=seat.reset,
     )
+
+
+def refresh_seed(seat: Seat, manifest: Manifest, session: PaneSession) -> None:
+    """Write what a seat is told now, peers and all, where its program may read it anew. Raises StateUnwritable."""
+    file = session.folder / SEED_FILE
+    if file.exists():
+        write_state(file, compose(seat.spec, seat.briefing, manifest).text.encode())
+
+
+def _with_mosaic(path: str, state_folder: Path) -> str:
+    """Return a PATH that has a `mosaic`: agents are told to run it, and a service's PATH seldom leads to ours.
+
+    Ours is put behind all else, alone in a folder: what else stands beside it (a Python) is none of an agent's.
+    """
+    if shutil.which("mosaic", path=path) is not None:
+        return path
+    ours = Path(sys.executable).parent / "mosaic"
+    link = state_folder / "bin" / "mosaic"
+    if not ours.exists():
+        return path
+    if not link.is_symlink() or link.readlink() != ours:
+        try:
+            private_folder(link.parent)
+            link.unlink(missing_ok=True)
+            link.symlink_to(ours)
+        except OSError as error:
+            raise StateUnwritable(f"{link} cannot be written", why=str(error.strerror or error)) from error
+    return f"{path}{os.pathsep}{link.parent}" if path else str(link.parent)
+
+
+def _past_tmux(argv: list[str], env: dict[str, str]) -> list[str]:
+    """Return a vector that sets for itself what tmux replaces: SHELL always, PATH when a client made the session."""
+    names = [name for name in ("SHELL", "PATH") if name in env]
+    if not names:
+        return argv
+    exports = "; ".join(f"{name}=${number}; export {name}" for number, name in enumerate(names, start=1))
+    return ["sh", "-c", f'{exports}; shift {len(names)}; exec "$@"', "sh", *(env.pop(name) for name in names), *argv]
 
 
 def working_directory(text: str, *, home: Path) -> Path:
@@ -124,20 +190,11 @@ def working_directory(text: str, *, home: Path) -> Path:
     return folder
 
 
-def _find_program(manifest: Manifest, environment: Mapping[str, str]) -> str:
-    program = installed(manifest, environment)
-    if program is None:
-        raise RuntimeNotInstalled(
-            f"{manifest.title} ({manifest.program}) is not installed on this host",
-            next_step=manifest.install.command or f"install {manifest.program}",
-        )
-    return program
-
-
-def _check_command(program: str, folder: Path, path: str) -> None:
-    found = shutil.which(folder / program) if "/" in program else shutil.which(program, path=path)
-    if found is None:
+def _find_command(program: str, folder: Path, environment: Mapping[str, str]) -> Found:
+    path = environment.get("PATH", os.defpath)
+    if (shutil.which(folder / program) if "/" in program else shutil.which(program, path=path)) is None:
         raise RuntimeNotInstalled(
             f"the seat's command {program!r} is not a program on this host",
             next_step="install it, or correct `command` in the roster",
         )
+    return Found(program)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Call = StreamStreamCall[pb.HostFrame, pb.ControlFrame]
 
 PROTOCOL_VERSION = 1
-CAPABILITIES = ("capture",)
+CAPABILITIES = ("capture", "view", "claims")
 DEFAULT_BEAT_SECONDS = 5.0
 STABLE_SECONDS = 10.0
 _WELCOME_SECONDS = 10.0
@@ -53,14 +53,17 @@ class HostReplaced(FleetError):
 class Handlers:
     """What the rest of the host-agent does with what comes down. All are awaited in the order of the stream."""
 
-    hello: Callable[[], pb.Hello]
+    hello: Callable[[], Awaitable[pb.Hello]]
     welcome: Callable[[pb.Welcome], Awaitable[None]]
-    """returns when the link epoch is on disk; only then is the host ready for messages"""
+    """returns when the link epoch is on disk; only then is the host ready for messages. A FleetError ends the link"""
     desired: Callable[[pb.DesiredState], Awaitable[None]]
     dispatch: Callable[[pb.Dispatch], Awaitable[None]]
     acknowledged: Callable[[int], Awaitable[None]]
     capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
     update: Callable[[runtimes_pb2.WantedUpdate], Awaitable[None]]
+    open_view: Callable[[grpc.aio.Channel, pb.OpenView, int], Awaitable[None]]
+    """calls back over the link's own connection, under the link's epoch, until the view ends"""
+    claims: Callable[[pb.ClaimsHeld], Awaitable[None]]
 
 
 class Link:
@@ -115,9 +118,13 @@ class Link:
         self._dials += 1
         async with aio_channel(identity, address) as channel:
             stub = host_link_pb2_grpc.HostLinkServiceStub(channel)
+            # The hello tells of all seats as they are at this moment; what is reported from here on goes after it. Made
+            # before the call, which may have failed by the time that anything else has been waited for.
+            self._outgoing.rewind()
+            hello = await self._handlers.hello()
             call: Call = stub.Link()
             try:
-                await self._hold(call, address)
+                await self._hold(call, hello, address, channel)
             except grpc.RpcError as error:
                 raise error_from_rpc(error) from error
             finally:
@@ -125,10 +132,7 @@ class Link:
                 self.address = ""
                 call.cancel()
 
-    async def _hold(self, call: Call, address: str) -> None:
-        # The hello tells of all seats as they are at this moment; what is reported from here on goes after it.
-        self._outgoing.rewind()
-        hello = self._handlers.hello()
+    async def _hold(self, call: Call, hello: pb.Hello, address: str, channel: grpc.aio.Channel) -> None:
         try:
             async with asyncio.timeout(_WELCOME_SECONDS):
                 await call.write(pb.HostFrame(hello=hello))
@@ -148,7 +152,7 @@ class Link:
         self._on_up()
         heard = _Heard()
         tasks = [
-            asyncio.create_task(self._read(call, heard), name="link-read"),
+            asyncio.create_task(self._read(call, heard, channel, welcome.link_epoch), name="link-read"),
             asyncio.create_task(self._write(call), name="link-write"),
             asyncio.create_task(self._beat(_beat_seconds(welcome), heard, address), name="link-beat"),
         ]
@@ -161,8 +165,8 @@ class Link:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, call: Call, heard: _Heard) -> None:
-        captures: set[asyncio.Task[None]] = set()
+    async def _read(self, call: Call, heard: _Heard, channel: grpc.aio.Channel, epoch: int) -> None:
+        captures: set[asyncio.Future[None]] = set()
         try:
             while isinstance(frame := await call.read(), pb.ControlFrame):
                 heard.at = time.monotonic()
@@ -175,13 +179,24 @@ class Link:
                         await self._handlers.update(frame.update)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
+                    case "claims_held":
+                        await self._handlers.claims(frame.claims_held)
                     case "capture":
-                        task = asyncio.create_task(self._capture(frame.capture), name="link-capture")
+                        task: asyncio.Future[None] = asyncio.create_task(
+                            self._capture(frame.capture), name="link-capture"
+                        )
                         captures.add(task)
                         task.add_done_callback(captures.discard)
+                    case "open_view":
+                        serving = self._handlers.open_view(channel, frame.open_view, epoch)
+                        view = asyncio.ensure_future(serving)
+                        captures.add(view)
+                        view.add_done_callback(captures.discard)
         finally:
             for task in captures:
                 task.cancel()
+            # A view lets go of its tmux client and of a lease before the next link may open it again.
+            await asyncio.gather(*captures, return_exceptions=True)
 
     async def _capture(self, asked: pb.CaptureTerminal) -> None:
         self._outgoing.answer(pb.HostFrame(terminal=await self._handlers.capture(asked)))

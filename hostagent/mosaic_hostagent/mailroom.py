@@ -57,11 +57,15 @@ class Mailroom:
         self._boxes: dict[str, _Box] = {}
         self._seats_changed = asyncio.Event()
         self._closing = False
+        self._resumed = False
 
     async def resume(self) -> None:
-        """Take up what was journalled and not yet typed when the last host-agent ended."""
+        """Take up what was journalled and not yet typed when the last host-agent ended. Does so once."""
+        if self._resumed:
+            return
         for stored in await self._journal.open_messages():
             self._put(stored.message)
+        self._resumed = True
 
     async def take(self, dispatch: host_link_pb2.Dispatch) -> None:
         """Journal a message, which tells the control plane, and queue it. One that is known is not typed again."""
@@ -124,6 +128,8 @@ class Mailroom:
 
     def _put(self, message: Incoming) -> None:
         box = self._boxes.setdefault(message.agent_id, _Box())
+        if any(known == message.message_id for _, known, _ in box.waiting):
+            return
         heapq.heappush(box.waiting, (message.seat_seq, message.message_id, message))
         if box.worker is None and not self._closing:
             box.worker = asyncio.create_task(self._work(message.agent_id, box), name=f"mail-{message.agent_id}")

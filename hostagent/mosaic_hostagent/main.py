@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import structlog
 from mosaic_framework import __version__
@@ -17,6 +19,8 @@ from mosaic_framework.paths import Home
 from mosaic_hostagent import config, logs
 from mosaic_hostagent.agent import HostAgent, take_home
 from mosaic_hostagent.release import release
+from mosaic_hostagent.verify import verify
+from mosaic_hostagent.watchdog import say_stopping
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +51,7 @@ async def _run_until_asked_to_stop(agent: HostAgent) -> None:
         if work.done():
             work.result()
         log.info("stopping; seats go on")
+        say_stopping()
     finally:
         stop.cancel()
         work.cancel()
@@ -60,6 +65,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("serve", help="run this host's seats until told to stop; they go on after that")
+    verbs.add_parser("verify", help="print, a JSON object a line, how each seat really is: by tmux and its process")
     verbs.add_parser("release", help="end the sessions that a stopped host-agent left running")
     return parser.parse_args(arguments)
 
@@ -73,6 +79,9 @@ def run() -> None:
         logs.set_up(settings.log_level)
         if options.verb == "serve":
             asyncio.run(serve(home, settings))
+        elif options.verb == "verify":
+            for seat in asyncio.run(verify(home, os.environ)):
+                sys.stdout.write(f"{json.dumps(asdict(seat))}\n")
         else:
             for line in asyncio.run(release(home, settings, os.environ)):
                 sys.stdout.write(f"{line}\n")

@@ -15,6 +15,7 @@ from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.processes import end_terminal_session, terminal_session
 from mosaic_hostagent.seats import Session
 from mosaic_hostagent.terminal.pool import ServerPool
+from mosaic_hostagent.units.choice import supervision_of
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +28,9 @@ async def release(home: Home, config: Config, environment: Mapping[str, str]) ->
     lock = take_home(home)
     told: list[str] = []
     journal: Journal | None = None
-    pool = ServerPool(home.state, home=home.digest, environment=environment)
+    pool, supervision = supervision_of(home, environment=environment, stop_grace=config.stop_grace_seconds)
     try:
+        await supervision.keep_only([])
         for key in pool.recorded:
             server = pool.get(key).name
             for session in (await pool.observe(key, start=False)).sessions:

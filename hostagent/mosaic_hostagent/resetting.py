@@ -23,6 +23,7 @@ from mosaic_hostagent import reconcile
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.journal_resets import ASKED, BETWEEN_TASKS, Reset, ResetStep
 from mosaic_hostagent.keeper import SeatKeeper
+from mosaic_hostagent.launching import refresh_seed
 from mosaic_hostagent.readiness import AgentState
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.seats import Seat, Session
@@ -181,6 +182,8 @@ class Resetting:
                         await self._finish(resident, session, evidence)
                         return
                 elif is_calm(resident):
+                    if (own := self._sessions.of_run(session.run_id)) is not None:
+                        refresh_seed(resident.seat, manifest, own)
                     name = f"mosaic-reset-{reset.next_run_id}"
                     evidence = await enter_command(pane, manifest, command, name=name, ledger=ledger)
                     await self._finish(resident, session, evidence)

@@ -17,6 +17,7 @@ from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, to_wire
 from mosaic_hostagent.running import NOTHING
 from mosaic_hostagent.seats import Seat, Session
 from mosaic_hostagent.terminal.deliver import Pane
+from mosaic_hostagent.terminal.driving import Driving
 from mosaic_hostagent.units.supervision import Standing
 
 OUTPUT_TOLD_SECONDS = 60.0
@@ -65,6 +66,7 @@ class Resident:
     standing: Standing | None = None
     """who starts it, as last told"""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    driving: Driving = field(default_factory=Driving)
 
     @property
     def alive(self) -> bool:
@@ -124,7 +126,8 @@ class Resident:
     def report(self) -> host_link_pb2.SeatReport:
         """Return what the control plane is told."""
         session = self.session
-        self.told = time.monotonic()
+        self.told = now = time.monotonic()
+        lease = self.driving.lease(now)
         return host_link_pb2.SeatReport(
             agent_id=self.seat.agent_id,
             name=self.seat.name,
@@ -144,4 +147,6 @@ class Resident:
             output_age_ms=int((time.monotonic() - self.wrote) * 1000) if self.wrote else 0,
             running_runtime=self.runs.runtime if self.alive else "",
             running_model=self.runs.model if self.alive else "",
+            driver=lease.holder if lease is not None else "",
+            driven_ms=int((now - lease.since) * 1000) if lease is not None else 0,
         )

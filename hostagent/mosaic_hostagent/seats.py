@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from mosaic_framework.names import check_name
-from mosaic_proto.v1 import fleet_pb2, host_link_pb2
+from mosaic_framework.seeding import KEEPS_PERSONA, takes_seed
+from mosaic_proto.v1 import fleet_pb2, host_link_pb2, seeding_pb2
 
 DEFAULT_HOLDER = "_holder"
 ON_DEMAND = "on-demand"
@@ -32,13 +33,15 @@ class Seat:
     spec: fleet_pb2.SeatSpec
     launch_digest: str
     """sha256 of everything that decides what runs: a running seat of another digest has drifted"""
+    briefing: seeding_pb2.Briefing
+    """what all seats of the tenant are told"""
     reset: int = 0
     """rises with every reset asked for: a running session of a lower one is reset"""
     reset_way: str = ""
     """how: clear, new, restart, or the runtime's own"""
 
     @classmethod
-    def from_wire(cls, desired: host_link_pb2.DesiredSeat) -> Seat:
+    def from_wire(cls, desired: host_link_pb2.DesiredSeat, briefing: seeding_pb2.Briefing) -> Seat:
         """Return the seat of a DesiredSeat. Raises InvalidInput for a hostile name."""
         check_name(desired.spec.name, what="agent")
         return cls(
@@ -47,7 +50,8 @@ class Seat:
             running=desired.running,
             restart=desired.restart,
             spec=desired.spec,
-            launch_digest=_launch_digest(desired.spec),
+            launch_digest=_launch_digest(desired.spec, briefing),
+            briefing=briefing,
             reset=desired.reset,
             reset_way=desired.reset_way,
         )
@@ -98,7 +102,8 @@ class Session:
         return UUID(self.run_id).int >> 80
 
 
-def _launch_digest(spec: fleet_pb2.SeatSpec) -> str:
+def _launch_digest(spec: fleet_pb2.SeatSpec, briefing: seeding_pb2.Briefing) -> str:
+    """Peers are left out: that one came or went is no reason to start the others anew."""
     relevant = fleet_pb2.SeatSpec()
     relevant.CopyFrom(spec)
     # These are words about the seat; they do not change the program that runs in it.
@@ -109,8 +114,16 @@ def _launch_digest(spec: fleet_pb2.SeatSpec) -> str:
         "reports_to",
         "kickstart",
         "reset_between_tasks",
-        "persistent_persona",
         "labels",
+        "role_summary",
     ):
         relevant.ClearField(field)
-    return hashlib.sha256(relevant.SerializeToString(deterministic=True)).hexdigest()[:32]
+    if relevant.persistent_persona == KEEPS_PERSONA:
+        relevant.ClearField("persistent_persona")
+    told = "".join(f"{one.name} {one.digest}\n" for one in briefing.texts)
+    if not takes_seed(spec.manifest_json):
+        told = ""
+        for text in ("contract", "contract_digest", "runtime_notes", "persistent_persona"):
+            relevant.ClearField(text)
+    content = relevant.SerializeToString(deterministic=True)
+    return hashlib.sha256(content + told.encode()).hexdigest()[:32]

@@ -56,6 +56,8 @@ class Supervisor:
         self._wake = asyncio.Event()
         self._runs_checked = False
         keeper.on_ended = self._wake.set
+        if supervision.restarts:
+            pool.on_sessions_changed = self._wake.set
 
     @property
     def generation(self) -> int:
@@ -109,6 +111,8 @@ class Supervisor:
             if resident.seat.running and (error := failed.get(resident.seat.server)) is not None:
                 self._refuse(resident, error)
         seats = {key: one.seat for key, one in self.residents.items() if one.seat.server not in failed}
+        # As of now: one that is not wanted any more when this round ends is seen by the next, and ended by its plan.
+        kept = {key for key, one in self.residents.items() if one.seat.running} | {one.agent_id for one in observed}
         awaited = await self._awaited(observed)
         plans = reconcile.plan(
             seats,
@@ -119,7 +123,8 @@ class Supervisor:
             renew={key: one.renew for key, one in self.residents.items() if one.renew is not None},
         )
         await asyncio.gather(*(self._carry_out(one) for one in plans))
-        await self._keep_only({key for key, one in self.residents.items() if one.seat.running}, observed)
+        if not failed:
+            await self._keep_only(kept)
         if any(one.stops for one in plans):
             self._wake.set()  # what they leave behind is seen in the next round, which need not wait
         if not failed and not self._runs_checked:
@@ -131,18 +136,25 @@ class Supervisor:
             self.applied = wanted.generation
             self._on_applied(wanted.generation)
 
-    async def _keep_only(self, wanted: set[str], observed: list[Session]) -> None:
-        """Let go of seats that nobody wants. One that was observed is ended by its plan, which says why."""
+    async def _keep_only(self, kept: set[str]) -> None:
+        """Let go of seats that are neither wanted nor seen. One that is seen is ended by its plan, which says why."""
         try:
-            await self._supervision.keep_only(wanted | {one.agent_id for one in observed})
+            await self._supervision.keep_only(kept)
         except FleetError as error:
             log.warning("a seat is supervised that is not wanted any more", what=error.what, why=error.why)
 
     async def _awaited(self, observed: list[Session]) -> frozenset[str]:
         """Return the seats that nobody need start: their supervisor is about to, after a crash or a boot."""
+        if not self._supervision.restarts:
+            return frozenset()
         alive = {one.agent_id for one in observed if one.alive}
         missing = [key for key, one in self.residents.items() if one.seat.running and key not in alive]
-        return await self._supervision.awaited(missing) if missing else frozenset()
+        if not missing:
+            return frozenset()
+        # The end of a run that nobody here has seen is taken note of first: its supervisor may not have seen it either.
+        runs = {key: one.run_id for key, one in self.residents.items()}
+        unseen = {one.agent_id for one in observed if not one.alive and one.run_id > runs.get(one.agent_id, "")}
+        return await self._supervision.awaited(missing) | unseen
 
     async def _observe(self) -> tuple[list[Session], list[Unmanaged], dict[ServerKey, FleetError]]:
         needed = {one.seat.server for one in self.residents.values() if one.seat.running}

@@ -7,6 +7,7 @@ wrong before the relaunch leaves every seat running as before.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections import deque
@@ -18,7 +19,10 @@ from typing import Any
 import structlog
 from mosaic_framework.errors import FleetError
 from mosaic_framework.manifest import Manifest
-from mosaic_framework.runtimes import VersionUnknown, installed, path_with, read_version
+from mosaic_framework.paths import Home
+from mosaic_framework.programs import Found
+from mosaic_framework.runtimes import VersionUnknown, read_version
+from mosaic_framework.seat_environment import find_for_seat, read_env_file
 from mosaic_framework.steps import reached
 from mosaic_proto.v1 import runtimes_pb2
 
@@ -53,13 +57,13 @@ class Updating:
         residents: Mapping[str, Resident],
         wake: Callable[[], None],
         environment: Mapping[str, str],
-        logs: Path,
+        home: Home,
     ) -> None:
         self._journal = journal
         self._residents = residents
         self._wake = wake
         self._environment = inheritable(environment)
-        self._logs = logs
+        self._home = home
         self._waiting: deque[Update] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -102,10 +106,11 @@ class Updating:
     async def _by_steps(self, update: Update) -> Update:
         try:
             manifest = self._manifest(update.runtime)
-            program = self._program(manifest)
+            found = self._program(manifest, update.runtime)
+            program = found.program
             if update.state in (WANTED, DRAINING):
                 update = await self._drain(update)
-                update, ended = await self._run(update, manifest, program)
+                update, ended = await self._run(update, manifest, found)
                 update = await self._judge(update, manifest, program, ended)
             elif update.state == UPDATING:
                 update = await self._judge(update, manifest, program, await self._left_over(update))
@@ -138,14 +143,15 @@ class Updating:
                 raise FellShort(f"not available within {update.drain_ms / 1000:g} s: {states}; nothing was changed")
             await asyncio.sleep(_LOOK)  # calm is a length of time: there is no event for it
 
-    async def _run(self, update: Update, manifest: Manifest, program: str) -> tuple[Update, Ended]:
+    async def _run(self, update: Update, manifest: Manifest, found: Found) -> tuple[Update, Ended]:
+        program = found.program
         command = self._command(manifest, program)
         runs = {one.seat.agent_id: one.run_id for one in self._seats(update.runtime) if one.alive}
         before = await _version(manifest, program)
         # First the journal: a command that was started is not started again.
         update = await self._tell(update, state=UPDATING, version_before=before, runs=runs, seats=())
         reached("hostagent.update-journalled")
-        env = {**self._environment, **path_with(Path(program), self._environment.get("PATH", ""))}
+        env = {**self._environment, "PATH": found.path(self._environment.get("PATH", os.defpath))}
         folder = Path(self._environment.get("HOME") or Path.home())
         try:
             running = await Command.start(command, env=env, folder=folder, output=self._output(update))
@@ -196,12 +202,12 @@ class Updating:
             raise FellShort("no seat of this host runs it any more")
         return read_manifest(seat.seat)
 
-    def _program(self, manifest: Manifest) -> str:
-        program = installed(manifest, self._environment)
-        if program is None:
-            hint = f"; {manifest.install.command}" if manifest.install.command else ""
-            raise FellShort(f"{manifest.title} ({manifest.program}) is not installed on this host{hint}")
-        return program
+    def _program(self, manifest: Manifest, runtime: str) -> Found:
+        """Return the program that the first seat of the runtime is launched with. Raises FleetError."""
+        seat = self._seats(runtime)[0].seat
+        file = read_env_file(self._home, seat.name)
+        around = {**self._environment, **seat.spec.env, **(file.site if file is not None else {})}
+        return find_for_seat(self._home, seat.name, manifest, around)
 
     def _command(self, manifest: Manifest, program: str) -> list[str]:
         first, *rest = manifest.install.update or [""]
@@ -215,7 +221,7 @@ class Updating:
         return [found, *rest]
 
     def _output(self, update: Update) -> Path:
-        return self._logs / f"update-{update.runtime}-{update.update_id}.log"
+        return self._home.logs / f"update-{update.runtime}-{update.update_id}.log"
 
     async def _tell(self, update: Update, **changes: Any) -> Update:
         """Note and tell how far the update is, however long the journal takes."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from mosaic_framework.catalog import Catalog, shipped_data
 from mosaic_framework.document import read_tree, validate
+from mosaic_framework.env_files import parse_env_file
 from mosaic_framework.marked import Problems
 from mosaic_framework.profiles import parse_profile
 from mosaic_framework.provision import RuntimePolicy
@@ -114,6 +115,14 @@ def test_the_files_that_the_guide_shows_are_valid() -> None:
     assert tree is not None
     assert validate(tree, RuntimePolicy, problems) is not None, problems.sorted()
     assert parse_profile(profile, source="guide", name="studio", catalog=Catalog(shipped_data())).seat_count() == 4
+
+
+def test_the_env_file_that_the_guide_shows_is_one() -> None:
+    (shown,) = blocks("env")
+    file = parse_env_file(shown, source="docs")
+    assert list(file.site) == ["ANTHROPIC_API_KEY", "HTTPS_PROXY", "GREETING"]
+    assert file.site["GREETING"] == 'two\nlines, and a "quote"'
+    assert file.refreshed(file.generated).text == shown
 
 
 def test_the_presets_of_the_guide_are_those_that_ship() -> None:

@@ -67,3 +67,8 @@ def test_the_five_minutes_of_the_readme_work_as_written(environment: dict[str, s
 def test_the_operating_guides_commands_work_as_written(environment: dict[str, str]) -> None:
     for command in commands("docs/operating.md"):
         run(command, environment)
+
+
+def test_the_backlogs_commands_work_as_written(environment: dict[str, str]) -> None:
+    for command in commands("docs/backlog.md"):
+        run(command, environment)

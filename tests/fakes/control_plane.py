@@ -28,6 +28,8 @@ from mosaic_proto.v1 import (
     messages_pb2_grpc,
     runtimes_pb2,
     runtimes_pb2_grpc,
+    seeding_pb2,
+    seeding_pb2_grpc,
 )
 
 TRUST_DOMAIN = "abcdefgh23456777.mosaic"
@@ -49,6 +51,7 @@ class FakeControlPlane(
     fleet_pb2_grpc.HostServiceServicer,
     messages_pb2_grpc.MessageServiceServicer,
     runtimes_pb2_grpc.RuntimeServiceServicer,
+    seeding_pb2_grpc.SeedingServiceServicer,
 ):
     """What a test sets is what is served. `before[method]` may raise a FleetError, or abort the call, each time."""
 
@@ -60,6 +63,10 @@ class FakeControlPlane(
         self.messages: dict[str, messages_pb2.Receipt] = {}
         self.script: list[int] = [STEP.MESSAGE_STEP_DISPATCHED, STEP.MESSAGE_STEP_TYPED, STEP.MESSAGE_STEP_SUBMITTED]
         self.strongest_is_submitted = True
+        self.at_once: dict[str, list[int]] = {}
+        """recipient → the steps that its message makes while it is sent"""
+        self.rises_when_listed = False
+        """whether each listing finds every message that is only queued submitted meanwhile"""
         self.before: dict[str, Callable[[grpc.ServicerContext], None]] = {}
         self.calls: list[str] = []
         self.follow_breaks_after: list[int] = []
@@ -67,6 +74,8 @@ class FakeControlPlane(
         self.applied: list[fleet_pb2.ApplyRosterRequest] = []
         self.changed: list[fleet_pb2.ChangeSeatsRequest] = []
         self.change_reply = fleet_pb2.ChangeSeatsReply()
+        self.briefing_changes: list[str] = []
+        self.seeds: dict[str, seeding_pb2.GetSeedReply] = {}
         self.watches: list[fleet_pb2.WatchRequest] = []
         self.events: list[list[fleet_pb2.WatchEvent]] = []
         self.after_apply: Callable[[], None] = lambda: None
@@ -99,6 +108,7 @@ class FakeControlPlane(
         fleet_pb2_grpc.add_HostServiceServicer_to_server(self, server)
         messages_pb2_grpc.add_MessageServiceServicer_to_server(self, server)
         runtimes_pb2_grpc.add_RuntimeServiceServicer_to_server(self, server)
+        seeding_pb2_grpc.add_SeedingServiceServicer_to_server(self, server)
         self.port = self._bind(server, credentials)
         server.start()
         self._server = server
@@ -255,6 +265,9 @@ class FakeControlPlane(
 
     def List(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         if isinstance(request, messages_pb2.ListMessagesRequest):
+            for receipt in self.messages.values() if self.rises_when_listed else ():
+                if receipt.step == STEP.MESSAGE_STEP_QUEUED:
+                    self._rise(receipt, STEP.MESSAGE_STEP_SUBMITTED, "screen")
             return messages_pb2.ListMessagesReply(receipts=reversed(self.messages.values()))
         self._enter("List", context)
         return fleet_pb2.ListHostsReply(hosts=self.hosts.values(), at=at(0))
@@ -276,6 +289,14 @@ class FakeControlPlane(
         yield fleet_pb2.WatchEvent(bookmark=fleet_pb2.Bookmark(snapshot_complete=True), cursor="3")
         self._until_cancelled(context)
 
+    def GetSeed(self, request: Any, context: grpc.ServicerContext) -> seeding_pb2.GetSeedReply:  # noqa: N802
+        self._enter("GetSeed", context)
+        if request.address not in self.seeds:
+            self._refuse(
+                context, NotFound(f"there is no agent {request.address!r}", why="the nearest names are coder0")
+            )
+        return self.seeds[request.address]
+
     def GetRoster(self, request: Any, context: grpc.ServicerContext) -> fleet_pb2.GetRosterReply:  # noqa: N802
         return self.roster
 
@@ -285,6 +306,7 @@ class FakeControlPlane(
         return fleet_pb2.ApplyRosterReply(
             version=self.roster.version,
             changes=[fleet_pb2.SeatChange(name=one.name, host=one.host, change=one.change) for one in changes],
+            briefing_changes=self.briefing_changes,
         )
 
     def ApplyRoster(self, request: Any, context: grpc.ServicerContext) -> fleet_pb2.ApplyRosterReply:  # noqa: N802
@@ -300,6 +322,7 @@ class FakeControlPlane(
             version=self.roster.version,
             changes=[fleet_pb2.SeatChange(name=s.name, host=s.host, change="added") for s in request.seats],
             generations=[fleet_pb2.HostGeneration(host=name, generation=4) for name in self.hosts],
+            briefing_changes=self.briefing_changes,
         )
 
     def ChangeSeats(self, request: Any, context: grpc.ServicerContext) -> fleet_pb2.ChangeSeatsReply:  # noqa: N802
@@ -324,6 +347,8 @@ class FakeControlPlane(
                 strongest_step_is_submitted=self.strongest_is_submitted,
             )
             self._rise(receipt, STEP.MESSAGE_STEP_QUEUED, "register")
+            for step in self.at_once.get(request.to, []):
+                self._rise(receipt, step, "screen")
             self.messages[request.request_id] = receipt
         self._enter("Send", context)
         return messages_pb2.SendReply(receipt=receipt)

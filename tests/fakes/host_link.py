@@ -58,6 +58,9 @@ class FakeHostLinks(host_link_pb2_grpc.HostLinkServiceServicer):
         self.deaf = False
         self.acknowledges = True
         self.refuse: Exception | None = None
+        self.disowns = 0
+        """so many of the next links are told that their journal is an older one"""
+        self.fleet_addresses: list[str] = []
         self.links: list[HeldLink] = []
         self.linked = asyncio.Event()
         self.folder = folder
@@ -65,6 +68,12 @@ class FakeHostLinks(host_link_pb2_grpc.HostLinkServiceServicer):
         self._authority = pki.Authority.create(TRUST_DOMAIN)
         self._server: grpc.aio.Server | None = None
         self.address = ""
+
+    def twin(self) -> FakeHostLinks:
+        """Return another replica of the same cluster, which is not started."""
+        twin = FakeHostLinks(self.folder, beat_ms=self.beat_ms)
+        twin._authority, twin.host_id = self._authority, self.host_id
+        return twin
 
     async def start(self, port: int = 0) -> None:
         """Serve on a port of 127.0.0.1; the same one again after `stop`, to come back."""
@@ -134,8 +143,15 @@ class FakeHostLinks(host_link_pb2_grpc.HostLinkServiceServicer):
         link = HeldLink(first.hello, len(self.links) + 1, deaf=self.deaf)
         self.links.append(link)
         self.linked.set()
+        disowned, self.disowns = self.disowns > 0, max(0, self.disowns - 1)
         yield pb.ControlFrame(
-            welcome=pb.Welcome(protocol_version=1, link_epoch=link.epoch, beat_interval_ms=self.beat_ms)
+            welcome=pb.Welcome(
+                protocol_version=1,
+                link_epoch=link.epoch,
+                beat_interval_ms=self.beat_ms,
+                fleet_addresses=self.fleet_addresses,
+                journal_disowned=disowned,
+            )
         )
         reader = asyncio.create_task(self._read(request_iterator, link))
         try:

@@ -19,6 +19,7 @@ from mosaic_framework import pki, wire
 from mosaic_framework.enrolment import KINDS, FalseIdentity, JoinToken, enrol
 from mosaic_framework.errors import (
     EXIT_DENIED,
+    Denied,
     FleetError,
     IdentityRevoked,
     InvalidInput,
@@ -131,6 +132,17 @@ async def test_a_token_tried_by_the_wrong_name_is_refused_and_stays_usable(liste
     assert not (listeners.folder / "elsewhere" / FILE).exists()
     assert (await listeners.join(token)).name == "builder"
     assert await audit_outcomes(listeners.database) == ["token-wrong-name", "done"]
+
+
+async def test_a_refused_join_leaves_no_key_behind(listeners: Listeners) -> None:
+    token, late = await listeners.token("host", "builder"), await listeners.token("host", "late")
+    await listeners.join(token)
+    await listeners.database.pool.execute("update fleet.join_token set expires_at = now() where name = 'late'")
+    tried = [(token, "builder"), (late, "late"), (replace(late, secret="x" * 43), "late"), (token, "other")]
+    for number, (refused, name) in enumerate(tried):
+        with pytest.raises(Denied):
+            await listeners.join(refused, f"refused-{number}", name=name)
+        assert not list((listeners.folder / f"refused-{number}").glob("*.pem"))
 
 
 async def test_a_host_token_does_not_make_an_operator(listeners: Listeners) -> None:

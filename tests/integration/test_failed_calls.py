@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
-from mosaic_controlplane.api.interceptor import AuthInterceptor
+from mosaic_controlplane.api.interceptor import RELAYS, AuthInterceptor
 from mosaic_controlplane.api.policy import Policy
 from mosaic_controlplane.identity.caller import current_caller
 from mosaic_controlplane.register.database import Database
@@ -177,6 +177,25 @@ async def test_an_open_stream_survives_a_register_that_is_away(database: Databas
 
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(end_of_stream(listeners, identity, cut), 1.5)
+
+
+@pytest.mark.parametrize("method", sorted(RELAYS))
+async def test_the_relay_of_a_terminal_ends_when_the_register_has_been_away_for_five_seconds(
+    database: Database, tmp_path: Path, method: str
+) -> None:
+    away = [4.9]
+    async with running(database, tmp_path, behaviour=forever, register_away=lambda: away[0]) as listeners:
+        identity = await listeners.enrolled("operator", "ada", role="operator")
+        async with wire.aio_channel(identity, listeners.fleet_address) as channel:
+            running_call = asyncio.create_task(call(channel, method))
+            await asyncio.wait_for(listeners.reached.wait(), 10)
+            await asyncio.sleep(0.6)
+            assert not running_call.done()
+            away[0] = 5.0
+            with pytest.raises(grpc.RpcError) as ended:
+                await asyncio.wait_for(running_call, 5)
+    assert wire.error_from_rpc(ended.value).exit_code == 5
+    assert "terminals are not shown" in wire.error_from_rpc(ended.value).why
 
 
 async def test_every_kind_of_handler_is_guarded_and_knows_its_caller(database: Database, tmp_path: Path) -> None:

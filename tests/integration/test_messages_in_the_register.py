@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 from uuid import UUID
 
 import pytest
 from mosaic_controlplane.identity.caller import Caller
-from mosaic_controlplane.mesh import rosters
+from mosaic_controlplane.mesh import host_events, rosters
 from mosaic_controlplane.mesh.links import HelloFacts, Links
 from mosaic_controlplane.mesh.messages import Draft, MessageReused, Messages, MessageTooLarge
 from mosaic_controlplane.mesh.wakes import Wakes
@@ -102,6 +103,19 @@ async def test_a_message_id_used_for_another_payload_is_a_conflict(
         await messages.send(other, caller=site.operator, tenant_id=site.tenant_id)
 
 
+@pytest.mark.parametrize("body", ["hello", "other"])
+async def test_a_message_id_that_another_caller_has_used_is_a_conflict_that_tells_nothing_of_it(
+    site: Site, messages: Messages, body: str
+) -> None:
+    message_id = await send(site, messages)
+    ben = replace(site.operator, id=new_id(), name="ben")
+    with pytest.raises(MessageReused) as refused:
+        await messages.send(Draft(message_id, "coder0", body), caller=ben, tenant_id=site.tenant_id)
+    assert (refused.value.why, refused.value.details) == ("", {"message_id": str(message_id)})
+    (kept,) = await messages.list(tenant_id=site.tenant_id, address="", open_only=False, limit=10)
+    assert kept.sender_name == "anna"
+
+
 async def test_a_message_over_256_kib_is_refused_and_one_of_256_kib_is_taken(site: Site, messages: Messages) -> None:
     await send(site, messages, "é" * (128 * 1024))
     with pytest.raises(MessageTooLarge, match="larger than 256 KiB"):
@@ -192,6 +206,7 @@ async def test_what_a_lost_journal_held_becomes_unknown_and_what_it_never_had_is
     hello = HelloFacts(
         journal_id=new_id() if other else site.journal_id,
         journal_epoch=link.link_epoch if other else link.link_epoch - 1,
+        journal_sequence=None,
         version="0",
         machine="m",
         observed_generation=0,
@@ -217,6 +232,7 @@ async def test_a_journal_that_has_the_newest_epoch_keeps_its_messages(site: Site
             replica_id=site.replica_id,
             journal_id=site.journal_id,
             journal_epoch=link.link_epoch,
+            journal_sequence=None,
             version="0",
             machine="m",
             observed_generation=0,
@@ -228,11 +244,11 @@ async def test_a_journal_that_has_the_newest_epoch_keeps_its_messages(site: Site
 async def test_past_its_deadline_a_message_no_host_was_given_expires_and_an_offered_one_stays_open(
     site: Site, messages: Messages
 ) -> None:
-    given = await send(site, messages, deadline=timedelta(milliseconds=50))
+    given = await send(site, messages, deadline=timedelta(seconds=30))
     await offered(site, await site.link())
-    kept = await send(site, messages, deadline=timedelta(milliseconds=50))
+    kept = await send(site, messages, deadline=timedelta(seconds=30))
     async with site.database.connection() as connection:
-        await connection.execute("update fleet.message set deadline_at = deadline_at - interval '1 second'")
+        await connection.execute("update fleet.message set deadline_at = deadline_at - interval '31 seconds'")
         ended = await message.expire(connection)
     assert ended == [(site.tenant_id, kept)]
     assert await state(site, messages, kept) == "expired"
@@ -242,10 +258,10 @@ async def test_past_its_deadline_a_message_no_host_was_given_expires_and_an_offe
 async def test_an_offered_message_nobody_answers_for_becomes_unknown_and_its_host_may_settle_it(
     site: Site, messages: Messages
 ) -> None:
-    message_id = await send(site, messages, deadline=timedelta(milliseconds=50))
+    message_id = await send(site, messages, deadline=timedelta(seconds=30))
     await offered(site, await site.link())
     async with site.database.connection() as connection:
-        await connection.execute("update fleet.message set deadline_at = deadline_at - interval '2 minutes'")
+        await connection.execute("update fleet.message set deadline_at = deadline_at - interval '150 seconds'")
         await message.expire(connection)
     assert await state(site, messages, message_id) == "unknown"
     assert await step(site, message_id, "submitted")
@@ -302,3 +318,60 @@ async def test_a_host_cannot_step_a_message_of_another_host(site: Site, messages
             detail="",
         )
     assert not taken
+
+
+@pytest.mark.parametrize(
+    ("sequence", "epoch", "replaced", "disowned"),
+    [
+        (7, 0, False, False),
+        (9, 0, False, False),
+        (None, 0, False, False),
+        (6, 0, True, True),
+        (0, 0, True, True),
+        (9, -1, True, True),
+    ],
+    ids=["newest", "newer", "does not tell", "one less", "from the start", "of an older link"],
+)
+async def test_a_journal_that_knows_less_than_the_register_has_of_it_is_an_older_one_restored(
+    site: Site, sequence: int | None, epoch: int, replaced: bool, disowned: bool
+) -> None:
+    link = await site.link()
+    wakes = Wakes(site.database, site.replica_id)
+    for newest in (7, 5):  # repeats of what is known do not lower it
+        await host_events.record(site.database, wakes, link, [], newest=newest)
+    opened = await open_link(site, site.journal_id, sequence, link.link_epoch + epoch)
+    assert (opened.journal_replaced, opened.journal_disowned) == (replaced, disowned)
+
+
+async def test_a_new_journal_is_not_disowned_and_counts_from_its_own_start(site: Site) -> None:
+    link = await site.link()
+    wakes = Wakes(site.database, site.replica_id)
+    await host_events.record(site.database, wakes, link, [], newest=7)
+    journal = new_id()
+    opened = await open_link(site, journal, 0, 0)
+    assert (opened.journal_replaced, opened.journal_disowned) == (True, False)
+    again = await open_link(site, journal, 0, 0)
+    assert (again.journal_replaced, again.journal_disowned) == (False, False)
+
+
+async def test_a_journal_of_another_id_that_has_a_past_is_disowned(site: Site) -> None:
+    link = await site.link()
+    opened = await open_link(site, new_id(), 100, link.link_epoch)
+    assert (opened.journal_replaced, opened.journal_disowned) == (True, True)
+
+
+async def open_link(site: Site, journal_id: UUID, sequence: int | None, epoch: int) -> host_table.OpenedLink:
+    async with site.database.transaction() as connection:
+        return await host_table.open_link(
+            connection,
+            tenant_id=site.tenant_id,
+            host_id=site.host_id,
+            identity_epoch=1,
+            replica_id=site.replica_id,
+            journal_id=journal_id,
+            journal_epoch=epoch,
+            journal_sequence=sequence,
+            version="0",
+            machine="m",
+            observed_generation=0,
+        )

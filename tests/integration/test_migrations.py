@@ -91,7 +91,7 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself(
 ) -> None:
     from mosaic_controlplane.register import migrate as module
 
-    broken = module.Migration(len(migrations()) + 1, "broken", "create table fleet.half (); select 1 / 0;", "00")
+    broken = module.Migration(migrations()[-1].version + 1, "broken", "create table fleet.half (); select 1 / 0;", "00")
     known = [*migrations(), broken]
     monkeypatch.setattr(module, "migrations", lambda: known)
     connection = await asyncpg.connect(unmigrated_database_url)
@@ -99,7 +99,7 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself(
         with pytest.raises(asyncpg.DivisionByZeroError):
             await migrate(connection)
         assert await connection.fetchval("select to_regclass('fleet.half')") is None
-        assert await connection.fetchval("select max(version) from fleet.migration") == broken.version - 1
+        assert await connection.fetchval("select max(version) from fleet.migration") == known[-2].version
     finally:
         await connection.close()
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from mosaic_controlplane.api.host_link import HostLinkService, LinkUnread
+from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.identity.caller import Caller, calling
 from mosaic_controlplane.mesh import rosters
 from mosaic_controlplane.mesh.links import Links
@@ -137,6 +138,7 @@ async def test_a_message_offered_as_another_journal_takes_over_is_given_to_one_o
             replica_id=site.replica_id,
             journal_id=journal_id,
             journal_epoch=0,
+            journal_sequence=None,
             version="0",
             machine="m",
             observed_generation=0,
@@ -295,7 +297,9 @@ async def test_the_call_of_a_host_that_never_reads_ends_with_its_link(
     async with site.database.connection() as connection:
         await connection.execute("update fleet.host set beat_interval = interval '50 milliseconds'")
     wakes = Wakes(site.database, site.replica_id)
-    service = HostLinkService(site.database, wakes, Links(site.database, wakes, site.replica_id), site.replica_id)
+    links = Links(site.database, wakes, site.replica_id)
+    backlog = Backlog(site.database, site.database, wakes)
+    service = HostLinkService(site.database, wakes, links, site.replica_id, list, backlog)
 
     async def frames() -> AsyncIterator[pb.HostFrame]:
         yield pb.HostFrame(hello=pb.Hello(protocol_version=1, journal_id=str(site.journal_id)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -10,7 +11,7 @@ from uuid import UUID
 import pytest
 from mosaic_controlplane.mesh import rosters, watch
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import agent, change, host, replica, request, roster
+from mosaic_controlplane.register import agent, briefing, change, host, replica, request, roster
 from mosaic_controlplane.register.agent import AgentRow, SeatReportRow
 from mosaic_controlplane.register.change import Cursor
 from mosaic_controlplane.register.database import Database
@@ -18,6 +19,7 @@ from mosaic_controlplane.register.replica import WakeKey
 from mosaic_controlplane.register.request import RequestReused
 from mosaic_framework.errors import InvalidInput, NotFound, RosterChanged
 from mosaic_framework.ids import new_id
+from mosaic_proto.v1.seeding_pb2 import Briefing, BriefingText
 
 from tests.support.register_rows import Site, make_site, wanted_seat
 
@@ -27,7 +29,9 @@ async def site(database: Database) -> Site:
     return await make_site(database)
 
 
-async def apply(site: Site, *names: str, base: int, model: str = "", on: str = "") -> rosters.Applied:
+async def apply(
+    site: Site, *names: str, base: int, model: str = "", on: str = "", texts: Briefing | None = None
+) -> rosters.Applied:
     async with site.database.transaction() as connection:
         return await rosters.apply(
             connection,
@@ -37,6 +41,7 @@ async def apply(site: Site, *names: str, base: int, model: str = "", on: str = "
             base_version=base,
             default_host="",
             applied_by="anna",
+            briefing=texts,
         )
 
 
@@ -64,6 +69,33 @@ async def test_a_preview_says_what_an_apply_would_do_even_to_a_seat_that_differs
     assert version == 1
     assert {(c.name, c.change) for c in changes} == {("a", "removed"), ("b", "changed"), ("c", "added")}
     assert [row.name for row in rows] == ["a", "b"]
+
+
+def told(user: str) -> Briefing:
+    return Briefing(texts=[BriefingText(name="user", text=user, digest="not believed")])
+
+
+async def briefing_of(site: Site) -> Briefing:
+    async with site.database.connection() as connection:
+        return Briefing.FromString(await briefing.get(connection, tenant_id=site.tenant_id))
+
+
+async def test_a_roster_makes_its_seats_the_peers_of_one_another(site: Site) -> None:
+    await apply(site, "b", "a", base=0)
+    assert [(peer.host, peer.name) for peer in (await briefing_of(site)).peers] == [("alpha", "a"), ("alpha", "b")]
+
+
+async def test_a_text_for_all_agents_reaches_every_host_and_changes_no_seat(site: Site) -> None:
+    await apply(site, "a", base=0)
+    done = await apply(site, "a", base=1, texts=told("Anna."))
+    assert ([c.change for c in done.changes], done.briefing_changes) == (["unchanged"], ["user"])
+    assert done.generations == {}  # nothing to wait for
+    assert WakeKey.host(site.tenant_id, site.host_id) in done.wakes
+    (kept,) = (await briefing_of(site)).texts
+    assert (kept.text, kept.digest) == ("Anna.", hashlib.sha256(b"Anna.").hexdigest())
+    again = await apply(site, "a", base=2, texts=told("Anna."))
+    assert again.briefing_changes == []
+    assert WakeKey.host(site.tenant_id, site.host_id) not in again.wakes
 
 
 async def test_of_two_edits_of_one_version_the_second_is_refused(site: Site) -> None:

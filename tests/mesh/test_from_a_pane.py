@@ -4,55 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mosaic_framework import pane
 from mosaic_framework.ids import new_id
 from mosaic_proto.v1 import common_pb2, fleet_pb2
 
-from tests.support.checkout import ROOT
 from tests.support.mesh import Host, Mesh, eventually
-
-Environment = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def error_code(self) -> str:
-        return self.err.partition("\n")[0].rpartition("(")[2].rstrip(")\n")
-
-
-async def inside(mesh: Mesh, name: str) -> Environment:
-    """The environment that the program of a seat has, read from the kernel."""
-    agent = await mesh.until_agent(name, lambda one: one.pid > 0)
-    entries = Path(f"/proc/{agent.pid}/environ").read_bytes().split(b"\0")
-    return dict(entry.decode().split("=", 1) for entry in entries if b"=" in entry)
-
-
-def mosaic(environment: Environment, *arguments: str) -> Done:
-    done = subprocess.run(
-        [sys.executable, "-m", "mosaic_cli.main", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        cwd=ROOT,
-        env=environment,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+from tests.support.pane import inside, mosaic
 
 
 async def a_host_with_seats(mesh: Mesh, **classes: str) -> Host:

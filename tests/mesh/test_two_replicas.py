@@ -124,3 +124,24 @@ async def test_each_replica_tells_who_joins_of_both(mesh: Mesh, second: Replica)
     host = await mesh.join("alpha", started=False)
     known = StoredIdentity.load(host.pki).fleet_addresses
     assert sorted(known) == sorted([f"{mesh.listen}:{mesh.fleet_port}", second.address])
+
+
+async def test_a_host_learns_of_a_replica_that_came_after_it_joined_and_moves_there_when_its_own_dies(
+    mesh: Mesh,
+) -> None:
+    host = await mesh.join("alpha")
+    assert StoredIdentity.load(host.pki).fleet_addresses == [f"{mesh.listen}:{mesh.fleet_port}"]
+    second = Replica(mesh)
+    await second.start()
+    try:
+        host.program.stop()
+        host.program.start()
+        await mesh.until_host("alpha", fleet_pb2.HOST_STATE_LIVE)
+        known = Home(host.program.home).state / "addresses.json"
+        await eventually(lambda: known.exists() and second.address in known.read_text(), "it is told", host.program)
+        await mesh.apply({"worker": "alpha"})
+        await mesh.until_available("worker")
+        mesh.controlplane.kill()
+        assert (await follow(second.messages, "true"))[-1] == messages_pb2.MESSAGE_STEP_SUBMITTED
+    finally:
+        await second.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mosaic_framework.ids import new_id
 from mosaic_framework.manifest import Manifest
+from mosaic_framework.paths import Home
 from mosaic_hostagent import kickstart
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.desired import Desired
@@ -24,12 +25,13 @@ from mosaic_hostagent.units.builtin import BuiltIn
 from mosaic_hostagent.units.supervision import Supervision
 from mosaic_hostagent.updating import Updating
 from mosaic_hostagent.watching import Watching
-from mosaic_proto.v1 import fleet_pb2, messages_pb2
+from mosaic_proto.v1 import fleet_pb2, messages_pb2, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from tests.support.tmux import PrivateTmux
 
 HOLDER = "_holder"
+HOME_DIGEST = "aaaaaaaa"
 Step = messages_pb2.MessageStep
 
 
@@ -55,9 +57,8 @@ class World:
 
     def _open(self) -> None:
         environment = self.private.environment
-        self.pool = ServerPool(self.state, home="aaaaaaaa", environment=environment)
+        self.pool, self.supervision = self._supervise(environment)
         self.sessions = Sessions(self.state, host="here", socket=self.state / "agent.sock")
-        self.supervision = self._supervise()
         self.keeper = SeatKeeper(
             journal=self.journal,
             pool=self.pool,
@@ -90,15 +91,16 @@ class World:
             residents=self.supervisor.residents,
             wake=self.supervisor.look,
             environment=environment,
-            logs=self.state / "logs",
+            home=Home(self.state.parent),
         )
         self.supervisor.on_round = self._look
         self.keeper.first_message = lambda seat, run_id: kickstart.first_message(seat, run_id, Clock())
         self.keeper.on_first_message = self.mailroom.queue
         self.journal.on_run_over = self._run_is_over
 
-    def _supervise(self) -> Supervision:
-        return BuiltIn(self.pool)
+    def _supervise(self, environment: dict[str, str]) -> tuple[ServerPool, Supervision]:
+        pool = ServerPool(self.state, home=HOME_DIGEST, environment=environment)
+        return pool, BuiltIn(pool)
 
     def _look(self) -> None:
         self.resetting.look()
@@ -146,9 +148,9 @@ class World:
             reset_way=reset_way,
         )
 
-    def want(self, *seats: pb.DesiredSeat, generation: int) -> None:
+    def want(self, *seats: pb.DesiredSeat, generation: int, briefing: seeding_pb2.Briefing | None = None) -> None:
         """Tell the supervisor what is wanted, as the link would."""
-        self.supervisor.want(Desired.from_wire(pb.DesiredState(generation=generation, seats=seats)))
+        self.supervisor.want(Desired.from_wire(pb.DesiredState(generation=generation, seats=seats, briefing=briefing)))
 
     def start(self) -> None:
         """Run the supervisor and its eyes."""
@@ -169,6 +171,13 @@ class World:
         """End this host-agent and begin another on the same journal and tmux."""
         await self.stop()
         self._open()
+
+    def switch_off(self) -> None:
+        """End everything that runs for the seats, as a machine does that loses power."""
+        self.private.tmux("kill-server")
+
+    def boot(self) -> None:
+        """Start what starts with the machine: of a built-in supervision nothing but the host-agent, see `start`."""
 
     async def close(self) -> None:
         await self.stop()

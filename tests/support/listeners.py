@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import mosaic_proto.v1.backlog_pb2
 import mosaic_proto.v1.fleet_pb2
 import mosaic_proto.v1.host_link_pb2
 import mosaic_proto.v1.messages_pb2  # noqa: F401  (in the pool, so that its methods are found)
@@ -92,6 +93,7 @@ async def running(
     behaviour: Behaviour | None = None,
     also_trusted: bytes = b"",
     recheck_seconds: float = 10.0,
+    register_away: Callable[[], float] = lambda: 0.0,
 ) -> AsyncIterator[Listeners]:
     """Run both listeners. `also_trusted`: more roots in the TLS bundle, as a cluster with peers has."""
     cluster = await open_cluster(database, Home(folder / "home"), alias="test")
@@ -103,7 +105,8 @@ async def running(
         EnrolmentService(database, cluster, fleet_addresses=lambda: [made.fleet_address]), enrol_server
     )
     fleet_server = grpc.aio.server(
-        interceptors=[AuthInterceptor(database, cluster, recheck_seconds=recheck_seconds)], options=wire.SERVER_OPTIONS
+        interceptors=[AuthInterceptor(database, cluster, recheck_seconds=recheck_seconds, register_away=register_away)],
+        options=wire.SERVER_OPTIONS,
     )
     for handler in _stand_ins(made, behaviour):
         fleet_server.add_generic_rpc_handlers((handler,))

@@ -27,7 +27,7 @@ from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_framework.resolve import resolve_roster
 from mosaic_framework.roster_file import parse_roster
-from mosaic_proto.v1 import fleet_pb2, fleet_pb2_grpc, messages_pb2, messages_pb2_grpc
+from mosaic_proto.v1 import fleet_pb2, fleet_pb2_grpc, messages_pb2, messages_pb2_grpc, seeding_pb2_grpc
 
 from tests.support.leftovers import end_processes_of
 
@@ -290,6 +290,10 @@ class Mesh:
             lost_after,
         )
 
+    @property
+    def seeding(self) -> seeding_pb2_grpc.SeedingServiceAsyncStub:
+        return seeding_pb2_grpc.SeedingServiceStub(self.channel)
+
     async def apply(
         self,
         agents: dict[str, str],
@@ -298,7 +302,7 @@ class Mesh:
         classes: dict[str, str] | None = None,
         runtime: str = "shell",
     ) -> None:
-        """Apply a roster of seats: agent name → host name; wait until each is available or says why not."""
+        """Apply a roster: agent name → host name."""
         lines = [
             "version: 1",
             "transport: tmux",
@@ -325,6 +329,7 @@ class Mesh:
                 document=resolved.document,
                 seats=resolved.seats,
                 base_version=self.roster_version,
+                briefing=resolved.briefing,
             ),
             wait_for_ready=True,
         )

@@ -62,6 +62,7 @@ class Site:
                 replica_id=self.replica_id,
                 journal_id=journal_id or self.journal_id,
                 journal_epoch=journal_epoch,
+                journal_sequence=None,
                 version="0",
                 machine="m",
                 observed_generation=0,

@@ -15,12 +15,20 @@ from mosaic_hostagent.ladder import Step, is_told, may_follow, to_wire, unsure_a
 from mosaic_hostagent.reconcile import EXITED, REMOVED, RESTARTED, STOPPED, Keep, Rest, SeatPlan, Start, plan
 from mosaic_hostagent.seats import Seat, ServerKey, Session
 from mosaic_hostagent.terminal.starting import session_name
-from mosaic_proto.v1 import fleet_pb2, host_link_pb2, messages_pb2
+from mosaic_proto.v1 import fleet_pb2, host_link_pb2, messages_pb2, seeding_pb2
 
 SERVER = ServerKey("s", "_holder")
 
 
-def seat(name: str = "a", *, generation: int = 1, running: bool = True, restart: int = 0, **spec: str) -> Seat:
+def seat(
+    name: str = "a",
+    *,
+    generation: int = 1,
+    running: bool = True,
+    restart: int = 0,
+    briefing: seeding_pb2.Briefing | None = None,
+    **spec: str,
+) -> Seat:
     return Seat.from_wire(
         host_link_pb2.DesiredSeat(
             agent_id=f"agent-{name}",
@@ -28,7 +36,8 @@ def seat(name: str = "a", *, generation: int = 1, running: bool = True, restart:
             running=running,
             restart=restart,
             spec=fleet_pb2.SeatSpec(name=name, **spec),
-        )
+        ),
+        briefing or seeding_pb2.Briefing(),
     )
 
 

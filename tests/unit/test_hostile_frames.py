@@ -11,6 +11,7 @@ from mosaic_controlplane.api import host_link
 from mosaic_controlplane.api.fleet import decode_seats
 from mosaic_controlplane.api.host_link import HostLinkService, decode_event, decode_reports
 from mosaic_controlplane.api.messages import deadline_of
+from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.mesh import host_events, links
 from mosaic_controlplane.mesh.links import Downward, HeldLink, HostNotHere, Links
 from mosaic_controlplane.mesh.wakes import Wakes
@@ -53,6 +54,20 @@ def test_the_longest_reports_of_the_largest_fleet_fit_into_one_reply() -> None:
     assert 1000 * len(row.command + row.detail + row.problem) < 3 * 1024 * 1024
 
 
+def test_a_nul_in_a_text_for_all_agents_is_refused() -> None:
+    asked = roster()
+    asked.briefing.texts.add(name="user", text="a\x00b")
+    with pytest.raises(InvalidInput, match="NUL"):
+        decode_seats(asked)
+
+
+def test_what_all_agents_are_told_counts_for_the_size_of_an_apply() -> None:
+    asked = roster()
+    asked.briefing.texts.add(name="user", text="x" * 4_000_000)
+    with pytest.raises(TooLarge):
+        decode_seats(asked)
+
+
 def test_more_reports_than_a_fleet_has_seats_are_refused() -> None:
     with pytest.raises(InvalidInput):
         decode_reports([pb.SeatReport(agent_id=str(new_id())) for _ in range(10_000)])
@@ -90,7 +105,7 @@ async def test_a_terminal_asked_of_a_host_that_does_not_read_is_given_up(monkeyp
         await asyncio.Event().wait()
 
     held = some_links()
-    link = a_link(Downward(stuck, stuck, stuck, stuck))
+    link = a_link(Downward(stuck, stuck, stuck, stuck, stuck))
     held._links[link.key.host_id] = link
     with pytest.raises(HostNotHere):
         await asyncio.wait_for(held.capture(link.key.host_id, "alpha", new_id(), 10), 5)
@@ -104,7 +119,8 @@ async def read(frames: list[pb.HostFrame], down: asyncio.Queue[pb.ControlFrame |
         await asyncio.Event().wait()
 
     held = some_links()
-    service = HostLinkService(NO_DATABASE, Wakes(NO_DATABASE, new_id()), held, new_id())
+    wakes = Wakes(NO_DATABASE, new_id())
+    service = HostLinkService(NO_DATABASE, wakes, held, new_id(), list, Backlog(NO_DATABASE, NO_DATABASE, wakes))
     up: asyncio.Queue[pb.HostFrame] = asyncio.Queue(host_link._UP_LIMIT)
     await asyncio.wait_for(service._read(stream(), a_link(), up, down, 0.1), 5)
 

@@ -8,7 +8,7 @@ import pytest
 from mosaic_controlplane.api.policy import Policy, PolicyError, all_methods, load_policy, parse_policy
 from mosaic_controlplane.identity.caller import Caller, calling, current_caller
 from mosaic_framework.errors import NotAuthenticated
-from mosaic_proto.v1 import enrolment_pb2, fleet_pb2, host_link_pb2, messages_pb2
+from mosaic_proto.v1 import backlog_pb2, enrolment_pb2, fleet_pb2, host_link_pb2, messages_pb2
 
 SEND = "mosaic.v1.MessageService/Send"
 
@@ -24,7 +24,7 @@ def test_every_rpc_has_a_row() -> None:
 def test_the_methods_are_those_of_the_contract() -> None:
     services = [
         service
-        for module in (enrolment_pb2, fleet_pb2, host_link_pb2, messages_pb2)
+        for module in (backlog_pb2, enrolment_pb2, fleet_pb2, host_link_pb2, messages_pb2)
         for service in module.DESCRIPTOR.services_by_name.values()
     ]
     expected = {f"{service.full_name}/{method.name}" for service in services for method in service.methods}

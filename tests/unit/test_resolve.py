@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from mosaic_framework.catalog import Catalog
+from mosaic_framework.catalog import Catalog, DataUnreadable
 from mosaic_framework.manifest import Manifest
 from mosaic_framework.resolve import Resolved, resolve_roster
 from mosaic_framework.roster_file import parse_roster
@@ -52,10 +52,10 @@ def test_a_seat_carries_the_manifest_with_the_rosters_reset_command(catalog: Cat
     assert Manifest.from_json(coder.manifest_json).reset_command == "/fresh"
 
 
-def test_a_seat_carries_its_roles_contract_by_alias_the_shared_one_and_their_digest(catalog: Catalog) -> None:
+def test_a_seat_carries_its_roles_contract_by_alias_with_its_digest_and_its_line(catalog: Catalog) -> None:
     _, coder, _ = resolved(catalog).seats
-    assert "# Code" in coder.contract
-    assert "# The contract every agent shares" in coder.contract
+    assert coder.contract.startswith("# Code\n")
+    assert coder.role_summary == "Takes one card to one branch and one pull request, green."
     assert "domain: engineering" not in coder.contract
     assert coder.contract_digest == hashlib.sha256(coder.contract.encode()).hexdigest()
 
@@ -63,7 +63,7 @@ def test_a_seat_carries_its_roles_contract_by_alias_the_shared_one_and_their_dig
 def test_a_class_without_a_contract_is_a_warning_with_the_nearest(catalog: Catalog) -> None:
     found = resolved(catalog)
     assert found.warnings == ["agent odd: the class implementor has no contract; the nearest is implementer"]
-    assert found.seats[2].contract.startswith("# The contract every agent shares")
+    assert found.seats[2].contract == ""
 
 
 def test_a_persons_own_contract_wins(catalog: Catalog) -> None:
@@ -72,6 +72,44 @@ def test_a_persons_own_contract_wins(catalog: Catalog) -> None:
     front = "---\nclass: code\ndomain: engineering\npersistent: true\nsummary: mine\n---\n"
     (catalog.own / "roles.local" / "code.md").write_text(f"{front}\nWrite haiku.\n")
     assert resolved(catalog).seats[1].contract.startswith("Write haiku.\n")
+
+
+def test_the_shared_contract_and_a_persons_own_texts_go_along_once_for_all_seats(catalog: Catalog) -> None:
+    assert catalog.own is not None
+    (catalog.own / "USER.md").write_bytes(b"Anna, of few words.\r\n")
+    (catalog.own / "MISSION.md").write_text("Ship it.\n")
+    (catalog.own / "SOUL.md").write_text(" \n")
+    found = {one.name: one for one in resolved(catalog).briefing.texts}
+    assert list(found) == ["contract", "user", "mission"]
+    assert found["contract"].text.startswith("# The contract every agent shares")
+    assert found["user"].text == "Anna, of few words.\n"
+    assert found["user"].digest == hashlib.sha256(found["user"].text.encode()).hexdigest()
+
+
+def test_a_persons_own_shared_contract_and_notes_on_a_program_win(catalog: Catalog) -> None:
+    assert catalog.own is not None
+    for folder, name, text in (
+        ("roles.local", "CONTRACT.md", "Be kind.\n"),
+        ("runtimes.local", "pi.md", "Ours has a plugin.\n"),
+    ):
+        (catalog.own / folder).mkdir()
+        (catalog.own / folder / name).write_text(text)
+    found = resolved(catalog)
+    assert found.briefing.texts[0].text == "Be kind.\n"
+    assert found.seats[1].runtime_notes == "Ours has a plugin.\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"a\nb\x1b[31m", "USER.md:2 holds"), (b"\xff", "not text in UTF-8"), (b"x" * 70_000, "too long for an agent")],
+)
+def test_a_text_that_no_agent_could_be_given_is_refused_with_its_file(
+    catalog: Catalog, content: bytes, told: str
+) -> None:
+    assert catalog.own is not None
+    (catalog.own / "USER.md").write_bytes(content)
+    with pytest.raises(DataUnreadable, match=told):
+        resolved(catalog)
 
 
 def test_the_document_is_the_normalised_roster(catalog: Catalog) -> None:

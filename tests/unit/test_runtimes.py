@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from mosaic_framework.manifest import Manifest
 from mosaic_framework.runtimes import (
     ManifestInvalid,
     VersionUnknown,
-    installed,
     known_runtimes,
     parse_manifest,
     read_manifest,
@@ -97,42 +95,9 @@ def test_an_unknown_runtime_is_told_with_the_nearest(catalog: Catalog) -> None:
 
 
 def test_a_host_reads_back_the_manifest_that_it_is_sent_also_from_a_newer_cluster(catalog: Catalog) -> None:
-    manifest = read_manifest(catalog, "claude")
+    manifest = read_manifest(catalog, "claude").model_copy(update={"notes": None})  # they go beside it, once a seat
     assert Manifest.from_json(manifest.as_json()) == manifest
     assert Manifest.from_json(manifest.as_json()[:-1] + ',"later":1}') == manifest
-
-
-def test_a_program_is_found_by_path_before_the_usual_places(catalog: Catalog, tmp_path: Path) -> None:
-    manifest = read_manifest(catalog, "pi")
-    around = {"HOME": str(tmp_path), "PATH": str(tmp_path / "bin")}
-    assert installed(manifest, around) is None
-    local = program(tmp_path / ".local" / "bin" / "pi")
-    assert installed(manifest, around) == str(local)
-    first = program(tmp_path / "bin" / "pi")
-    assert installed(manifest, around) == str(first)
-
-
-def test_of_several_versions_of_node_the_newest_that_has_the_program_counts(catalog: Catalog, tmp_path: Path) -> None:
-    for version in ("v9.0.0", "v20.2.0", "v18.1.0"):
-        program(tmp_path / ".nvm" / "versions" / "node" / version / "bin" / "codex")
-    (tmp_path / ".nvm" / "versions" / "node" / "v22.0.0" / "bin").mkdir(parents=True)
-    found = installed(read_manifest(catalog, "codex"), {"HOME": str(tmp_path), "PATH": ""})
-    assert found == str(tmp_path / ".nvm/versions/node/v20.2.0/bin/codex")
-
-
-def test_a_file_that_cannot_run_is_no_program(catalog: Catalog, tmp_path: Path) -> None:
-    program(tmp_path / ".local" / "bin" / "pi").chmod(0o644)
-    assert installed(read_manifest(catalog, "pi"), {"HOME": str(tmp_path), "PATH": ""}) is None
-
-
-def test_the_users_own_shell_is_taken_and_else_bash(catalog: Catalog, tmp_path: Path) -> None:
-    shell = read_manifest(catalog, "shell")
-    zsh = program(tmp_path / "zsh")
-    assert installed(shell, {"SHELL": str(zsh), "PATH": os.defpath}) == str(zsh)
-    for odd in ("", "zsh", "/usr/sbin/nologin", str(tmp_path / "fish")):
-        found = installed(shell, {"SHELL": odd, "PATH": "/usr/bin:/bin"})
-        assert found is not None
-        assert found.endswith("/bash")
 
 
 def test_a_version_is_read_from_the_stream_the_program_uses(catalog: Catalog, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""mosaic agent: ls, show, send, reset, tail."""
+"""mosaic agent: ls, show, send, reset, tail, watch, attach."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mosaic_cli import completion, groups, options, output
+from mosaic_cli import completion, failures, groups, options, output
 from mosaic_cli.output import Format
 from mosaic_cli.text import duration
 
@@ -39,11 +39,19 @@ def list_agents(
 @app.command("show")
 def show(
     address: Address,
+    contract: Annotated[
+        bool, typer.Option("--contract", help="Show instead what it boots with: contract, mission, peers and all.")
+    ] = False,
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
     """Show one agent: its state with the evidence for it, its run, what is wanted of it."""
+    if contract:
+        from mosaic_cli.seed_view import show_contract
+
+        show_contract(address, form=output_form, context=context, tenant=tenant)
+        return
     from mosaic_cli.agent_view import show_agent
 
     output.show(show_agent(address, context=context, tenant=tenant), output_form)
@@ -51,7 +59,9 @@ def show(
 
 @app.command("send")
 def send(
-    address: Address,
+    address: Annotated[
+        str, typer.Argument(metavar="[AGENT]", help="agent or host/agent.", autocompletion=completion.agents)
+    ] = "",
     text: Annotated[str | None, typer.Option("--message", "-m", help="The text itself.")] = None,
     file: Annotated[str | None, typer.Option("--file", "-f", help="Read the text from this file; '-': stdin.")] = None,
     verify: Annotated[
@@ -64,6 +74,17 @@ def send(
     message_id: Annotated[
         str, typer.Option("--id", help="Repeat a send under the id it had: it arrives once, whatever was lost.")
     ] = "",
+    allow_secrets: Annotated[
+        bool, typer.Option("--allow-secrets", help="Send it though it holds what looks like a secret; it is audited.")
+    ] = False,
+    host: Annotated[str, typer.Option("--host", help="To all on these hosts: a name, or 'web*'.")] = "",
+    class_: Annotated[str, typer.Option("--class", help="To all of this class.")] = "",
+    runtime: Annotated[str, typer.Option("--runtime", help="To all of this runtime.")] = "",
+    state: Annotated[str, typer.Option("--state", help="To all in this state.")] = "",
+    label: options.Label = None,
+    every: Annotated[bool, typer.Option("--all", help="To every agent of the tenant.")] = False,
+    yes: options.Yes = False,
+    dry_run: options.DryRun = False,
     timeout: options.Timeout = 60.0,
     detach: options.Detach = False,
     output_form: options.Output = Format.TABLE,
@@ -74,11 +95,20 @@ def send(
 
     The text comes from -m, -f FILE, or standard input (-f -). Steps are told on stderr, the receipt on stdout.
     """
-    from mosaic_cli import message_text, send
+    from mosaic_cli import message_text, send, send_many
+    from mosaic_cli.listing import Selection
 
+    selection = Selection(host=host, class_=class_, runtime=runtime, state=state, labels=options.labels(label or []))
+    many = every or selection != Selection()
+    if many == bool(address):
+        raise failures.UsageError(
+            "say one agent, or selectors, not both" if many else "no agent is named",
+            next_step="mosaic agent send AGENT …, or: mosaic agent send --class CLASS …, or --all",
+        )
     wish = send.Wish(
         to=address,
-        body=message_text.read(text, file),
+        body=message_text.read(text, file, allow_secrets=allow_secrets),
+        allow_secrets=allow_secrets,
         message_id=send.check_id(message_id),
         verify=send.check_step(verify),
         deadline=deadline,
@@ -86,7 +116,12 @@ def send(
         timeout=timeout,
         detach=detach,
     )
-    send.run(wish, form=output_form, context=context, tenant=tenant)
+    if many:
+        send_many.run(wish, selection, yes=yes, dry_run=dry_run, form=output_form, context=context, tenant=tenant)
+    elif not dry_run:
+        send.run(wish, form=output_form, context=context, tenant=tenant)
+    else:
+        output.write(f"{address}\n")
 
 
 @app.command("reset")
@@ -123,11 +158,51 @@ def reset(
 def tail(
     address: Address,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=10_000, help="Lines above the screen, too.")] = 0,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on: lines as they are finished, or screens as they come to rest.")
+    ] = False,
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
     """Show what is on an agent's terminal now."""
+    if follow:
+        from mosaic_cli.tail_follow import follow_terminal
+
+        follow_terminal(address, lines=lines, form=output_form, context=context, tenant=tenant)
+        return
     from mosaic_cli.agent_view import tail_agent
 
     tail_agent(address, lines=lines, form=output_form, context=context, tenant=tenant)
+
+
+@app.command("watch")
+def watch(
+    address: Address,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Watch an agent's terminal live. Read-only: q leaves, and no other key does anything.
+
+    A picture larger than this terminal is clipped. Off a terminal each new screen is printed as text.
+    """
+    from mosaic_cli.watch_terminal import watch_terminal
+
+    watch_terminal(address, form=output_form, context=context, tenant=tenant)
+
+
+@app.command("attach")
+def attach(
+    address: Address,
+    take: Annotated[bool, typer.Option("--take", help="Take it over from whoever drives it now.")] = False,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Drive an agent's terminal with this keyboard, alone; Ctrl-] detaches.
+
+    Everyone who looks sees who drives it, and it is written down. Messages wait while you type.
+    """
+    from mosaic_cli.attach_terminal import attach_terminal
+
+    attach_terminal(address, take=take, context=context, tenant=tenant)

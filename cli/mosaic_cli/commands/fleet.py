@@ -1,4 +1,4 @@
-"""mosaic fleet: apply, ps, start, stop, restart; the verbs on roster files are in fleet_files and fleet_changes."""
+"""mosaic fleet: apply, ps, comms-block, start, stop, restart; verbs on roster files: fleet_files, fleet_changes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from mosaic_cli import completion, failures, groups, options, output
-from mosaic_cli.commands import fleet_changes, fleet_files
+from mosaic_cli.commands import fleet_changes, fleet_files, fleet_machine, fleet_pause
 from mosaic_cli.output import Format
 
 app = groups.noun("fleet", "The roster of a tenant, and the seats it makes.")
 app.add_typer(fleet_files.app)
 app.add_typer(fleet_changes.app)
+app.add_typer(fleet_machine.app)
+app.add_typer(fleet_pause.app)
 
 Agents = Annotated[
     list[str] | None,
@@ -82,6 +84,22 @@ def ps(
     listing.show_agents(
         selection, columns=PS_COLUMNS, form=output_form, watch=watch, context=context, tenant=tenant, whole=True
     )
+
+
+@app.command("comms-block")
+def comms_block(
+    name: Annotated[
+        str, typer.Argument(metavar="AGENT", help="agent or host/agent.", autocompletion=completion.agents)
+    ],
+    host: Host = "",
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Show an agent's comms block as it is now: its address, its peers, how to reach them, how to take work."""
+    from mosaic_cli.seed_view import show_comms_block
+
+    show_comms_block(name, host=host, form=output_form, context=context, tenant=tenant)
 
 
 @app.command("start")

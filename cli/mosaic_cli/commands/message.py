@@ -24,18 +24,16 @@ def list_messages(
     tenant: options.Tenant = "",
 ) -> None:
     """List messages, newest first."""
-    from google.protobuf.timestamp_pb2 import Timestamp
     from mosaic_proto.v1 import messages_pb2 as pb
 
     from mosaic_cli.client import connect
+    from mosaic_cli.documents import now
     from mosaic_cli.receipts import message_listing
 
-    now = Timestamp()
-    now.GetCurrentTime()
     with connect(context, tenant=tenant) as connection:
         request = pb.ListMessagesRequest(tenant=connection.tenant, agent=agent, open_only=open_only, limit=limit)
         reply = connection.call(connection.messages.List, request)
-    output.show(message_listing(reply.receipts, now), output_form)
+    output.show(message_listing(reply.receipts, now()), output_form)
 
 
 @app.command("show")

@@ -108,7 +108,10 @@ def agent(row: AgentRow) -> fleet_pb2.Agent:
         output_at=timestamp(row.output_at),
         running_runtime=row.running_runtime,
         running_model=row.running_model,
+        card=row.card,
         labels=spec.labels,
+        driver=row.driver,
+        driven_since=timestamp(row.driven_since),
         **{"class": row.class_name},
     )
 

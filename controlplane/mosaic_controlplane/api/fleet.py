@@ -10,10 +10,11 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from mosaic_framework import __version__
+from mosaic_framework.briefing import changed_texts
 from mosaic_framework.errors import InvalidInput, TooLarge
 from mosaic_framework.names import check_name
 from mosaic_proto.v1 import fleet_pb2 as pb
-from mosaic_proto.v1 import fleet_pb2_grpc
+from mosaic_proto.v1 import fleet_pb2_grpc, seeding_pb2
 
 from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.interceptor import caller_of
@@ -24,7 +25,7 @@ from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.rosters import WantedSeat
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import agent as agent_table
-from mosaic_controlplane.register import audit, replica, request, tenant
+from mosaic_controlplane.register import audit, briefing, replica, request, tenant
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import roster as roster_table
 from mosaic_controlplane.register.agent import AgentRow, SeatSpecRow
@@ -62,6 +63,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         links: Links,
         forwarder: Forwarder,
         replica_id: UUID,
+        cursor_stall: Callable[[], float],
     ) -> None:
         self._database = database
         self._cluster = cluster
@@ -69,6 +71,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         self._links = links
         self._forwarder = forwarder
         self._replica_id = replica_id
+        self._cursor_stall = cursor_stall
 
     async def ApplyRoster(
         self, request_: pb.ApplyRosterRequest, context: ServicerContext[pb.ApplyRosterRequest, pb.ApplyRosterReply]
@@ -87,12 +90,14 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
                 base_version=request_.base_version,
                 default_host=request_.default_host,
                 applied_by=caller.name,
+                briefing=request_.briefing,
             )
             wakes.extend(done.wakes)
             return pb.ApplyRosterReply(
                 version=done.version,
                 changes=[pb.SeatChange(name=c.name, host=c.host, change=c.change) for c in done.changes],
                 generations=_generations(done.generations),
+                briefing_changes=done.briefing_changes,
             )
 
         reply = await self._write_once(
@@ -112,8 +117,11 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
                 wanted=decode_seats(request_),
                 default_host=request_.default_host,
             )
+            told = seeding_pb2.Briefing.FromString(await briefing.get(connection, tenant_id=tenant_id))
         return pb.ApplyRosterReply(
-            version=version, changes=[pb.SeatChange(name=c.name, host=c.host, change=c.change) for c in changes]
+            version=version,
+            changes=[pb.SeatChange(name=c.name, host=c.host, change=c.change) for c in changes],
+            briefing_changes=changed_texts(told, request_.briefing),
         )
 
     async def GetRoster(
@@ -282,6 +290,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             at=encode.timestamp(at),
             caller=encode.caller_principal(caller),
             caller_role=caller.role,
+            cursor_stall_ms=round(self._cursor_stall() * 1000),
         )
 
 
@@ -293,11 +302,13 @@ def decode_seats(request_: pb.ApplyRosterRequest) -> list[WantedSeat]:
         raise InvalidInput("the roster is not JSON", why="the document of an apply is the normalised roster") from None
     if len(request_.seats) > _SEAT_LIMIT:
         raise InvalidInput(f"the roster has {len(request_.seats)} agents", why=f"at most {_SEAT_LIMIT} are allowed")
-    size = sum(spec.ByteSize() for spec in request_.seats)
+    size = sum(spec.ByteSize() for spec in request_.seats) + request_.briefing.ByteSize()
     if size > _SPECS_LIMIT:
         raise TooLarge(
             f"what the roster says of its agents has {size:,} bytes", why=f"a host can be told {_SPECS_LIMIT:,} at once"
         )
+    if any("\x00" in text for one in request_.briefing.texts for text in (one.name, one.text)):
+        raise InvalidInput("a text that all agents are told holds a NUL character", why="no program can be given one")
     wanted: list[WantedSeat] = []
     for spec in request_.seats:
         check_name(spec.name, what="agent")

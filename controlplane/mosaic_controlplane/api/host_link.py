@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
 from mosaic_framework.errors import FleetError, InvalidInput, Unreachable
-from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc, runtimes_pb2
+from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc, runtimes_pb2, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.host_reports import bounded, decode_progress, decode_unmanaged
 from mosaic_controlplane.api.interceptor import caller_of
+from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.mesh import host_events
 from mosaic_controlplane.mesh.links import Downward, HeldLink, HelloFacts, Links
 from mosaic_controlplane.mesh.wakes import Wakes
@@ -78,11 +79,21 @@ class _GiveUp:
 class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
     """Links of hosts."""
 
-    def __init__(self, database: Database, wakes: Wakes, links: Links, replica_id: UUID) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wakes: Wakes,
+        links: Links,
+        replica_id: UUID,
+        addresses: Callable[[], list[str]],
+        backlog: Backlog,
+    ) -> None:
+        self._backlog = backlog
         self._database = database
         self._wakes = wakes
         self._links = links
         self._replica_id = replica_id
+        self._addresses = addresses
 
     async def Link(
         self, request_iterator: AsyncIterator[pb.HostFrame], context: ServicerContext[pb.HostFrame, pb.ControlFrame]
@@ -96,6 +107,7 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             HelloFacts(
                 journal_id=encode.identifier(hello.journal_id, what="journal id"),
                 journal_epoch=hello.journal_epoch,
+                journal_sequence=hello.journal_sequence if hello.HasField("journal_sequence") else None,
                 version=bounded(hello.version, 64),
                 machine=bounded(hello.machine, 255),
                 observed_generation=hello.observed_generation,
@@ -103,7 +115,7 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
         )
         log.info("a host linked", host=caller.name, link_epoch=key.link_epoch, journal_replaced=opened.journal_replaced)
         down: asyncio.Queue[pb.ControlFrame | None] = asyncio.Queue(_DOWN_LIMIT)
-        link = HeldLink(key, caller.name, _downward(down))
+        link = HeldLink(key, caller.name, _downward(down, caller.name), frozenset(hello.capabilities))
         down.put_nowait(
             pb.ControlFrame(
                 welcome=pb.Welcome(
@@ -111,6 +123,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
                     link_epoch=key.link_epoch,
                     beat_interval_ms=round(opened.beat_interval.total_seconds() * 1000),
                     replica_id=str(self._replica_id),
+                    fleet_addresses=self._addresses(),
+                    journal_disowned=opened.journal_disowned,
                 )
             )
         )
@@ -219,18 +233,44 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
             await self._links.report_seats(link.key, decode_reports(reports))
             if events:
                 decoded = [found for found in map(decode_event, events) if found is not None]
-                await host_events.record(self._database, self._wakes, link.key, decoded)
                 newest = max(event.sequence for event in events)
+                await host_events.record(self._database, self._wakes, link.key, decoded, newest=newest)
                 await down.put(pb.ControlFrame(acknowledged=pb.EventsAcknowledged(sequence=newest)))
             for frame in frames:
                 if frame.WhichOneof("frame") == "applied":
                     await self._links.applied(link.key, frame.applied.generation)
                 elif frame.WhichOneof("frame") == "unmanaged":
                     await self._links.unmanaged(link.key, decode_unmanaged(frame.unmanaged))
+                elif frame.WhichOneof("frame") == "runs_alive":
+                    await down.put(await self._renew_runs(link, frame.runs_alive))
                 elif frame.WhichOneof("frame") == "ready":
                     if frame.ready.link_epoch != link.key.link_epoch:
                         raise LinkSuperseded
                     await self._links.ready(link.key)
+
+    async def _renew_runs(self, link: HeldLink, alive: pb.RunsAlive) -> pb.ControlFrame:
+        """Renew what the runs that a host vouches for hold; returns the frame that tells the host of it."""
+        if len(alive.run_ids) > _REPORT_LIMIT:
+            raise InvalidInput("a host vouches for too many runs at once", why=f"at most {_REPORT_LIMIT:,} are taken")
+        held = await self._backlog.renew_runs(
+            link.key, [encode.identifier(run_id, what="run id") for run_id in alive.run_ids]
+        )
+        return pb.ControlFrame(
+            claims_held=pb.ClaimsHeld(
+                claims=[
+                    pb.HeldClaim(
+                        run_id=str(one.run_id),
+                        agent_id=str(one.holder_id),
+                        card_id=one.card_id,
+                        title=one.title,
+                        fence=one.fence,
+                        lease_left_ms=round(one.lease_left.total_seconds() * 1000),
+                        limit_left_ms=round(one.limit_left.total_seconds() * 1000),
+                    )
+                    for one in held
+                ]
+            )
+        )
 
 
 async def _read_hello(frames: AsyncIterator[pb.HostFrame]) -> pb.Hello:
@@ -243,9 +283,9 @@ async def _read_hello(frames: AsyncIterator[pb.HostFrame]) -> pb.Hello:
     return first.hello
 
 
-def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
-    async def desired(generation: int, seats: list[DesiredSeat]) -> None:
-        state = pb.DesiredState(generation=generation)
+def _downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Downward:
+    async def desired(generation: int, seats: list[DesiredSeat], briefing: bytes) -> None:
+        state = pb.DesiredState(generation=generation, briefing=seeding_pb2.Briefing.FromString(briefing))
         for seat in seats:
             state.seats.add(
                 agent_id=str(seat.agent_id),
@@ -255,7 +295,7 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
                 spec=fleet_pb2.SeatSpec.FromString(seat.spec),
                 reset=seat.reset,
                 reset_way=seat.reset_way,
-            )
+            ).spec.host = host_name
         await down.put(pb.ControlFrame(desired=state))
 
     async def dispatch(offer: Offer) -> None:
@@ -291,7 +331,12 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None]) -> Downward:
             )
         )
 
-    return Downward(desired, dispatch, capture, update)
+    async def open_view(call_id: str, agent_id: UUID, scrolled: bool) -> None:
+        await down.put(
+            pb.ControlFrame(open_view=pb.OpenView(call_id=call_id, agent_id=str(agent_id), scrolled=scrolled))
+        )
+
+    return Downward(desired, dispatch, capture, open_view, update)
 
 
 def _age(milliseconds: int) -> timedelta:
@@ -324,6 +369,8 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
             output_age=_age(report.output_age_ms) if report.output_age_ms else None,
             running_runtime=bounded(report.running_runtime, 64),
             running_model=bounded(report.running_model, 256),
+            driver=bounded(report.driver, 200),
+            driven=_age(report.driven_ms),
         )
         for agent_id, report in newest.items()
     ]

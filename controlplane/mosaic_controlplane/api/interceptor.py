@@ -30,8 +30,12 @@ from mosaic_controlplane.identity.caller import Caller, calling, current_caller
 from mosaic_controlplane.identity.origin import FORWARDED_KEY, Origin, coming_from
 from mosaic_controlplane.identity.pace import Bucket
 from mosaic_controlplane.register import audit
-from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.database import Database, RegisterUnreachable
 
+RELAYS = frozenset({"mosaic.v1.TerminalService/Watch", "mosaic.v1.TerminalService/Attach"})
+"""Streams that need no register once they run, and must not go on when nobody can say any more who may have them."""
+
+AWAY_SECONDS = 5.0  # how long a relay may go on without the register
 RECHECK_SECONDS = 10.0  # how long an open stream may outlive its caller's standing
 
 log = structlog.get_logger(__name__)
@@ -55,11 +59,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         policy: Policy | None = None,
         *,
         recheck_seconds: float = RECHECK_SECONDS,
+        register_away: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._database = database
         self._authenticator = Authenticator(database, cluster)
         self._policy = policy or load_policy()
         self._recheck_seconds = recheck_seconds
+        self._register_away = register_away
         # Refusals come from outside: they must not fill the register faster than a person could read them.
         self._refusals = Bucket(rate=5, burst=100)
 
@@ -125,7 +131,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 raise _not_allowed(method, caller, self._policy)
             async with AsyncExitStack() as stack:
                 if streams:
-                    await stack.enter_async_context(self._while_standing(found, context))
+                    await stack.enter_async_context(self._while_standing(found, context, method))
                 stack.enter_context(calling(caller))
                 stack.enter_context(coming_from(origin))
                 yield
@@ -159,8 +165,11 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         )
 
     @asynccontextmanager
-    async def _while_standing(self, found: Authenticated, context: Context) -> AsyncIterator[None]:
-        """End the block when the certificate ends, or when the register no longer accepts who holds it."""
+    async def _while_standing(self, found: Authenticated, context: Context, method: str) -> AsyncIterator[None]:
+        """End the block when the certificate ends, or when the register no longer accepts who holds it.
+
+        A relay also ends when the register has been away for AWAY_SECONDS, and nobody can say any more.
+        """
         lost: list[FleetError] = []
 
         async def recheck(until: asyncio.Timeout) -> None:
@@ -174,12 +183,20 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                     lost.append(error)
             until.reschedule(asyncio.get_running_loop().time())
 
+        async def look(until: asyncio.Timeout) -> None:
+            while (left := AWAY_SECONDS - self._register_away()) > 0:  # noqa: ASYNC110 - the clock makes it due
+                await asyncio.sleep(left)
+            lost.append(RegisterUnreachable(why=f"terminals are not shown without it for more than {AWAY_SECONDS:g} s"))
+            until.reschedule(asyncio.get_running_loop().time())
+
         left = (found.not_after - datetime.now(UTC)).total_seconds()
         ended = asyncio.timeout(left)
-        watcher: asyncio.Task[None] | None = None
+        watchers: list[asyncio.Task[None]] = []
         try:
             async with ended:
-                watcher = asyncio.create_task(recheck(ended))
+                watchers.append(asyncio.create_task(recheck(ended)))
+                if method in RELAYS:
+                    watchers.append(asyncio.create_task(look(ended)))
                 yield
         except TimeoutError:
             if not ended.expired():
@@ -188,7 +205,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 raise lost[0] from None
             raise NotAuthenticated("the caller's certificate has expired", next_step="mosaic login") from None
         finally:
-            if watcher is not None:
+            for watcher in watchers:
                 watcher.cancel()
 
     async def _record_refusal(

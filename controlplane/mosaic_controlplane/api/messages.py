@@ -39,6 +39,7 @@ class MessageService(messages_pb2_grpc.MessageServiceServicer):
             deadline=deadline_of(request),
             reply_to=optional_identifier(request.reply_to, what="reply_to"),
             thread_id=optional_identifier(request.thread_id, what="thread_id"),
+            allow_secrets=request.allow_secrets,
         )
         row = await self._messages.send(draft, caller=caller, tenant_id=tenant_of(caller, request.tenant))
         return pb.SendReply(receipt=receipt(row))

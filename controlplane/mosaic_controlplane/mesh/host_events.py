@@ -11,6 +11,7 @@ import structlog
 from mosaic_framework.steps import reached
 
 from mosaic_controlplane.mesh.wakes import Wakes
+from mosaic_controlplane.register import card_claim
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import run as run_table
@@ -60,12 +61,15 @@ class RunOver:
 Event = Step | RunBegan | RunOver | Progress
 
 
-async def record(database: Database, wakes: Wakes, key: LinkKey, events: Sequence[Event]) -> None:
-    """Write `events` in one transaction under the link's epoch. Repeats change nothing. Raises LinkSuperseded."""
+async def record(database: Database, wakes: Wakes, key: LinkKey, events: Sequence[Event], *, newest: int) -> None:
+    """Write `events` in one transaction under the link's epoch. Repeats change nothing. Raises LinkSuperseded.
+
+    `newest` is their last sequence in the host's journal: one that says less at a later hello is an older one restored.
+    """
     moved: list[UUID] = []
     reached("controlplane.events-received")
     async with database.transaction() as connection:
-        await host_table.hold_link(connection, key)
+        await host_table.hold_link_with_events(connection, key, newest=newest)
         for event in events:
             match event:
                 case Step():
@@ -102,6 +106,13 @@ async def record(database: Database, wakes: Wakes, key: LinkKey, events: Sequenc
                         reason=event.reason,
                         exit_status=event.exit_status,
                         age=event.age,
+                    )
+                    await card_claim.run_ended(
+                        connection,
+                        tenant_id=key.tenant_id,
+                        run_id=event.run_id,
+                        agent_id=event.agent_id,
+                        host_id=key.host_id,
                     )
                 case Progress():
                     await update_table.progress(connection, tenant_id=key.tenant_id, host_id=key.host_id, told=event)

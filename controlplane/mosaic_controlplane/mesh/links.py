@@ -18,6 +18,7 @@ from mosaic_framework.steps import reached
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
 from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import briefing as briefing_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import replica as replica_table
@@ -54,6 +55,8 @@ class HelloFacts:
 
     journal_id: UUID
     journal_epoch: int
+    journal_sequence: int | None
+    """None: a host-agent that does not tell"""
     version: str
     machine: str
     observed_generation: int
@@ -63,9 +66,10 @@ class HelloFacts:
 class Downward:
     """How the api pushes frames to one host. Each function returns when the frame is in the stream's queue."""
 
-    desired: Callable[[int, list[DesiredSeat]], Awaitable[None]]
+    desired: Callable[[int, list[DesiredSeat], bytes], Awaitable[None]]
     dispatch: Callable[[Offer], Awaitable[None]]
     capture: Callable[[str, UUID, int], Awaitable[None]]
+    open_view: Callable[[str, UUID, bool], Awaitable[None]]
     update: Callable[[WantedUpdate], Awaitable[None]]
 
 
@@ -76,6 +80,7 @@ class HeldLink:
     key: LinkKey
     host_name: str
     downward: Downward
+    capabilities: frozenset[str] = frozenset()
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     captures: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
@@ -104,6 +109,7 @@ class Links:
                 replica_id=self._replica_id,
                 journal_id=hello.journal_id,
                 journal_epoch=hello.journal_epoch,
+                journal_sequence=hello.journal_sequence,
                 version=hello.version,
                 machine=hello.machine,
                 observed_generation=hello.observed_generation,
@@ -154,10 +160,11 @@ class Links:
             if generation == sent:
                 return sent
             seats = await agent_table.seats_of_host(connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id)
+            briefing = await briefing_table.get(connection, tenant_id=link.key.tenant_id)
             updates = await update_table.wanted_of_host(
                 connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id
             )
-        await link.downward.desired(generation, seats)
+        await link.downward.desired(generation, seats, briefing)
         for update in updates:
             await link.downward.update(update)
         return generation
@@ -228,9 +235,7 @@ class Links:
 
     async def capture(self, host_id: UUID, host_name: str, agent_id: UUID, lines: int) -> str:
         """Return what the terminal of a seat shows now. Raises HostNotHere or TerminalUnavailable."""
-        link = self._links.get(host_id)
-        if link is None:
-            raise HostNotHere(f"host {host_name} has no link to this control plane")
+        link = self.held(host_id, host_name)
         call_id = str(new_id())
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         link.captures[call_id] = answer
@@ -242,6 +247,13 @@ class Links:
             raise HostNotHere(f"host {link.host_name} did not answer within {CAPTURE_SECONDS:g} s") from None
         finally:
             link.captures.pop(call_id, None)
+
+    def held(self, host_id: UUID, host_name: str) -> HeldLink:
+        """Return the link of a host. Raises HostNotHere."""
+        link = self._links.get(host_id)
+        if link is None:
+            raise HostNotHere(f"host {host_name} has no link to this control plane")
+        return link
 
     @staticmethod
     def captured(link: HeldLink, call_id: str, text: str, problem: str) -> None:

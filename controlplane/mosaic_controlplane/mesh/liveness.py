@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from uuid import UUID
 
 import structlog
 from mosaic_framework import __version__
 
 from mosaic_controlplane.mesh.links import Links
+from mosaic_controlplane.mesh.stall import CursorStall
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import change, host, message, replica, request
 from mosaic_controlplane.register.database import Database, RegisterUnreachable
 from mosaic_controlplane.register.replica import WakeKey
 
 TICK_SECONDS = 1.0
+STALL_SECONDS = 5.0  # a transaction of ours is over within a second; one left open is ended by Postgres after 30 s
 _HOUSEKEEPING_TICKS = 600
 
 log = structlog.get_logger(__name__)
@@ -30,7 +33,23 @@ class Liveness:
         self._replica_id = replica_id
         self._address = address
         self.replica_addresses = [address]
-        """The fleet addresses of all live replicas, this one first: what a joiner is told."""
+        """The fleet addresses of all live replicas, this one first: what joiners are told, and hosts with each link."""
+        self.cursor_stall = CursorStall()
+        self._reached = time.monotonic()
+        self._stall_told = False
+
+    def register_away(self) -> float:
+        """Return for how many seconds the register has not answered: those since the last tick that went through."""
+        return time.monotonic() - self._reached
+
+    async def arrive(self) -> None:
+        """Enter this replica in the register. Before the first call is served: hosts are told of all replicas."""
+        async with self._database.connection() as connection:
+            await replica.arrive(connection, replica_id=self._replica_id, address=self._address, version=__version__)
+            self._learn(await replica.addresses(connection))
+
+    def _learn(self, addresses: list[str]) -> None:
+        self.replica_addresses = [self._address, *(other for other in addresses if other != self._address)]
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -62,12 +81,15 @@ class Liveness:
                     connection, replica_id=self._replica_id, address=self._address, version=__version__
                 )
             addresses = await replica.addresses(connection)
+            xmin, xmax = await change.bounds(connection)
+        self._reached = time.monotonic()
+        self._note_stall(self.cursor_stall.observe(xmin=xmin, xmax=xmax, now=time.monotonic()))
         if known:
             await self._wakes.say_watching()
         else:
             log.warning("the register had forgotten this replica")
             await self._wakes.rescan()
-        self.replica_addresses = [self._address, *(other for other in addresses if other != self._address)]
+        self._learn(addresses)
         for _tenant_id, _host_id, name, state in changed:
             log.warning("a host's liveness changed", host=name, state=state)
         self._wakes.tell(
@@ -75,6 +97,13 @@ class Liveness:
             *(WakeKey.message(tenant_id, message_id) for tenant_id, message_id in expired),
             *(WakeKey.change(tenant_id) for tenant_id in revived),
         )
+
+    def _note_stall(self, seconds: float) -> None:
+        told, self._stall_told = self._stall_told, seconds >= STALL_SECONDS
+        if self._stall_told and not told:
+            log.warning("an open transaction holds watchers back", seconds=round(seconds, 1))
+        elif told and not self._stall_told:
+            log.info("watchers are held back no more")
 
     async def _keep_house(self) -> None:
         async with self._database.connection() as connection:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
+from mosaic_framework import secret_shapes
 from mosaic_framework.errors import Ambiguous, Conflict, InvalidInput, NotFound, TooLarge
 from mosaic_framework.names import match_address
 from mosaic_framework.steps import reached as reached_place
@@ -53,6 +54,7 @@ class Draft:
     deadline: timedelta | None = None
     reply_to: UUID | None = None
     thread_id: UUID | None = None
+    allow_secrets: bool = False
 
 
 def reached(step: str, until: str) -> bool:
@@ -63,7 +65,7 @@ def reached(step: str, until: str) -> bool:
 
 
 def check(draft: Draft) -> None:
-    """Raise InvalidInput or MessageTooLarge when the draft cannot be sent to anybody."""
+    """Raise InvalidInput, MessageTooLarge or SecretInText when the draft cannot be sent to anybody."""
     size = len(draft.body.encode())
     if size > BODY_LIMIT:
         raise MessageTooLarge(why=f"it has {size:,} bytes; the limit is {BODY_LIMIT:,}")
@@ -75,6 +77,8 @@ def check(draft: Draft) -> None:
         raise InvalidInput("the message holds a NUL character", why="no terminal can take one")
     if draft.deadline is not None and not timedelta(0) < draft.deadline <= LONGEST_DEADLINE:
         raise InvalidInput("the deadline is out of range", why="it lies between now and 30 days from now")
+    if not draft.allow_secrets:
+        secret_shapes.refuse(draft.body)
 
 
 class Messages:
@@ -140,7 +144,7 @@ class Messages:
                 method="MessageService/Send",
                 target=f"{seat.host}/{seat.name}",
                 request_id=str(draft.message_id),
-                detail={"bytes": str(len(draft.body.encode())), "sha256": digest},
+                detail={"bytes": str(len(draft.body.encode())), "sha256": digest, **_knowingly(draft)},
             )
         return host_id
 
@@ -206,6 +210,12 @@ class Messages:
                 if reached(found.step, until):
                     return
                 await wait_for_wake(wake)
+
+
+def _knowingly(draft: Draft) -> dict[str, str]:
+    """Return what is written down of secrets that were sent knowingly: their kinds and lines."""
+    found = secret_shapes.find(draft.body) if draft.allow_secrets else []
+    return {"secrets_allowed": secret_shapes.told(found)} if found else {}
 
 
 def _digest(recipient: UUID, draft: Draft) -> str:

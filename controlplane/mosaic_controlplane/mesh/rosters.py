@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from mosaic_framework.briefing import changed_texts
 from mosaic_framework.errors import Conflict, InvalidInput, NotFound, RosterChanged
 from mosaic_framework.ids import new_id
 from mosaic_framework.manifest import Manifest
 from mosaic_framework.names import nearest
 from mosaic_proto.v1 import fleet_pb2
+from mosaic_proto.v1.seeding_pb2 import Briefing
 from pydantic import ValidationError
 
 from mosaic_controlplane.mesh.addresses import choose
+from mosaic_controlplane.mesh.briefings import with_peers
 from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import briefing as briefing_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import roster as roster_table
@@ -124,12 +128,13 @@ def plan(applied: Sequence[AppliedSeat], wanted: Sequence[SeatSpecRow], host_nam
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What an apply did."""
+    """What an apply did. `generations`: of the hosts whose seats change; others are at most told of new peers."""
 
     version: int
     changes: list[SeatChange]
     generations: dict[str, int]
     wakes: list[WakeKey]
+    briefing_changes: list[str]
 
 
 async def apply(
@@ -141,8 +146,12 @@ async def apply(
     base_version: int,
     default_host: str,
     applied_by: str,
+    briefing: Briefing | None = None,
 ) -> Applied:
-    """Make a roster the desired one, in the caller's transaction. Raises RosterChanged, NotFound or InvalidInput."""
+    """Make a roster the desired one, in the caller's transaction. Raises RosterChanged, NotFound or InvalidInput.
+
+    `briefing`: its texts; the peers are those of the roster.
+    """
     await roster_table.lock(connection, tenant_id=tenant_id)
     newest = await roster_table.newest(connection, tenant_id=tenant_id)
     _check_base(newest, base_version)
@@ -151,8 +160,11 @@ async def apply(
     names = {host_id: name for name, host_id in hosts.items()}
     done = plan(await agent_table.seats_for_apply(connection, tenant_id=tenant_id), rows, names)
 
-    touched = sorted(done.touched_hosts)
+    before = Briefing.FromString(await briefing_table.get(connection, tenant_id=tenant_id))
+    after = with_peers(briefing or Briefing(), rows, names)
+    touched = sorted(done.touched_hosts | ({row.host_id for row in rows} if after != before else set()))
     generations = await host_table.set_generation(connection, tenant_id=tenant_id, host_ids=touched)
+    await briefing_table.replace(connection, tenant_id=tenant_id, content=after.SerializeToString(deterministic=True))
     for row in done.added:
         await agent_table.add_seat(connection, tenant_id=tenant_id, agent_id=new_id(), seat=row)
     for agent_id, row in done.changed:
@@ -165,12 +177,13 @@ async def apply(
     return Applied(
         version,
         done.changes,
-        generations,
+        {name: generation for name, generation in generations.items() if hosts.get(name) in done.touched_hosts},
         [
             WakeKey.change(tenant_id),
             *(WakeKey.host(tenant_id, host_id) for host_id in touched),
             *(WakeKey.message(tenant_id, message_id) for message_id in failed),
         ],
+        changed_texts(before, after),
     )
 
 

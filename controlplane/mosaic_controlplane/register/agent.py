@@ -48,7 +48,10 @@ class AgentRow:
     output_at: datetime | None
     running_runtime: str
     running_model: str
+    card: str
     class_name: str
+    driver: str
+    driven_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,8 @@ class SeatReportRow:
     output_age: timedelta | None = None
     running_runtime: str = ""
     running_model: str = ""
+    driver: str = ""
+    driven: timedelta = timedelta(0)
 
 
 async def list_agents(connection: Connection, *, tenant_id: UUID, agent_id: UUID | None = None) -> list[AgentRow]:
@@ -241,3 +246,13 @@ async def report_seats(
         strict=True,
     )
     await connection.execute(SQL.report_seats, tenant_id, host_id, *(list(column) for column in columns))
+    drivers = [(r.agent_id, r.driver, r.driven) for r in reports]
+    await connection.execute(
+        SQL.report_drivers, tenant_id, host_id, *(list(column) for column in zip(*drivers, strict=True))
+    )
+
+
+async def run_of(connection: Connection, *, tenant_id: UUID, agent_id: UUID) -> UUID | None:
+    """Return the run of a seat that its host told of last, or None."""
+    found: UUID | None = await connection.fetchval(SQL.run_of, tenant_id, agent_id)
+    return found

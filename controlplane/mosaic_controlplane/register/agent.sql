@@ -2,7 +2,11 @@
 select a.tenant_id, a.agent_id, a.host_id, t.name as tenant, h.name as host, h.state as host_state, h.last_beat_at,
   a.name, a.class, a.runtime, a.alias, a.spec, a.desired_running, a.generation, a.observed_generation, a.removed_at,
   a.state, a.state_source, a.state_detail, a.state_since, a.reported_at, a.run_id, a.pid, a.command, a.exit_status, a.problem,
-  a.supervision, a.unit, a.enabled, a.output_at, a.running_runtime, a.running_model
+  a.supervision, a.unit, a.enabled, a.output_at, a.running_runtime, a.running_model,
+  -- What its run holds: a card that an earlier run held is no longer its own.
+  coalesce((select string_agg(c.card_id, ', ' order by c.claimed_at) from fleet.card c
+            where c.tenant_id = a.tenant_id and c.run_id = a.run_id and c.status = 'claimed'), '') as card,
+  a.driver, a.driven_since
 from fleet.agent a
 join fleet.host h using (tenant_id, host_id)
 join fleet.tenant t on t.tenant_id = a.tenant_id
@@ -51,12 +55,16 @@ update fleet.agent set desired_running = false, generation = generation + 1
 where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 
 -- name: restart_seats
-update fleet.agent set desired_running = true, restart = restart + 1, generation = generation + 1
+-- Never a number that was given before, also when the register has been restored from a backup since.
+update fleet.agent set desired_running = true, restart = greatest(restart + 1, extract(epoch from now())::bigint), generation = generation + 1
 where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 
 -- name: reset_seats
 update fleet.agent set reset = reset + 1, reset_way = $3, generation = generation + 1
 where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
+
+-- name: run_of
+select run_id from fleet.agent where tenant_id = $1 and agent_id = $2
 
 -- name: report_seats
 -- What a host says of its own seats. Ages are counted back from the database's clock.
@@ -73,3 +81,9 @@ from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::interval[], $8::
   as r (agent_id, state, source, detail, age, run_id, pid, command, problem, exit_status, generation,
         supervision, unit, enabled, output_age, running_runtime, running_model)
 where a.tenant_id = $1 and a.host_id = $2 and a.agent_id = r.agent_id and a.removed_at is null
+
+-- name: report_drivers
+-- Who drives a seat by hand, as its host says. Only what changed is written.
+update fleet.agent a set driver = r.driver, driven_since = case when r.driver <> '' then now() - r.driven end
+from unnest($3::uuid[], $4::text[], $5::interval[]) as r (agent_id, driver, driven)
+where a.tenant_id = $1 and a.host_id = $2 and a.agent_id = r.agent_id and a.driver <> r.driver

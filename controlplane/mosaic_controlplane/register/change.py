@@ -61,6 +61,13 @@ async def position(connection: Connection, *, tenant_id: UUID, register_epoch: U
     return Cursor(register_epoch, int(row["xid"]), -1), row["held_back"]
 
 
+async def bounds(connection: Connection) -> tuple[int, int]:
+    """Return (xmin, xmax) of this moment: what is below xmin is served to watchers, and xmax is the next to begin."""
+    row = await connection.fetchrow(SQL.bounds)
+    assert row is not None
+    return int(row["xmin"]), int(row["xmax"])
+
+
 async def snapshot(connection: Connection) -> str:
     """Return what this repeatable-read transaction sees, in Postgres's own words."""
     return str(await connection.fetchval(SQL.snapshot))

@@ -5,6 +5,11 @@
 select pg_snapshot_xmin(pg_current_snapshot())::text as xid,
   exists (select from fleet.change where tenant_id = $1 and xid >= pg_snapshot_xmin(pg_current_snapshot())) as held_back
 
+-- name: bounds
+-- Below xmin nothing is open any more; at xmax nothing has begun.
+select pg_snapshot_xmin(now.taken)::text as xmin, pg_snapshot_xmax(now.taken)::text as xmax
+from (select pg_current_snapshot() as taken) now
+
 -- name: snapshot
 select pg_current_snapshot()::text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import parse_qs, urlsplit
@@ -90,8 +90,8 @@ class Database:
         self.pool = pool
 
     @classmethod
-    async def connect(cls, url: str, *, pool_size: int = 8) -> Database:
-        """Open a pool of up to `pool_size` connections to `url` (direct or session-pooled).
+    async def connect(cls, url: str, *, pool_size: int = 8, settings: Mapping[str, str] | None = None) -> Database:
+        """Open a pool of up to `pool_size` connections to `url` (direct or session-pooled), `settings` on top of ours.
 
         Raises RegisterUnreachable within 5 s, RegisterTooOld under PostgreSQL 15, InvalidInput on a malformed URL.
         """
@@ -102,7 +102,7 @@ class Database:
                 max_size=pool_size,
                 timeout=CONNECT_SECONDS,
                 command_timeout=COMMAND_SECONDS,
-                server_settings=_SETTINGS,
+                server_settings={**_SETTINGS, **(settings or {})},
             )
         try:
             async with pool.acquire() as connection:
@@ -145,6 +145,16 @@ class Database:
                 command_timeout=COMMAND_SECONDS,
                 server_settings={**_SETTINGS, **settings},
             )
+
+    @asynccontextmanager
+    async def own(self) -> AsyncIterator[Connection]:
+        """Lend a connection of its own, closed at the end; errors are told as those of `connection` are."""
+        connection = await self.dedicated()
+        try:
+            with _using(self.url, connection):
+                yield connection
+        finally:
+            connection.terminate()
 
     async def close(self) -> None:
         """Close the pool; a connection still lent after 5 s is cut."""

@@ -51,12 +51,17 @@ class HostRow:
 
 @dataclass(frozen=True, slots=True)
 class OpenedLink:
-    """A link just opened. `journal_replaced`: what was dispatched before may be unknown to the host's journal."""
+    """A link just opened.
+
+    `journal_replaced`: what was dispatched before may be unknown to the host's journal. `journal_disowned`: and that
+    journal has a past, an older one than the register knows, so that what is open in it may have been typed already.
+    """
 
     link_epoch: int
     generation: int
     beat_interval: timedelta
     journal_replaced: bool
+    journal_disowned: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ async def open_link(
     replica_id: UUID,
     journal_id: UUID,
     journal_epoch: int,
+    journal_sequence: int | None,
     version: str,
     machine: str,
     observed_generation: int,
@@ -109,8 +115,13 @@ async def open_link(
     if row is None:
         raise LinkRefused(why="its identity was revoked, replaced or removed")
     known = row["journal_before"]
-    replaced = known is not None and (known != journal_id or journal_epoch < row["confirmed_before"])
-    return OpenedLink(row["link_epoch"], row["generation"], row["beat_interval"], replaced)
+    older = journal_epoch < row["confirmed_before"] or (
+        journal_sequence is not None and journal_sequence < row["sequence_before"]
+    )
+    replaced = known is not None and (known != journal_id or older)
+    # Another journal without an epoch is a new one, which was never given anything.
+    disowned = replaced and (known == journal_id or journal_epoch > 0)
+    return OpenedLink(row["link_epoch"], row["generation"], row["beat_interval"], replaced, disowned)
 
 
 async def confirm_link(connection: Connection, link: LinkKey) -> None:
@@ -128,6 +139,13 @@ async def close_link(connection: Connection, link: LinkKey) -> None:
 async def hold_link(connection: Connection, link: LinkKey) -> None:
     """Keep the link from being superseded until this transaction ends. Raises LinkSuperseded."""
     if await connection.fetchval(SQL.hold_link, link.tenant_id, link.host_id, link.link_epoch) is None:
+        raise LinkSuperseded
+
+
+async def hold_link_with_events(connection: Connection, link: LinkKey, *, newest: int) -> None:
+    """As `hold_link`, for a transaction that writes the host's facts up to `newest`. Raises LinkSuperseded."""
+    held = await connection.fetchval(SQL.hold_link_with_events, link.tenant_id, link.host_id, link.link_epoch, newest)
+    if held is None:
         raise LinkSuperseded
 
 

@@ -19,12 +19,15 @@ with before as (
   update fleet.host h set link_epoch = h.link_epoch + 1, linked_replica = $4, journal_id = $5, version = $6, machine = $7,
     state = 'live', last_beat_at = now(), stale_at = now() + 3 * h.beat_interval, lease_until = now() + h.lost_after,
     observed_generation = least($8, h.generation),
-    confirmed_epoch = case when b.journal_id is distinct from $5 then 0 else h.confirmed_epoch end
+    confirmed_epoch = case when b.journal_id is distinct from $5 then 0 else h.confirmed_epoch end,
+    journal_sequence = case when b.journal_id is distinct from $5 then 0 else h.journal_sequence end
   from before b
   where h.tenant_id = b.tenant_id and h.host_id = b.host_id
   returning h.link_epoch, h.generation, h.beat_interval
 )
-select opened.*, before.journal_id as journal_before, before.confirmed_epoch as confirmed_before from opened, before
+select opened.*, before.journal_id as journal_before, before.confirmed_epoch as confirmed_before,
+  before.journal_sequence as sequence_before
+from opened, before
 
 -- name: confirm_link
 update fleet.host set confirmed_epoch = link_epoch
@@ -38,6 +41,12 @@ update fleet.host set linked_replica = null where tenant_id = $1 and host_id = $
 -- name: hold_link
 -- Taken in every transaction that writes on behalf of a link: a superseded link finds nothing.
 select host_id from fleet.host where tenant_id = $1 and host_id = $2 and link_epoch = $3 for share
+
+-- name: hold_link_with_events
+-- One lock from the start, not a stronger one later: two that hold a row for share and both want to write it wait for ever.
+update fleet.host set journal_sequence = greatest(journal_sequence, $4)
+where tenant_id = $1 and host_id = $2 and link_epoch = $3
+returning host_id
 
 -- name: flush_beats
 -- Beats are as old as they are: now() - age. A beat of a superseded link counts for nothing. Returns the tenants in which a

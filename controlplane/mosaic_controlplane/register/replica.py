@@ -39,6 +39,11 @@ class WakeKey:
         """Something of a tenant changed."""
         return cls(f"change:{tenant_id}", tenant_id)
 
+    @classmethod
+    def cards(cls, tenant_id: UUID) -> WakeKey:
+        """Cards of a tenant can be claimed that could not before."""
+        return cls(f"cards:{tenant_id}", tenant_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:

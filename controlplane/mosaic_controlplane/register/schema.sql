@@ -30,7 +30,8 @@ create table fleet.tenant (
   paused boolean not null default false,
   paused_by text,
   paused_at timestamptz,
-  made_at timestamptz not null default now()
+  made_at timestamptz not null default now(),
+  paused_reason text not null default ''
 );
 
 create table fleet.replica (
@@ -98,6 +99,8 @@ create table fleet.host (
   generation bigint not null default 0,
   observed_generation bigint not null default 0,
   unmanaged bytea not null default '',                -- mosaic.v1.Unmanaged: sessions on its tmux servers that are not ours
+  -- The newest event of the journal which is in the register: a hello that knows less comes from a restored one, too.
+  journal_sequence bigint not null default 0,
   primary key (tenant_id, host_id),
   unique (tenant_id, name)
 ) with (fillfactor = 70);
@@ -110,6 +113,12 @@ create table fleet.roster (
   applied_by text not null,
   applied_at timestamptz not null default now(),
   primary key (tenant_id, version)
+);
+
+-- What the seats of a tenant are all told beside their roles, as of its newest roster.
+create table fleet.briefing (
+  tenant_id uuid primary key references fleet.tenant,
+  content bytea not null                              -- mosaic.v1.Briefing, peers included
 );
 
 -- A seat: what is wanted of it, and what its host last said of it.
@@ -147,6 +156,8 @@ create table fleet.agent (
   output_at timestamptz,                              -- when its terminal last changed
   running_runtime text not null default '',           -- what its process was seen to be
   running_model text not null default '',
+  driver text not null default '',                    -- who holds the lease on its terminal; empty: nobody
+  driven_since timestamptz,
   reset bigint not null default 0,                    -- rises with every reset asked for
   reset_way text not null default '',                 -- how the newest one is done
   primary key (tenant_id, agent_id),
@@ -330,6 +341,10 @@ create trigger agent_supervision_changed after update on fleet.agent
   for each row when ((old.supervision, old.unit, old.enabled) is distinct from (new.supervision, new.unit, new.enabled))
   execute function fleet.record_agent_change();
 
+create trigger agent_driven after update of driver on fleet.agent
+  for each row when (old.driver is distinct from new.driver)
+  execute function fleet.record_agent_change();
+
 create function fleet.record_host_change() returns trigger language plpgsql as $$
 begin
   insert into fleet.change (tenant_id, kind, id) values (new.tenant_id, 'host', new.host_id);
@@ -358,3 +373,316 @@ create trigger message_added after insert on fleet.message
   for each row execute function fleet.record_message_change();
 create trigger message_changed after update on fleet.message
   for each row when (old.step is distinct from new.step) execute function fleet.record_message_change();
+
+-- The backlog: one row a card. Ids are the caller's or ours, compared byte by byte.
+create table fleet.card (
+  tenant_id uuid not null references fleet.tenant,
+  card_id text collate "C" not null,
+  seq bigint generated always as identity,            -- the order of creation
+  status text not null default 'ready' check (status in
+    ('ready', 'claimed', 'review', 'done', 'blocked', 'cancelled')),
+  reason text not null default '',                    -- why it is blocked, cancelled or back
+  priority integer not null default 0,                -- higher first
+  required_class text not null default '',
+  labels text[] not null default '{}',
+  -- Kept with every write to the graph; `backlog verify` computes them anew.
+  unmet integer not null default 0 check (unmet >= 0),  -- dependencies that are not done
+  depth integer not null default 0,                   -- the longest chain of dependencies below it
+  ready_since timestamptz,                            -- since when it can be claimed; null when it cannot
+  -- The claim. The fence rises with every claim, release, block and reclaim, and not when a lease runs out.
+  fence bigint not null default 0,
+  attempts integer not null default 0,                -- claims since it was made or unblocked
+  attempt_limit integer not null default 5 check (attempt_limit > 0),
+  time_limit interval not null default '4 hours',     -- of one claim, whoever renews
+  expired boolean not null default false,             -- its last claim ran out, and nobody has taken it since
+  run_id uuid,                                        -- the run that holds it, or held it last
+  holder_kind text,
+  holder_id uuid,
+  holder_name text,
+  claimed_at timestamptz,
+  lease interval,
+  lease_until timestamptz,                            -- null unless claimed
+  renew_until timestamptz,
+  -- What it says.
+  title text not null,
+  body text not null default '',
+  mission text not null default '',
+  phase text not null default '',
+  acceptance text[] not null default '{}',
+  urgency text not null default 'normal' check (urgency in ('low', 'normal', 'high', 'critical')),
+  goals text[] not null default '{}',
+  requirements text[] not null default '{}',
+  repository text not null default '',
+  branch text not null default '',
+  head text not null default '',
+  pull_request text not null default '',
+  evidence text[] not null default '{}',
+  gated boolean not null default false,
+  estimate_cost_micros bigint not null default 0,
+  estimate_tokens bigint not null default 0,
+  estimate_seconds bigint not null default 0,
+  estimate_basis text not null default '',
+  spent_cost_micros bigint not null default 0,
+  spent_tokens bigint not null default 0,
+  spent_seconds bigint not null default 0,
+  result text not null default '',
+  idempotency_key text,
+  draft_digest bytea,                                 -- of what an idempotency key stands for
+  made_by_kind text not null,
+  made_by_id uuid not null,
+  made_by_name text not null,
+  made_at timestamptz not null default now(),
+  changed_at timestamptz not null default now(),
+  finished_at timestamptz,
+  primary key (tenant_id, card_id)
+) with (
+  -- Every transition moves the row: room for it on its page, long texts out of its way, and a vacuum that keeps up.
+  fillfactor = 70, toast_tuple_target = 512,
+  autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0,
+  autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 1000
+);
+
+-- What a claim reads, in its order: nothing that cannot be claimed is in it.
+create index card_ready on fleet.card (tenant_id, (-priority), seq) where status = 'ready' and unmet = 0;
+create index card_lease on fleet.card (lease_until) where status = 'claimed';
+create index card_by_run on fleet.card (run_id) where status = 'claimed' or expired;
+-- seq is always above 0: a query that does not say so cannot take this index for the primary key's. On a table that was empty
+-- when the plan was made the two look alike.
+create index card_listed on fleet.card (tenant_id, status, seq) where seq > 0;
+create unique index card_key on fleet.card (tenant_id, idempotency_key) where idempotency_key is not null;
+
+create table fleet.card_edge (
+  tenant_id uuid not null,
+  card_id text collate "C" not null,
+  depends_on text collate "C" not null,
+  primary key (tenant_id, card_id, depends_on),
+  foreign key (tenant_id, card_id) references fleet.card,
+  foreign key (tenant_id, depends_on) references fleet.card,
+  check (card_id <> depends_on)
+);
+
+create index card_edge_dependants on fleet.card_edge (tenant_id, depends_on, card_id);
+-- One card with 10,000 dependants must not turn the plan of all others.
+alter table fleet.card_edge alter column card_id set statistics 0;
+alter table fleet.card_edge alter column depends_on set statistics 0;
+
+-- Every transition of a card: its history, and what a repeated request finds. Written only together with the card, whose
+-- row is locked then, so no foreign key is checked here.
+create table fleet.card_event (
+  tenant_id uuid not null,
+  card_id text collate "C" not null,
+  event_id bigint generated always as identity,
+  at timestamptz not null default now(),
+  kind text not null,
+  status text not null,                               -- afterwards
+  fence bigint not null,
+  actor_kind text not null,
+  actor_id uuid not null,
+  actor_name text not null,
+  run_id uuid,
+  reason text not null default '',
+  details jsonb,
+  waited interval,                                    -- of a claim: since it could be claimed; of a completion: since the claim
+  request_id uuid,
+  request_place integer not null default 0,           -- of several cards claimed by one request
+  primary key (tenant_id, card_id, event_id)
+);
+
+-- An actor is of one tenant. Without tenant_id no plan takes the primary key for this.
+create unique index card_event_request on fleet.card_event (request_id, actor_id, request_place) where request_id is not null;
+create index card_event_by_time on fleet.card_event using brin (at);
+
+-- When the reaper last looked. The one that finds it older than 3 s makes up for the gap before it takes anything back.
+create table fleet.card_reaper (
+  only_one boolean primary key default true check (only_one),
+  ticked_at timestamptz not null default now()
+);
+
+insert into fleet.card_reaper default values;
+
+-- Why `verb` is refused on a card; '' when it is not. asked_fence 0: "the one under which my run holds it", or of a card that
+-- nobody holds. may_override: an operator, or the gate.
+create function fleet.card_refusal(
+  c fleet.card, verb text, asked_fence bigint, actor_id uuid, actor_run uuid, may_override boolean
+) returns text language sql stable parallel safe as $$
+  select case
+    when verb = 'cancel' then case when c.status in ('done', 'cancelled') then 'ended' else '' end
+    when verb = 'unblock' then case when c.status = 'blocked' then '' else 'not-blocked' end
+    when verb = 'complete' and c.status = 'done' then
+      case when c.fence = asked_fence and c.holder_id = actor_id then 'already' else 'ended' end
+    when c.status in ('done', 'cancelled') then 'ended'
+    when c.status = 'review' and verb in ('complete', 'release', 'block') then
+      case when not may_override then 'gate'
+           when asked_fence not in (0, c.fence) then 'superseded' else '' end
+    when c.status = 'ready' and verb = 'block' and may_override and asked_fence in (0, c.fence) and not c.expired then ''
+    -- From here on the claim is what gives the right: one that is held, or that ran out and nobody has taken up since.
+    when not (c.status = 'claimed' or c.expired and c.status in ('ready', 'blocked')) then
+      case when asked_fence between 1 and c.fence then 'superseded' else 'not-claimed' end
+    when asked_fence = 0 and (c.run_id is distinct from actor_run or actor_run is null) then 'not-holder'
+    when asked_fence not in (0, c.fence) then 'superseded'
+    when c.holder_id is distinct from actor_id and not may_override then 'not-holder'
+    when verb = 'complete' and c.gated and not may_override then 'gated'
+    when verb in ('renew', 'release', 'block') and (c.status <> 'claimed' or c.lease_until < now()) then 'lease-over'
+    else ''
+  end
+$$;
+
+-- Gives the cards `picked`, whose rows the caller has locked, to the requests in their order; there may be fewer cards than
+-- requests. A request that is served elsewhere at this moment gets nothing here.
+-- Here and below: the plan must be right even when it was made on an empty table, where every plan looks alike. So each look at
+-- a card names its whole key (`= any`, or a lateral subquery that `offset 0` keeps from being merged into a join), and
+-- dependants are looked for by a statement that is planned anew each time.
+create function fleet.take_cards(
+  of_tenant uuid, picked text[], requests uuid[], places integer[], runs uuid[], kinds text[], holders uuid[],
+  names text[], leases interval[]
+) returns table (request_id uuid, place integer, card fleet.card)
+language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set plan_cache_mode = force_generic_plan as $$
+begin
+  return query
+  with wanted as (
+    select w.* from unnest(picked, requests, places, runs, kinds, holders, names, leases)
+      as w (card_id, request_id, place, run_id, kind, holder_id, name, lease)
+    where w.card_id is not null
+  ), noted as (
+    insert into fleet.card_event (tenant_id, card_id, kind, status, fence, actor_kind, actor_id, actor_name, run_id, waited,
+      request_id, request_place)
+    select of_tenant, c.card_id, 'claimed', 'claimed', c.fence + 1, w.kind, w.holder_id, w.name, w.run_id,
+      now() - c.ready_since, w.request_id, w.place
+    from wanted w cross join lateral (
+      select k.card_id, k.fence, k.ready_since from fleet.card k
+      where k.tenant_id = of_tenant and k.card_id = w.card_id offset 0
+    ) c
+    order by w.request_id, w.place
+    on conflict do nothing
+    returning card_event.card_id, card_event.request_id, card_event.request_place
+  )
+  update fleet.card c set status = 'claimed', fence = c.fence + 1, attempts = c.attempts + 1, expired = false, reason = '',
+    run_id = w.run_id, holder_kind = w.kind, holder_id = w.holder_id, holder_name = w.name, claimed_at = now(),
+    lease = w.lease, lease_until = now() + least(w.lease, c.time_limit), renew_until = now() + c.time_limit,
+    ready_since = null, changed_at = now()
+  from wanted w join noted n on n.request_id = w.request_id and n.request_place = w.place
+  where c.tenant_id = of_tenant and c.card_id = any(picked) and c.card_id = w.card_id
+  returning w.request_id, w.place, c;
+end $$;
+
+-- Completes cards; `asked` is an array of objects, no card twice. Two statements, not one: the dependants are looked for only
+-- when the locks on what they depend on are held, else an edge that is added meanwhile is missed (and the counter is wrong
+-- for ever). Whoever adds an edge holds a key-share lock on what it depends on, which waits for the lock taken here.
+-- freed_rank, freed_seq: the place in the order of claims of the first card that can be claimed now because of this.
+create function fleet.complete_cards(of_tenant uuid, asked jsonb)
+returns table (slot integer, refusal text, freed_rank integer, freed_seq bigint, card fleet.card)
+language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set plan_cache_mode = force_generic_plan as $$
+declare
+  slots integer[];
+  refusals text[];
+  cards fleet.card[];
+  finished text[];
+  dependants text[];
+  first_rank integer;
+  first_seq bigint;
+begin
+  perform 1 from fleet.card c
+  where c.tenant_id = of_tenant
+    and c.card_id = any(array(select a.card_id from jsonb_to_recordset(asked) as a (card_id text)))
+  order by c.card_id for update;
+
+  with judged as (
+    select a.*, held.row, (held.row).claimed_at, (held.row).fence as held_fence,
+      case
+        when held.row is null then 'not-found'
+        when e.card_id = a.card_id and e.kind = 'completed' then 'already'
+        when e.card_id is not null then 'request-reused'
+        else fleet.card_refusal(held.row, 'complete', a.fence, a.actor_id, a.run_id, a.may_override)
+      end as refusal
+    from jsonb_to_recordset(asked) as a (slot integer, card_id text, fence bigint, actor_kind text, actor_id uuid,
+      actor_name text, run_id uuid, may_override boolean, request_id uuid, place integer, result text, head text,
+      pull_request text, evidence text[], cost_micros bigint, tokens bigint, seconds bigint)
+    left join lateral (
+      select c as row from fleet.card c where c.tenant_id = of_tenant and c.card_id = a.card_id offset 0
+    ) held on true
+    left join lateral (
+      select k.card_id, k.kind from fleet.card_event k
+      where k.request_id = a.request_id and k.actor_id = a.actor_id and k.request_place = a.place offset 0
+    ) e on true
+  ), noted as (
+    insert into fleet.card_event (tenant_id, card_id, kind, status, fence, actor_kind, actor_id, actor_name, run_id, waited,
+      reason, request_id, request_place)
+    select of_tenant, j.card_id, 'completed', 'done', j.held_fence, j.actor_kind, j.actor_id, j.actor_name, j.run_id,
+      now() - j.claimed_at, left(j.result, 500), j.request_id, j.place
+    from judged j where j.refusal = ''
+    order by j.request_id, j.place
+    on conflict do nothing
+    returning card_event.card_id
+  ), moved as (
+    update fleet.card c set status = 'done', reason = '', expired = false, lease_until = null, renew_until = null,
+      ready_since = null, finished_at = now(), changed_at = now(), result = j.result,
+      head = coalesce(nullif(j.head, ''), c.head), pull_request = coalesce(nullif(j.pull_request, ''), c.pull_request),
+      evidence = c.evidence || j.evidence, spent_cost_micros = c.spent_cost_micros + j.cost_micros,
+      spent_tokens = c.spent_tokens + j.tokens, spent_seconds = c.spent_seconds + j.seconds
+    from judged j
+    where j.refusal = '' and c.tenant_id = of_tenant and c.card_id = any(array(select n.card_id from noted n))
+      and c.card_id = j.card_id
+    returning j.slot, c as row
+  )
+  select array_agg(j.slot), array_agg(case when j.refusal = '' and m.slot is null then 'request-reused' else j.refusal end),
+    array_agg(coalesce(m.row, j.row)),
+    array_agg(j.card_id) filter (where m.slot is not null)
+  into slots, refusals, cards, finished
+  from judged j left join moved m on m.slot = j.slot;
+
+  if finished is not null then
+    execute 'select array_agg(distinct e.card_id) from fleet.card_edge e where e.tenant_id = $1 and e.depends_on = any($2)'
+    into dependants using of_tenant, finished;
+  end if;
+  if dependants is not null then
+    perform 1 from fleet.card c where c.tenant_id = of_tenant and c.card_id = any(dependants)
+    order by c.card_id for no key update;
+    with met as (
+      select d.card_id, (select count(*)::integer from fleet.card_edge e
+        where e.tenant_id = of_tenant and e.card_id = d.card_id and e.depends_on = any(finished)) as now_done
+      from unnest(dependants) as d (card_id)
+    ), freed as (
+      update fleet.card c set changed_at = now(), unmet = c.unmet - m.now_done,
+        ready_since = case when c.status = 'ready' and c.unmet = m.now_done then now() else c.ready_since end
+      from met m
+      where c.tenant_id = of_tenant and c.card_id = any(dependants) and c.card_id = m.card_id
+      returning c.status, c.unmet, -c.priority as rank, c.seq
+    )
+    select f.rank, f.seq into first_rank, first_seq from freed f
+    where f.status = 'ready' and f.unmet = 0 order by f.rank, f.seq limit 1;
+  end if;
+  return query select slots[i], refusals[i], first_rank, first_seq, cards[i] from generate_subscripts(slots, 1) as s (i);
+end $$;
+
+-- Puts the depth of a card and of all above it right, level by level. Returns the first card found deeper than `most`, or null.
+create function fleet.settle_depth(of_tenant uuid, from_card text, most integer) returns text
+language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+declare
+  level text[] := array[from_card];
+  changed text[];
+  offender text;
+begin
+  while level is not null loop
+    perform 1 from fleet.card c where c.tenant_id = of_tenant and c.card_id = any(level)
+    order by c.card_id for no key update;
+    with right_depth as (
+      select l.card_id, coalesce((
+        select max(d.depth) + 1 from fleet.card d where d.tenant_id = of_tenant and d.card_id = any(array(
+          select e.depends_on from fleet.card_edge e where e.tenant_id = of_tenant and e.card_id = l.card_id))), 0) as depth
+      from unnest(level) as l (card_id)
+    ), settled as (
+      update fleet.card c set depth = r.depth from right_depth r
+      where c.tenant_id = of_tenant and c.card_id = any(level) and c.card_id = r.card_id and c.depth <> r.depth
+      returning c.card_id, c.depth
+    )
+    select array_agg(s.card_id), min(s.card_id) filter (where s.depth > most) into changed, offender from settled s;
+    if offender is not null then
+      return offender;
+    end if;
+    execute 'select array_agg(distinct e.card_id) from fleet.card_edge e where e.tenant_id = $1 and e.depends_on = any($2)'
+    into level using of_tenant, changed;
+  end loop;
+  return null;
+end $$;

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,6 +20,8 @@ from mosaic_hostagent.terminal.quoting import command_line
 
 REPLY_SECONDS = 10.0
 FLAGS = "no-output,ignore-size"
+VIEW_FLAGS = "read-only,ignore-size,pause-after=1"
+"""Of a client that sees output: see tap.py."""
 _CHUNK = 256 * 1024
 _DETACH_SECONDS = 2.0
 
@@ -45,6 +47,8 @@ class ReplyParser:
         self._rest = b""
         self._begin: bytes | None = None
         self._lines: list[str] = []
+        self.sessions_changed = False
+        """whether tmux said, since this was last cleared, that a session began or ended"""
 
     def feed(self, data: bytes) -> list[tuple[bool, bool, Reply]]:
         """Return the blocks that `data` finishes: (asked for by this client, succeeded, lines)."""
@@ -54,6 +58,7 @@ class ReplyParser:
             if self._begin is None:
                 if line.startswith(b"%begin "):
                     self._begin = line[len(b"%begin ") :]
+                self.sessions_changed |= line == b"%sessions-changed"
                 continue
             # Only the words of this very %begin end the block: a pane may show any text.
             if line in (b"%end " + self._begin, b"%error " + self._begin):
@@ -79,6 +84,7 @@ class ControlMode:
         self._parser = ReplyParser()
         self._lost: TerminalLost | None = None
         self.ended = asyncio.Event()
+        self.on_sessions_changed: Callable[[], None] = lambda: None
         self._reader = asyncio.create_task(self._read(), name="tmux-control-reader")
 
     @classmethod
@@ -157,6 +163,9 @@ class ControlMode:
             while data := await self._stdout.read(_CHUNK):
                 for ours, succeeded, lines in self._parser.feed(data):
                     self._take(ours, succeeded, lines)
+                if self._parser.sessions_changed:
+                    self._parser.sessions_changed = False
+                    self.on_sessions_changed()
         except OSError as error:
             reason = str(error)
         finally:

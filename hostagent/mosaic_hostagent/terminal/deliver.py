@@ -6,6 +6,7 @@ Nothing is claimed that was not seen: without evidence in time the outcome is un
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,12 +16,18 @@ from mosaic_framework.steps import reached
 
 from mosaic_hostagent.terminal import gate
 from mosaic_hostagent.terminal.control_mode import Command
+from mosaic_hostagent.terminal.driving import Driving
 from mosaic_hostagent.terminal.evidence import Snapshot, holds, submitted, typed
+from mosaic_hostagent.terminal.memory import forgetting, remembering, typed_before
 from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 from mosaic_hostagent.terminal.screen import look, snapshot_commands, snapshot_of
 from mosaic_hostagent.terminal.server import TmuxServer
 from mosaic_hostagent.terminal.text import Typing
 
+TYPED_BEFORE = (
+    "its terminal remembers that it was typed and the host's journal does not: the journal was restored or lost, "
+    "and nobody can say how far it came"
+)
 SEEN_SECONDS = 10.0
 _SECONDS_PER_CHARACTER = 10.0 / 65_536  # a slow program draws a long paste for a while
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
@@ -59,7 +66,11 @@ class Pane:
 
     server: TmuxServer
     pane_id: str
+    seat: str
+    """the agent's id, under which the server remembers what was typed"""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    driving: Driving = field(default_factory=Driving)
+    """a person's own keys: the seat's, across its runs"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +78,7 @@ class Order:
     """One text to deliver. `leftovers` are earlier texts that may still stand in the composer."""
 
     name: str
-    """names the paste buffer; unique"""
+    """the message's id; it also names the paste buffer"""
     typing: Typing
     leftovers: Sequence[str]
     enter_by: float
@@ -77,6 +88,13 @@ class Order:
 async def deliver(pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, *, settled: bool = False) -> None:
     """Type `order` and press Enter, telling `ledger`. Raises NotNow or TerminalLost when nothing was typed."""
     async with pane.lock:
+        known = await _typed_before(pane)
+        if order.name in known:
+            await ledger.typing()
+            await ledger.unknown(TYPED_BEFORE)
+            return
+        if reason := pane.driving.holds_back(time.monotonic()):
+            raise NotNow(reason)
         before = await _look_or_wait(pane)
         before = await _clear_leftovers(pane, manifest, order.leftovers, before)
         if reason := gate.obstacle(before, manifest, settled=settled):
@@ -84,9 +102,10 @@ async def deliver(pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, 
         await ledger.typing()
         reached("hostagent.before-typing")
         try:
-            seen = await _paste(pane, order)
+            seen = await _paste(pane, order, remembering(pane.server, pane.seat, known, order.name))
         except TmuxRefused as refused:
             await ledger.untyped()
+            await pane.server.run(forgetting(pane.server, pane.seat, known))
             raise NotNow(f"tmux refused the paste: {refused.why}") from refused
         except TerminalLost:
             await ledger.unknown("the tmux server was lost while the text was pasted")
@@ -138,6 +157,13 @@ async def _after_paste(
     reached("hostagent.submitted-recorded")
 
 
+async def _typed_before(pane: Pane) -> Sequence[str]:
+    try:
+        return await typed_before(pane.server, pane.seat)
+    except TmuxRefused as refused:
+        raise NotNow("its tmux server has lost the holder session") from refused
+
+
 async def _look_or_wait(pane: Pane) -> Snapshot:
     try:
         return await look(pane.server, pane.pane_id)
@@ -145,8 +171,8 @@ async def _look_or_wait(pane: Pane) -> Snapshot:
         raise NotNow("its terminal is gone") from refused
 
 
-async def _paste(pane: Pane, order: Order) -> Snapshot:
-    commands: list[Command] = []
+async def _paste(pane: Pane, order: Order, remember: Command) -> Snapshot:
+    commands: list[Command] = [remember]
     for number, piece in enumerate(order.typing.pieces):
         buffer = f"mosaic-{order.name}-{number}"
         commands.append(["set-buffer", "-b", buffer, "--", piece])

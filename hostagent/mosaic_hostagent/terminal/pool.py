@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -12,7 +12,7 @@ from mosaic_framework.errors import FleetError
 from mosaic_hostagent.seats import ServerKey
 from mosaic_hostagent.storage import write_state
 from mosaic_hostagent.terminal.panes import Observed
-from mosaic_hostagent.terminal.server import TmuxServer
+from mosaic_hostagent.terminal.server import Holders, TmuxServer
 
 FILE = "tmux-servers.json"
 
@@ -22,7 +22,11 @@ log = structlog.get_logger(__name__)
 class ServerPool:
     """One connection a server, made when it is first needed."""
 
-    def __init__(self, folder: Path, *, home: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, *, home: str, environment: Mapping[str, str], holders: Holders | None = None
+    ) -> None:
+        self._holders = holders
+        self.on_sessions_changed: Callable[[], None] = lambda: None
         self._path = folder / FILE
         self._home = home
         self._environment = environment
@@ -41,7 +45,10 @@ class ServerPool:
             environment = dict(self._environment)
             if (folder := self._folders.get(key)) is not None:
                 environment["TMUX_TMPDIR"] = folder
-            server = self._servers[key] = TmuxServer(key, home=self._home, environment=environment)
+            server = self._servers[key] = TmuxServer(
+                key, home=self._home, environment=environment, holders=self._holders
+            )
+            server.on_sessions_changed = lambda: self.on_sessions_changed()
         return server
 
     async def observe(self, key: ServerKey, *, start: bool) -> Observed:
@@ -57,7 +64,9 @@ class ServerPool:
         """End our holder on a server that has nothing else of ours, and forget it; say whether a holder was there."""
         server = self.get(key)
         there = server.connected or await server.attach_existing()
-        if there:
+        if self._holders is not None:
+            await self._holders.stop(key)
+        elif there:
             await server.kill_holder()
         await server.close()
         self._servers.pop(key, None)

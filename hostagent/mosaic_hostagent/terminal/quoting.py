@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_PLAIN = re.compile(r"[A-Za-z0-9_@%:./,+=-]+")
+# A word that begins with "%" is a directive of the parser, unless it is a pane's id and nothing else.
+_PLAIN = re.compile(r"%[0-9]+|[A-Za-z0-9_@:./,+=-][A-Za-z0-9_@%:./,+=-]*")
 # Inside double quotes the parser still reads backslashes, variables, a leading "~" and, in some versions, a final ";".
 _SPECIAL = {
     "\\": "\\\\",

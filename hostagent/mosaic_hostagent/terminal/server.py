@@ -7,9 +7,10 @@ import hashlib
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 from mosaic_framework.paths import runtime_root
@@ -50,6 +51,17 @@ class Launch:
     folder: Path
     model: str = ""
     reset: int = 0
+    restarts: bool = True
+    """whether the program is started again when it ends by itself"""
+
+
+def name_taken(agent: str, key: ServerKey) -> SessionNameTaken:
+    """Return the error for a session of an agent's name that somebody else made."""
+    return SessionNameTaken(
+        f"a tmux session named {session_name(agent)!r} is on the server {key.socket_name or 'default'!r}"
+        " and is not this fleet's",
+        next_step="end or rename it, or give the agent another name",
+    )
 
 
 async def tmux_version(env: Mapping[str, str]) -> tuple[int, int]:
@@ -73,11 +85,25 @@ async def tmux_version(env: Mapping[str, str]) -> tuple[int, int]:
     return version
 
 
+class Holders(Protocol):
+    """Owners of tmux servers other than the host-agent."""
+
+    async def start(self, key: ServerKey, *, tmpdir: str) -> None:
+        """Bring a server and our holder session on it up. Raises FleetError."""
+
+    async def stop(self, key: ServerKey) -> None:
+        """End our holder session and hold the server no more. Raises FleetError."""
+
+
 class TmuxServer:
     """A connection to one tmux server. `home` (8 hex digits) marks our sessions among those of others."""
 
-    def __init__(self, key: ServerKey, *, home: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, key: ServerKey, *, home: str, environment: Mapping[str, str], holders: Holders | None = None
+    ) -> None:
         self.key = key
+        self.on_sessions_changed: Callable[[], None] = lambda: None
+        self._holders = holders
         self._home = home
         self._env = inheritable(environment)
         self._tmux = ["tmux", "-L", key.socket_name] if key.socket_name else ["tmux"]
@@ -89,6 +115,21 @@ class TmuxServer:
     def name(self) -> str:
         """What a person calls it."""
         return self.key.socket_name or "default"
+
+    @property
+    def holder_target(self) -> str:
+        """Return what names our holder session in a tmux command."""
+        return f"={self.key.holder}:"
+
+    @property
+    def command(self) -> list[str]:
+        """The argument vector that names this server."""
+        return list(self._tmux)
+
+    @property
+    def tmpdir(self) -> str:
+        """The folder under which tmux keeps its sockets; empty for its own choice."""
+        return self._env.get("TMUX_TMPDIR", "")
 
     @property
     def socket_path(self) -> Path:
@@ -148,12 +189,31 @@ class TmuxServer:
         (rows,) = await self.run(["list-panes", "-a", "-F", PANE_FORMAT])
         return read_panes(rows, self.key, home=self._home)
 
+    async def observe_one(self, session: Session) -> Session | None:
+        """Return a session of ours as it is now; None when it is gone. Raises TerminalLost."""
+        try:
+            (rows,) = await self.run(["list-panes", "-s", "-t", f"{session.session_id}:", "-F", PANE_FORMAT])
+        except TmuxRefused:
+            return None
+        found = read_panes(rows, self.key, home=self._home).sessions
+        return next((one for one in found if one.run_id == session.run_id), None)
+
+    async def look(self) -> Observed:
+        """Return our sessions, by a tmux of its own: takes no lock and starts nothing. Raises TerminalLost."""
+        if not self.socket_path.exists():
+            return Observed([], {})
+        status, text = await self._spawn("-N", "list-panes", "-a", "-F", PANE_FORMAT)
+        if status != 0:
+            if "no server running" in text or "error connecting" in text:
+                return Observed([], {})
+            raise TerminalLost(f"the tmux server {self.name!r} does not answer", why=text.strip()[:300])
+        return read_panes(text.splitlines(), self.key, home=self._home)
+
     async def start(self, launch: Launch) -> Session:
         """Start a program in a session of its own and mark it ours, with nothing of anybody's between the two.
 
         Raises SessionNameTaken when somebody else's session has that name, and what `control` raises.
         """
-        name = session_name(launch.name)
         commands = start_commands(
             asdict(launch),
             home=self._home,
@@ -165,16 +225,13 @@ class TmuxServer:
             replies = await self.run(*commands)
         except TmuxRefused as refused:
             if "duplicate session" in refused.why:
-                raise SessionNameTaken(
-                    f"a tmux session named {name!r} is on the server {self.name!r} and is not this fleet's",
-                    next_step="end or rename it, or give the agent another name",
-                ) from None
+                raise name_taken(launch.name, self.key) from None
             raise
         session_id, pane_id, pid = replies[0][0].split("\t")
         return Session(
             server=self.key,
             session_id=session_id,
-            name=name,
+            name=session_name(launch.name),
             pane_id=pane_id,
             pid=int(pid),
             alive=True,
@@ -195,6 +252,27 @@ class TmuxServer:
             ["set-option", "-t", target, "@mosaic_run", session.run_id],
             ["set-option", "-t", target, "@mosaic_reset", str(session.reset)],
         )
+
+    async def attach_client(self, session_id: str, flags: str) -> asyncio.subprocess.Process:
+        """Start a control client on a session, with pipes; its end is the caller's. Raises TerminalLost."""
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self._tmux,
+                "-u",
+                "-C",
+                "attach-session",
+                "-t",
+                f"{session_id}:",
+                "-f",
+                flags,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=self._env,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise TerminalLost("no tmux client can be started", why=str(error)) from error
 
     async def reap(self) -> None:
         """Make tmux look for children that have ended: it can miss the kernel's word, and they stay zombies."""
@@ -229,19 +307,23 @@ class TmuxServer:
         if self._control is not None:
             await self._control.close()
         self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
+        self._control.on_sessions_changed = lambda: self.on_sessions_changed()
         await end_stale_clients(self._control, self.key.holder)
         return self._control
 
     async def _start_holder(self) -> None:
         owner = await self._holder_owner()
-        if owner == self._home:
+        if owner == self._home and self._holders is None:
             return
-        if owner is not None:
+        if owner not in (None, self._home):
             raise SessionNameTaken(
                 f"a tmux session named {self.key.holder!r} is on the server {self.name!r} and is not this fleet's",
                 why="it was made by a person, or by the host-agent of another MOSAIC_HOME",
                 next_step="end it, or give this fleet a tmux.socket_name of its own in its roster",
             )
+        if self._holders is not None:
+            await self._holders.start(self.key, tmpdir=self.tmpdir)
+            return
         commands = holder_commands(self.key.holder, home=self._home, own_server=bool(self.key.socket_name))
         command = [word for part in commands for word in (*part, ";")][:-1]
         configured = ["-f", os.devnull] if self.key.socket_name else []

@@ -12,19 +12,25 @@ import signal
 import psutil
 import structlog
 
-from mosaic_hostagent.terminal.control_mode import FLAGS, ControlMode
+from mosaic_hostagent.terminal.control_mode import FLAGS, VIEW_FLAGS, ControlMode
 
 log = structlog.get_logger(__name__)
 
 
 async def end_stale_clients(control: ControlMode, holder: str) -> None:
-    """End the control clients of earlier host-agents on our holder session. The caller holds the server's lock."""
-    (rows,) = await control.run(["list-clients", "-t", f"={holder}:", "-F", "#{client_pid}"])
-    for pid in (int(row) for row in rows):
+    """End the control clients of earlier host-agents, on our holder and of views.
+
+    The caller holds the server's lock.
+    """
+    holders, others = await control.run(
+        ["list-clients", "-t", f"={holder}:", "-F", "#{client_pid}"], ["list-clients", "-F", "#{client_pid}"]
+    )
+    for pid in (int(row) for row in others):
         if pid == control.pid:
             continue
+        flags = FLAGS if str(pid) in holders else VIEW_FLAGS
         with contextlib.suppress(psutil.NoSuchProcess):
             client = psutil.Process(pid)
-            if FLAGS in client.cmdline():  # a person's own client of this session has others
+            if flags in client.cmdline():  # a person's own client of this session has others
                 client.send_signal(signal.SIGKILL)
                 log.warning("a control client of a dead host-agent was ended", pid=pid)

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from mosaic_proto.v1 import common_pb2 as _common_pb2
+from mosaic_proto.v1 import seeding_pb2 as _seeding_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -168,6 +169,8 @@ class SeatSpec(_message.Message):
     MANIFEST_JSON_FIELD_NUMBER: _builtins.int
     CONTRACT_FIELD_NUMBER: _builtins.int
     CONTRACT_DIGEST_FIELD_NUMBER: _builtins.int
+    ROLE_SUMMARY_FIELD_NUMBER: _builtins.int
+    RUNTIME_NOTES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     host: _builtins.str
@@ -194,6 +197,10 @@ class SeatSpec(_message.Message):
     """the resolved role contract; may be empty"""
     contract_digest: _builtins.str
     """sha256 of contract"""
+    role_summary: _builtins.str
+    """the role in a line"""
+    runtime_notes: _builtins.str
+    """what the agent should know of its own program; Markdown, may be empty"""
     @_builtins.property
     def args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """appended to the runtime's own"""
@@ -232,11 +239,13 @@ class SeatSpec(_message.Message):
         manifest_json: _builtins.str = ...,
         contract: _builtins.str = ...,
         contract_digest: _builtins.str = ...,
+        role_summary: _builtins.str = ...,
+        runtime_notes: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "alias", b"alias", "args", b"args", "class", b"class", "command", b"command", "contract", b"contract", "contract_digest", b"contract_digest", "env", b"env", "host", b"host", "kickstart", b"kickstart", "labels", b"labels", "lifecycle", b"lifecycle", "manifest_json", b"manifest_json", "model", b"model", "name", b"name", "persistent_persona", b"persistent_persona", "reports_to", b"reports_to", "reset_between_tasks", b"reset_between_tasks", "runtime", b"runtime", "tmux_holder_session", b"tmux_holder_session", "tmux_socket_name", b"tmux_socket_name", "unattended", b"unattended", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "alias", b"alias", "args", b"args", "class", b"class", "command", b"command", "contract", b"contract", "contract_digest", b"contract_digest", "env", b"env", "host", b"host", "kickstart", b"kickstart", "labels", b"labels", "lifecycle", b"lifecycle", "manifest_json", b"manifest_json", "model", b"model", "name", b"name", "persistent_persona", b"persistent_persona", "reports_to", b"reports_to", "reset_between_tasks", b"reset_between_tasks", "role_summary", b"role_summary", "runtime", b"runtime", "runtime_notes", b"runtime_notes", "tmux_holder_session", b"tmux_holder_session", "tmux_socket_name", b"tmux_socket_name", "unattended", b"unattended", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,6 +261,7 @@ class ApplyRosterRequest(_message.Message):
     SEATS_FIELD_NUMBER: _builtins.int
     BASE_VERSION_FIELD_NUMBER: _builtins.int
     DEFAULT_HOST_FIELD_NUMBER: _builtins.int
+    BRIEFING_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     document: _builtins.str
@@ -262,6 +272,10 @@ class ApplyRosterRequest(_message.Message):
     """for seats without a host"""
     @_builtins.property
     def seats(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeatSpec]: ...
+    @_builtins.property
+    def briefing(self) -> _seeding_pb2.Briefing:
+        """without peers"""
+
     def __init__(
         self,
         *,
@@ -271,10 +285,11 @@ class ApplyRosterRequest(_message.Message):
         seats: _abc.Iterable[Global___SeatSpec] | None = ...,
         base_version: _builtins.int = ...,
         default_host: _builtins.str = ...,
+        briefing: _seeding_pb2.Briefing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["briefing", b"briefing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "default_host", b"default_host", "document", b"document", "request_id", b"request_id", "seats", b"seats", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "briefing", b"briefing", "default_host", b"default_host", "document", b"document", "request_id", b"request_id", "seats", b"seats", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,21 +350,27 @@ class ApplyRosterReply(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     GENERATIONS_FIELD_NUMBER: _builtins.int
+    BRIEFING_CHANGES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeatChange]: ...
     @_builtins.property
     def generations(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostGeneration]: ...
+    @_builtins.property
+    def briefing_changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names of the briefing's texts that differ from those applied before"""
+
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         changes: _abc.Iterable[Global___SeatChange] | None = ...,
         generations: _abc.Iterable[Global___HostGeneration] | None = ...,
+        briefing_changes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "generations", b"generations", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["briefing_changes", b"briefing_changes", "changes", b"changes", "generations", b"generations", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -578,6 +599,8 @@ class Agent(_message.Message):
     SUPERVISION_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    DRIVEN_SINCE_FIELD_NUMBER: _builtins.int
     OUTPUT_AT_FIELD_NUMBER: _builtins.int
     RUNNING_RUNTIME_FIELD_NUMBER: _builtins.int
     RUNNING_MODEL_FIELD_NUMBER: _builtins.int
@@ -615,6 +638,8 @@ class Agent(_message.Message):
     """the systemd user unit that keeps the seat"""
     enabled: _builtins.bool
     """it comes back when its machine boots, with nobody logged in"""
+    driver: _builtins.str
+    """who holds the attach lease on its terminal; empty: nobody"""
     running_runtime: _builtins.str
     """which runtime its process was seen to be; empty: not known"""
     running_model: _builtins.str
@@ -625,6 +650,8 @@ class Agent(_message.Message):
     def state_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def reported_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def driven_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def output_at(self) -> _timestamp_pb2.Timestamp:
         """when its terminal last changed, at a resolution of a minute while it works"""
@@ -659,15 +686,17 @@ class Agent(_message.Message):
         supervision: _builtins.str = ...,
         unit: _builtins.str = ...,
         enabled: _builtins.bool = ...,
+        driver: _builtins.str = ...,
+        driven_since: _timestamp_pb2.Timestamp | None = ...,
         output_at: _timestamp_pb2.Timestamp | None = ...,
         running_runtime: _builtins.str = ...,
         running_model: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         card: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["output_at", b"output_at", "reported_at", b"reported_at", "state_since", b"state_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["driven_since", b"driven_since", "output_at", b"output_at", "reported_at", b"reported_at", "state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "class", b"class", "command", b"command", "desired_running", b"desired_running", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "labels", b"labels", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "output_at", b"output_at", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime", b"runtime", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "supervision", b"supervision", "tenant", b"tenant", "unit", b"unit", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "class", b"class", "command", b"command", "desired_running", b"desired_running", "driven_since", b"driven_since", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "labels", b"labels", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "output_at", b"output_at", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime", b"runtime", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "supervision", b"supervision", "tenant", b"tenant", "unit", b"unit", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -952,6 +981,7 @@ class GetClusterReply(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     CALLER_ROLE_FIELD_NUMBER: _builtins.int
+    CURSOR_STALL_MS_FIELD_NUMBER: _builtins.int
     trust_domain: _builtins.str
     cluster: _builtins.str
     """alias"""
@@ -960,6 +990,8 @@ class GetClusterReply(_message.Message):
     register_epoch: _builtins.str
     replicas: _builtins.int
     caller_role: _builtins.str
+    cursor_stall_ms: _builtins.int
+    """how long an open transaction has held watchers back; 0: nothing does"""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -976,10 +1008,11 @@ class GetClusterReply(_message.Message):
         at: _timestamp_pb2.Timestamp | None = ...,
         caller: _common_pb2.Principal | None = ...,
         caller_role: _builtins.str = ...,
+        cursor_stall_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "caller", b"caller", "caller_role", b"caller_role", "cluster", b"cluster", "register_epoch", b"register_epoch", "replica_id", b"replica_id", "replicas", b"replicas", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "caller", b"caller", "caller_role", b"caller_role", "cluster", b"cluster", "cursor_stall_ms", b"cursor_stall_ms", "register_epoch", b"register_epoch", "replica_id", b"replica_id", "replicas", b"replicas", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

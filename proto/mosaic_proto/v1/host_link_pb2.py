@@ -25,55 +25,64 @@ _sym_db = _symbol_database.Default()
 from mosaic_proto.v1 import fleet_pb2 as mosaic__proto_dot_v1_dot_fleet__pb2
 from mosaic_proto.v1 import messages_pb2 as mosaic__proto_dot_v1_dot_messages__pb2
 from mosaic_proto.v1 import runtimes_pb2 as mosaic__proto_dot_v1_dot_runtimes__pb2
+from mosaic_proto.v1 import seeding_pb2 as mosaic__proto_dot_v1_dot_seeding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmosaic_proto/v1/host_link.proto\x12\tmosaic.v1\x1a\x1bmosaic_proto/v1/fleet.proto\x1a\x1emosaic_proto/v1/messages.proto\x1a\x1emosaic_proto/v1/runtimes.proto\"\xcb\x02\n\tHostFrame\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.mosaic.v1.HelloH\x00\x12\x1f\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x0f.mosaic.v1.BeatH\x00\x12%\n\x04seat\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.SeatReportH\x00\x12(\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x17.mosaic.v1.JournalEventH\x00\x12%\n\x07\x61pplied\x18\x05 \x01(\x0b\x32\x12.mosaic.v1.AppliedH\x00\x12+\n\x08terminal\x18\x06 \x01(\x0b\x32\x17.mosaic.v1.TerminalTextH\x00\x12!\n\x05ready\x18\x07 \x01(\x0b\x32\x10.mosaic.v1.ReadyH\x00\x12)\n\tunmanaged\x18n \x01(\x0b\x32\x14.mosaic.v1.UnmanagedH\x00\x42\x07\n\x05\x66rame\"\xd8\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12\x12\n\njournal_id\x18\x04 \x01(\t\x12$\n\x05seats\x18\x05 \x03(\x0b\x32\x15.mosaic.v1.SeatReport\x12\x1b\n\x13observed_generation\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07machine\x18\x08 \x01(\t\x12\x15\n\rjournal_epoch\x18\t \x01(\x03\"\x1b\n\x05Ready\x12\x12\n\nlink_epoch\x18\x01 \x01(\x03\"\x18\n\x04\x42\x65\x61t\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\xeb\x02\n\nSeatReport\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.mosaic.v1.AgentState\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x14\n\x0cstate_age_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\t \x01(\t\x12\x12\n\ngeneration\x18\n \x01(\x03\x12\x0f\n\x07problem\x18\x0b \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x0c \x01(\x05\x12\x13\n\x0bsupervision\x18\x32 \x01(\t\x12\x0c\n\x04unit\x18\x33 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x34 \x01(\x08\x12\x15\n\routput_age_ms\x18n \x01(\x03\x12\x17\n\x0frunning_runtime\x18o \x01(\t\x12\x15\n\rrunning_model\x18p \x01(\t\":\n\tUnmanaged\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.mosaic.v1.UnmanagedSession\"\xdc\x01\n\x0cJournalEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x04step\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.StepEventH\x00\x12,\n\x0brun_started\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.RunStartedH\x00\x12(\n\trun_ended\x18\x04 \x01(\x0b\x32\x13.mosaic.v1.RunEndedH\x00\x12\x33\n\x0eruntime_update\x18n \x01(\x0b\x32\x19.mosaic.v1.UpdateProgressH\x00\x42\x07\n\x05\x65vent\"\x8c\x01\n\tStepEvent\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x04step\x18\x02 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"^\n\nRunStarted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"a\n\x08RunEnded\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\x05\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"\x1d\n\x07\x41pplied\x12\x12\n\ngeneration\x18\x01 \x01(\x03\">\n\x0cTerminalText\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"\xde\x02\n\x0c\x43ontrolFrame\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.WelcomeH\x00\x12*\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x17.mosaic.v1.DesiredStateH\x00\x12\'\n\x08\x64ispatch\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.DispatchH\x00\x12\x35\n\x0c\x61\x63knowledged\x18\x04 \x01(\x0b\x32\x1d.mosaic.v1.EventsAcknowledgedH\x00\x12-\n\x07\x63\x61pture\x18\x05 \x01(\x0b\x32\x1a.mosaic.v1.CaptureTerminalH\x00\x12\x38\n\x11\x62\x65\x61t_acknowledged\x18\x06 \x01(\x0b\x32\x1b.mosaic.v1.BeatAcknowledgedH\x00\x12)\n\x06update\x18n \x01(\x0b\x32\x17.mosaic.v1.WantedUpdateH\x00\x42\x07\n\x05\x66rame\"{\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x12\n\nlink_epoch\x18\x03 \x01(\x03\x12\x18\n\x10\x62\x65\x61t_interval_ms\x18\x04 \x01(\x03\x12\x12\n\nreplica_id\x18\x05 \x01(\t\"$\n\x10\x42\x65\x61tAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"I\n\x0c\x44\x65siredState\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12%\n\x05seats\x18\x02 \x03(\x0b\x32\x16.mosaic.v1.DesiredSeat\"\x9a\x01\n\x0b\x44\x65siredSeat\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x08\x12\x0f\n\x07restart\x18\x04 \x01(\x03\x12!\n\x04spec\x18\x05 \x01(\x0b\x32\x13.mosaic.v1.SeatSpec\x12\r\n\x05reset\x18n \x01(\x03\x12\x11\n\treset_way\x18o \x01(\t\"\xa8\x01\n\x08\x44ispatch\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08seat_seq\x18\x03 \x01(\x03\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12\x16\n\x0epayload_digest\x18\x05 \x01(\t\x12\x14\n\x0cremaining_ms\x18\x06 \x01(\x03\x12\x0e\n\x06sender\x18\x07 \x01(\t\x12\x18\n\x10sender_is_person\x18\x08 \x01(\x08\"&\n\x12\x45ventsAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"C\n\x0f\x43\x61ptureTerminal\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\x05\x32L\n\x0fHostLinkService\x12\x39\n\x04Link\x12\x14.mosaic.v1.HostFrame\x1a\x17.mosaic.v1.ControlFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmosaic_proto/v1/host_link.proto\x12\tmosaic.v1\x1a\x1bmosaic_proto/v1/fleet.proto\x1a\x1emosaic_proto/v1/messages.proto\x1a\x1emosaic_proto/v1/runtimes.proto\x1a\x1dmosaic_proto/v1/seeding.proto\"\xf7\x02\n\tHostFrame\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.mosaic.v1.HelloH\x00\x12\x1f\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x0f.mosaic.v1.BeatH\x00\x12%\n\x04seat\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.SeatReportH\x00\x12(\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x17.mosaic.v1.JournalEventH\x00\x12%\n\x07\x61pplied\x18\x05 \x01(\x0b\x32\x12.mosaic.v1.AppliedH\x00\x12+\n\x08terminal\x18\x06 \x01(\x0b\x32\x17.mosaic.v1.TerminalTextH\x00\x12!\n\x05ready\x18\x07 \x01(\x0b\x32\x10.mosaic.v1.ReadyH\x00\x12)\n\tunmanaged\x18n \x01(\x0b\x32\x14.mosaic.v1.UnmanagedH\x00\x12*\n\nruns_alive\x18< \x01(\x0b\x32\x14.mosaic.v1.RunsAliveH\x00\x42\x07\n\x05\x66rame\"\x8c\x02\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12\x12\n\njournal_id\x18\x04 \x01(\t\x12$\n\x05seats\x18\x05 \x03(\x0b\x32\x15.mosaic.v1.SeatReport\x12\x1b\n\x13observed_generation\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07machine\x18\x08 \x01(\t\x12\x15\n\rjournal_epoch\x18\t \x01(\x03\x12\x1d\n\x10journal_sequence\x18( \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_journal_sequence\"\x1b\n\x05Ready\x12\x12\n\nlink_epoch\x18\x01 \x01(\x03\"\x18\n\x04\x42\x65\x61t\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\x8e\x03\n\nSeatReport\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.mosaic.v1.AgentState\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x14\n\x0cstate_age_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\t \x01(\t\x12\x12\n\ngeneration\x18\n \x01(\x03\x12\x0f\n\x07problem\x18\x0b \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x0c \x01(\x05\x12\x13\n\x0bsupervision\x18\x32 \x01(\t\x12\x0c\n\x04unit\x18\x33 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x34 \x01(\x08\x12\x0e\n\x06\x64river\x18P \x01(\t\x12\x11\n\tdriven_ms\x18Q \x01(\x03\x12\x15\n\routput_age_ms\x18n \x01(\x03\x12\x17\n\x0frunning_runtime\x18o \x01(\t\x12\x15\n\rrunning_model\x18p \x01(\t\":\n\tUnmanaged\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.mosaic.v1.UnmanagedSession\"\xdc\x01\n\x0cJournalEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x04step\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.StepEventH\x00\x12,\n\x0brun_started\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.RunStartedH\x00\x12(\n\trun_ended\x18\x04 \x01(\x0b\x32\x13.mosaic.v1.RunEndedH\x00\x12\x33\n\x0eruntime_update\x18n \x01(\x0b\x32\x19.mosaic.v1.UpdateProgressH\x00\x42\x07\n\x05\x65vent\"\x8c\x01\n\tStepEvent\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x04step\x18\x02 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"^\n\nRunStarted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"a\n\x08RunEnded\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\x05\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"\x1d\n\x07\x41pplied\x12\x12\n\ngeneration\x18\x01 \x01(\x03\">\n\x0cTerminalText\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"\xb6\x03\n\x0c\x43ontrolFrame\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.WelcomeH\x00\x12*\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x17.mosaic.v1.DesiredStateH\x00\x12\'\n\x08\x64ispatch\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.DispatchH\x00\x12\x35\n\x0c\x61\x63knowledged\x18\x04 \x01(\x0b\x32\x1d.mosaic.v1.EventsAcknowledgedH\x00\x12-\n\x07\x63\x61pture\x18\x05 \x01(\x0b\x32\x1a.mosaic.v1.CaptureTerminalH\x00\x12\x38\n\x11\x62\x65\x61t_acknowledged\x18\x06 \x01(\x0b\x32\x1b.mosaic.v1.BeatAcknowledgedH\x00\x12(\n\topen_view\x18P \x01(\x0b\x32\x13.mosaic.v1.OpenViewH\x00\x12,\n\x0b\x63laims_held\x18< \x01(\x0b\x32\x15.mosaic.v1.ClaimsHeldH\x00\x12)\n\x06update\x18n \x01(\x0b\x32\x17.mosaic.v1.WantedUpdateH\x00\x42\x07\n\x05\x66rame\"\xae\x01\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x12\n\nlink_epoch\x18\x03 \x01(\x03\x12\x18\n\x10\x62\x65\x61t_interval_ms\x18\x04 \x01(\x03\x12\x12\n\nreplica_id\x18\x05 \x01(\t\x12\x17\n\x0f\x66leet_addresses\x18( \x03(\t\x12\x18\n\x10journal_disowned\x18) \x01(\x08\"$\n\x10\x42\x65\x61tAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"p\n\x0c\x44\x65siredState\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12%\n\x05seats\x18\x02 \x03(\x0b\x32\x16.mosaic.v1.DesiredSeat\x12%\n\x08\x62riefing\x18\x46 \x01(\x0b\x32\x13.mosaic.v1.Briefing\"\x9a\x01\n\x0b\x44\x65siredSeat\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x08\x12\x0f\n\x07restart\x18\x04 \x01(\x03\x12!\n\x04spec\x18\x05 \x01(\x0b\x32\x13.mosaic.v1.SeatSpec\x12\r\n\x05reset\x18n \x01(\x03\x12\x11\n\treset_way\x18o \x01(\t\"\xa8\x01\n\x08\x44ispatch\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08seat_seq\x18\x03 \x01(\x03\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12\x16\n\x0epayload_digest\x18\x05 \x01(\t\x12\x14\n\x0cremaining_ms\x18\x06 \x01(\x03\x12\x0e\n\x06sender\x18\x07 \x01(\t\x12\x18\n\x10sender_is_person\x18\x08 \x01(\x08\"&\n\x12\x45ventsAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"C\n\x0f\x43\x61ptureTerminal\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\x05\"?\n\x08OpenView\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08scrolled\x18\x03 \x01(\x08\"\x1c\n\tRunsAlive\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\"2\n\nClaimsHeld\x12$\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x14.mosaic.v1.HeldClaim\"\x8a\x01\n\tHeldClaim\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61rd_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x05 \x01(\x03\x12\x15\n\rlease_left_ms\x18\x06 \x01(\x03\x12\x15\n\rlimit_left_ms\x18\x07 \x01(\x03\x32L\n\x0fHostLinkService\x12\x39\n\x04Link\x12\x14.mosaic.v1.HostFrame\x1a\x17.mosaic.v1.ControlFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mosaic_proto.v1.host_link_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HOSTFRAME']._serialized_start=140
-  _globals['_HOSTFRAME']._serialized_end=471
-  _globals['_HELLO']._serialized_start=474
-  _globals['_HELLO']._serialized_end=690
-  _globals['_READY']._serialized_start=692
-  _globals['_READY']._serialized_end=719
-  _globals['_BEAT']._serialized_start=721
-  _globals['_BEAT']._serialized_end=745
-  _globals['_SEATREPORT']._serialized_start=748
-  _globals['_SEATREPORT']._serialized_end=1111
-  _globals['_UNMANAGED']._serialized_start=1113
-  _globals['_UNMANAGED']._serialized_end=1171
-  _globals['_JOURNALEVENT']._serialized_start=1174
-  _globals['_JOURNALEVENT']._serialized_end=1394
-  _globals['_STEPEVENT']._serialized_start=1397
-  _globals['_STEPEVENT']._serialized_end=1537
-  _globals['_RUNSTARTED']._serialized_start=1539
-  _globals['_RUNSTARTED']._serialized_end=1633
-  _globals['_RUNENDED']._serialized_start=1635
-  _globals['_RUNENDED']._serialized_end=1732
-  _globals['_APPLIED']._serialized_start=1734
-  _globals['_APPLIED']._serialized_end=1763
-  _globals['_TERMINALTEXT']._serialized_start=1765
-  _globals['_TERMINALTEXT']._serialized_end=1827
-  _globals['_CONTROLFRAME']._serialized_start=1830
-  _globals['_CONTROLFRAME']._serialized_end=2180
-  _globals['_WELCOME']._serialized_start=2182
-  _globals['_WELCOME']._serialized_end=2305
-  _globals['_BEATACKNOWLEDGED']._serialized_start=2307
-  _globals['_BEATACKNOWLEDGED']._serialized_end=2343
-  _globals['_DESIREDSTATE']._serialized_start=2345
-  _globals['_DESIREDSTATE']._serialized_end=2418
-  _globals['_DESIREDSEAT']._serialized_start=2421
-  _globals['_DESIREDSEAT']._serialized_end=2575
-  _globals['_DISPATCH']._serialized_start=2578
-  _globals['_DISPATCH']._serialized_end=2746
-  _globals['_EVENTSACKNOWLEDGED']._serialized_start=2748
-  _globals['_EVENTSACKNOWLEDGED']._serialized_end=2786
-  _globals['_CAPTURETERMINAL']._serialized_start=2788
-  _globals['_CAPTURETERMINAL']._serialized_end=2855
-  _globals['_HOSTLINKSERVICE']._serialized_start=2857
-  _globals['_HOSTLINKSERVICE']._serialized_end=2933
+  _globals['_HOSTFRAME']._serialized_start=171
+  _globals['_HOSTFRAME']._serialized_end=546
+  _globals['_HELLO']._serialized_start=549
+  _globals['_HELLO']._serialized_end=817
+  _globals['_READY']._serialized_start=819
+  _globals['_READY']._serialized_end=846
+  _globals['_BEAT']._serialized_start=848
+  _globals['_BEAT']._serialized_end=872
+  _globals['_SEATREPORT']._serialized_start=875
+  _globals['_SEATREPORT']._serialized_end=1273
+  _globals['_UNMANAGED']._serialized_start=1275
+  _globals['_UNMANAGED']._serialized_end=1333
+  _globals['_JOURNALEVENT']._serialized_start=1336
+  _globals['_JOURNALEVENT']._serialized_end=1556
+  _globals['_STEPEVENT']._serialized_start=1559
+  _globals['_STEPEVENT']._serialized_end=1699
+  _globals['_RUNSTARTED']._serialized_start=1701
+  _globals['_RUNSTARTED']._serialized_end=1795
+  _globals['_RUNENDED']._serialized_start=1797
+  _globals['_RUNENDED']._serialized_end=1894
+  _globals['_APPLIED']._serialized_start=1896
+  _globals['_APPLIED']._serialized_end=1925
+  _globals['_TERMINALTEXT']._serialized_start=1927
+  _globals['_TERMINALTEXT']._serialized_end=1989
+  _globals['_CONTROLFRAME']._serialized_start=1992
+  _globals['_CONTROLFRAME']._serialized_end=2430
+  _globals['_WELCOME']._serialized_start=2433
+  _globals['_WELCOME']._serialized_end=2607
+  _globals['_BEATACKNOWLEDGED']._serialized_start=2609
+  _globals['_BEATACKNOWLEDGED']._serialized_end=2645
+  _globals['_DESIREDSTATE']._serialized_start=2647
+  _globals['_DESIREDSTATE']._serialized_end=2759
+  _globals['_DESIREDSEAT']._serialized_start=2762
+  _globals['_DESIREDSEAT']._serialized_end=2916
+  _globals['_DISPATCH']._serialized_start=2919
+  _globals['_DISPATCH']._serialized_end=3087
+  _globals['_EVENTSACKNOWLEDGED']._serialized_start=3089
+  _globals['_EVENTSACKNOWLEDGED']._serialized_end=3127
+  _globals['_CAPTURETERMINAL']._serialized_start=3129
+  _globals['_CAPTURETERMINAL']._serialized_end=3196
+  _globals['_OPENVIEW']._serialized_start=3198
+  _globals['_OPENVIEW']._serialized_end=3261
+  _globals['_RUNSALIVE']._serialized_start=3263
+  _globals['_RUNSALIVE']._serialized_end=3291
+  _globals['_CLAIMSHELD']._serialized_start=3293
+  _globals['_CLAIMSHELD']._serialized_end=3343
+  _globals['_HELDCLAIM']._serialized_start=3346
+  _globals['_HELDCLAIM']._serialized_end=3484
+  _globals['_HOSTLINKSERVICE']._serialized_start=3486
+  _globals['_HOSTLINKSERVICE']._serialized_end=3562
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from mosaic_proto.v1 import fleet_pb2 as _fleet_pb2
 from mosaic_proto.v1 import messages_pb2 as _messages_pb2
 from mosaic_proto.v1 import runtimes_pb2 as _runtimes_pb2
+from mosaic_proto.v1 import seeding_pb2 as _seeding_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -35,6 +36,7 @@ class HostFrame(_message.Message):
     TERMINAL_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     UNMANAGED_FIELD_NUMBER: _builtins.int
+    RUNS_ALIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """first, exactly once"""
@@ -65,6 +67,10 @@ class HostFrame(_message.Message):
     def unmanaged(self) -> Global___Unmanaged:
         """replaces what was told before"""
 
+    @_builtins.property
+    def runs_alive(self) -> Global___RunsAlive:
+        """with the hello's link, when a run begins, and every 60 s: what these runs hold is renewed"""
+
     def __init__(
         self,
         *,
@@ -76,12 +82,13 @@ class HostFrame(_message.Message):
         terminal: Global___TerminalText | None = ...,
         ready: Global___Ready | None = ...,
         unmanaged: Global___Unmanaged | None = ...,
+        runs_alive: Global___RunsAlive | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "beat", b"beat", "event", b"event", "frame", b"frame", "hello", b"hello", "ready", b"ready", "runs_alive", b"runs_alive", "seat", b"seat", "terminal", b"terminal", "unmanaged", b"unmanaged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready", "unmanaged"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "beat", "seat", "event", "applied", "terminal", "ready", "unmanaged", "runs_alive"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -100,6 +107,7 @@ class Hello(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MACHINE_FIELD_NUMBER: _builtins.int
     JOURNAL_EPOCH_FIELD_NUMBER: _builtins.int
+    JOURNAL_SEQUENCE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     host_id: _builtins.str
     journal_id: _builtins.str
@@ -109,6 +117,8 @@ class Hello(_message.Message):
     machine: _builtins.str
     journal_epoch: _builtins.int
     """the newest link epoch in the journal: an old one betrays a restored journal"""
+    journal_sequence: _builtins.int
+    """the newest event it had since a link: one the register is past, too"""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -125,12 +135,15 @@ class Hello(_message.Message):
         version: _builtins.str = ...,
         machine: _builtins.str = ...,
         journal_epoch: _builtins.int = ...,
+        journal_sequence: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence", "journal_sequence", b"journal_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "host_id", b"host_id", "journal_epoch", b"journal_epoch", "journal_id", b"journal_id", "machine", b"machine", "observed_generation", b"observed_generation", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence", "capabilities", b"capabilities", "host_id", b"host_id", "journal_epoch", b"journal_epoch", "journal_id", b"journal_id", "journal_sequence", b"journal_sequence", "machine", b"machine", "observed_generation", b"observed_generation", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__journal_sequence: _TypeAlias = _typing.Literal["journal_sequence"]  # noqa: Y015
+    _WhichOneofArgType__journal_sequence: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__journal_sequence) -> _WhichOneofReturnType__journal_sequence | None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
@@ -191,6 +204,8 @@ class SeatReport(_message.Message):
     SUPERVISION_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     ENABLED_FIELD_NUMBER: _builtins.int
+    DRIVER_FIELD_NUMBER: _builtins.int
+    DRIVEN_MS_FIELD_NUMBER: _builtins.int
     OUTPUT_AGE_MS_FIELD_NUMBER: _builtins.int
     RUNNING_RUNTIME_FIELD_NUMBER: _builtins.int
     RUNNING_MODEL_FIELD_NUMBER: _builtins.int
@@ -214,6 +229,9 @@ class SeatReport(_message.Message):
     """the systemd user unit that keeps the seat"""
     enabled: _builtins.bool
     """it comes back when the machine boots, with nobody logged in"""
+    driver: _builtins.str
+    """who holds the attach lease; empty: nobody"""
+    driven_ms: _builtins.int
     output_age_ms: _builtins.int
     """how long ago its terminal last changed"""
     running_runtime: _builtins.str
@@ -238,13 +256,15 @@ class SeatReport(_message.Message):
         supervision: _builtins.str = ...,
         unit: _builtins.str = ...,
         enabled: _builtins.bool = ...,
+        driver: _builtins.str = ...,
+        driven_ms: _builtins.int = ...,
         output_age_ms: _builtins.int = ...,
         running_runtime: _builtins.str = ...,
         running_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "command", b"command", "detail", b"detail", "driven_ms", b"driven_ms", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "name", b"name", "output_age_ms", b"output_age_ms", "pid", b"pid", "problem", b"problem", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "source", b"source", "state", b"state", "state_age_ms", b"state_age_ms", "supervision", b"supervision", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -462,6 +482,8 @@ class ControlFrame(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     CAPTURE_FIELD_NUMBER: _builtins.int
     BEAT_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    OPEN_VIEW_FIELD_NUMBER: _builtins.int
+    CLAIMS_HELD_FIELD_NUMBER: _builtins.int
     UPDATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
@@ -480,6 +502,14 @@ class ControlFrame(_message.Message):
     @_builtins.property
     def beat_acknowledged(self) -> Global___BeatAcknowledged: ...
     @_builtins.property
+    def open_view(self) -> Global___OpenView:
+        """call HostTerminalService/Serve with this id"""
+
+    @_builtins.property
+    def claims_held(self) -> Global___ClaimsHeld:
+        """the answer to RunsAlive"""
+
+    @_builtins.property
     def update(self) -> _runtimes_pb2.WantedUpdate:
         """asked again with every link until the host has begun it"""
 
@@ -492,13 +522,15 @@ class ControlFrame(_message.Message):
         acknowledged: Global___EventsAcknowledged | None = ...,
         capture: Global___CaptureTerminal | None = ...,
         beat_acknowledged: Global___BeatAcknowledged | None = ...,
+        open_view: Global___OpenView | None = ...,
+        claims_held: Global___ClaimsHeld | None = ...,
         update: _runtimes_pb2.WantedUpdate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "frame", b"frame", "open_view", b"open_view", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "update"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "open_view", "claims_held", "update"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -513,12 +545,22 @@ class Welcome(_message.Message):
     LINK_EPOCH_FIELD_NUMBER: _builtins.int
     BEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     REPLICA_ID_FIELD_NUMBER: _builtins.int
+    FLEET_ADDRESSES_FIELD_NUMBER: _builtins.int
+    JOURNAL_DISOWNED_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     link_epoch: _builtins.int
     beat_interval_ms: _builtins.int
     replica_id: _builtins.str
+    journal_disowned: _builtins.bool
+    """The journal is an older one restored: what is open in it may have been typed. The host ends all of it as unknown,
+    gives the journal a new id and dials anew.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def fleet_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of all live replicas, the one that speaks first: dial these from now on"""
+
     def __init__(
         self,
         *,
@@ -527,10 +569,12 @@ class Welcome(_message.Message):
         link_epoch: _builtins.int = ...,
         beat_interval_ms: _builtins.int = ...,
         replica_id: _builtins.str = ...,
+        fleet_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        journal_disowned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "capabilities", b"capabilities", "link_epoch", b"link_epoch", "protocol_version", b"protocol_version", "replica_id", b"replica_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "capabilities", b"capabilities", "fleet_addresses", b"fleet_addresses", "journal_disowned", b"journal_disowned", "link_epoch", b"link_epoch", "protocol_version", b"protocol_version", "replica_id", b"replica_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -561,18 +605,24 @@ class DesiredState(_message.Message):
 
     GENERATION_FIELD_NUMBER: _builtins.int
     SEATS_FIELD_NUMBER: _builtins.int
+    BRIEFING_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     @_builtins.property
     def seats(self) -> _containers.RepeatedCompositeFieldContainer[Global___DesiredSeat]: ...
+    @_builtins.property
+    def briefing(self) -> _seeding_pb2.Briefing:
+        """what all seats of the tenant are told"""
+
     def __init__(
         self,
         *,
         generation: _builtins.int = ...,
         seats: _abc.Iterable[Global___DesiredSeat] | None = ...,
+        briefing: _seeding_pb2.Briefing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["briefing", b"briefing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "seats", b"seats"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["briefing", b"briefing", "generation", b"generation", "seats", b"seats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -706,3 +756,114 @@ class CaptureTerminal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CaptureTerminal: _TypeAlias = CaptureTerminal  # noqa: Y015
+
+@_typing.final
+class OpenView(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    SCROLLED_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """good once, for this link"""
+    agent_id: _builtins.str
+    scrolled: _builtins.bool
+    """also the lines that leave the screen at its top"""
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        scrolled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "call_id", b"call_id", "scrolled", b"scrolled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenView: _TypeAlias = OpenView  # noqa: Y015
+
+@_typing.final
+class RunsAlive(_message.Message):
+    """The host vouches for these runs: their programs live. Their claims' leases are renewed; of a run that is not named any
+    more they run out.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunsAlive: _TypeAlias = RunsAlive  # noqa: Y015
+
+@_typing.final
+class ClaimsHeld(_message.Message):
+    """What the runs of this host hold, whole; replaces what came before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldClaim]: ...
+    def __init__(
+        self,
+        *,
+        claims: _abc.Iterable[Global___HeldClaim] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimsHeld: _TypeAlias = ClaimsHeld  # noqa: Y015
+
+@_typing.final
+class HeldClaim(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    CARD_ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    LEASE_LEFT_MS_FIELD_NUMBER: _builtins.int
+    LIMIT_LEFT_MS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    agent_id: _builtins.str
+    card_id: _builtins.str
+    title: _builtins.str
+    fence: _builtins.int
+    lease_left_ms: _builtins.int
+    limit_left_ms: _builtins.int
+    """until the wall-clock limit of the claim"""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        card_id: _builtins.str = ...,
+        title: _builtins.str = ...,
+        fence: _builtins.int = ...,
+        lease_left_ms: _builtins.int = ...,
+        limit_left_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "card_id", b"card_id", "fence", b"fence", "lease_left_ms", b"lease_left_ms", "limit_left_ms", b"limit_left_ms", "run_id", b"run_id", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldClaim: _TypeAlias = HeldClaim  # noqa: Y015

@@ -27,35 +27,35 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mosaic_proto.v1 import common_pb2 as mosaic__proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emosaic_proto/v1/messages.proto\x12\tmosaic.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cmosaic_proto/v1/common.proto\"\x9d\x01\n\x0bSendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12+\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08reply_to\x18\x06 \x01(\t\x12\x11\n\tthread_id\x18\x07 \x01(\t\"0\n\tSendReply\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.Receipt\"*\n\x08\x45vidence\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x92\x01\n\x0bReceiptStep\x12$\n\x04step\x18\x01 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xe1\x02\n\x07Receipt\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x06sender\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.Principal\x12\'\n\trecipient\x18\x03 \x01(\x0b\x32\x14.mosaic.v1.Principal\x12$\n\x04step\x18\x04 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12%\n\x05steps\x18\x06 \x03(\x0b\x32\x16.mosaic.v1.ReceiptStep\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65\x61\x64line_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08seat_seq\x18\t \x01(\x03\x12#\n\x1bstrongest_step_is_submitted\x18\n \x01(\x08\"Z\n\rFollowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12%\n\x05until\x18\x03 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\"8\n\x12ShowMessageRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\"j\n\x10ShowMessageReply\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.Receipt\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12\x10\n\x08reply_to\x18\x03 \x01(\t\x12\x11\n\tthread_id\x18\x04 \x01(\t\"V\n\x13ListMessagesRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x11\n\topen_only\x18\x03 \x01(\x08\x12\r\n\x05limit\x18\x04 \x01(\x05\"9\n\x11ListMessagesReply\x12$\n\x08receipts\x18\x01 \x03(\x0b\x32\x12.mosaic.v1.Receipt*\xd5\x02\n\x0bMessageStep\x12\x1c\n\x18MESSAGE_STEP_UNSPECIFIED\x10\x00\x12\x17\n\x13MESSAGE_STEP_QUEUED\x10\x01\x12\x1b\n\x17MESSAGE_STEP_DISPATCHED\x10\x02\x12\x16\n\x12MESSAGE_STEP_TYPED\x10\x03\x12\x1a\n\x16MESSAGE_STEP_SUBMITTED\x10\x04\x12\x19\n\x15MESSAGE_STEP_ACCEPTED\x10\x05\x12\x1d\n\x19MESSAGE_STEP_TURN_STARTED\x10\x06\x12\x1b\n\x17MESSAGE_STEP_TURN_ENDED\x10\x07\x12\x18\n\x14MESSAGE_STEP_UNKNOWN\x10\x08\x12\x17\n\x13MESSAGE_STEP_FAILED\x10\t\x12\x18\n\x14MESSAGE_STEP_EXPIRED\x10\n\x12\x1a\n\x16MESSAGE_STEP_CANCELLED\x10\x0b\x32\x8a\x02\n\x0eMessageService\x12\x34\n\x04Send\x12\x16.mosaic.v1.SendRequest\x1a\x14.mosaic.v1.SendReply\x12\x38\n\x06\x46ollow\x12\x18.mosaic.v1.FollowRequest\x1a\x12.mosaic.v1.Receipt0\x01\x12\x42\n\x04Show\x12\x1d.mosaic.v1.ShowMessageRequest\x1a\x1b.mosaic.v1.ShowMessageReply\x12\x44\n\x04List\x12\x1e.mosaic.v1.ListMessagesRequest\x1a\x1c.mosaic.v1.ListMessagesReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emosaic_proto/v1/messages.proto\x12\tmosaic.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cmosaic_proto/v1/common.proto\"\xb4\x01\n\x0bSendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12+\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08reply_to\x18\x06 \x01(\t\x12\x11\n\tthread_id\x18\x07 \x01(\t\x12\x15\n\rallow_secrets\x18P \x01(\x08\"0\n\tSendReply\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.Receipt\"*\n\x08\x45vidence\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x92\x01\n\x0bReceiptStep\x12$\n\x04step\x18\x01 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xe1\x02\n\x07Receipt\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x06sender\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.Principal\x12\'\n\trecipient\x18\x03 \x01(\x0b\x32\x14.mosaic.v1.Principal\x12$\n\x04step\x18\x04 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12%\n\x05steps\x18\x06 \x03(\x0b\x32\x16.mosaic.v1.ReceiptStep\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65\x61\x64line_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08seat_seq\x18\t \x01(\x03\x12#\n\x1bstrongest_step_is_submitted\x18\n \x01(\x08\"Z\n\rFollowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12%\n\x05until\x18\x03 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\"8\n\x12ShowMessageRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\"j\n\x10ShowMessageReply\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.Receipt\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12\x10\n\x08reply_to\x18\x03 \x01(\t\x12\x11\n\tthread_id\x18\x04 \x01(\t\"V\n\x13ListMessagesRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x11\n\topen_only\x18\x03 \x01(\x08\x12\r\n\x05limit\x18\x04 \x01(\x05\"9\n\x11ListMessagesReply\x12$\n\x08receipts\x18\x01 \x03(\x0b\x32\x12.mosaic.v1.Receipt*\xd5\x02\n\x0bMessageStep\x12\x1c\n\x18MESSAGE_STEP_UNSPECIFIED\x10\x00\x12\x17\n\x13MESSAGE_STEP_QUEUED\x10\x01\x12\x1b\n\x17MESSAGE_STEP_DISPATCHED\x10\x02\x12\x16\n\x12MESSAGE_STEP_TYPED\x10\x03\x12\x1a\n\x16MESSAGE_STEP_SUBMITTED\x10\x04\x12\x19\n\x15MESSAGE_STEP_ACCEPTED\x10\x05\x12\x1d\n\x19MESSAGE_STEP_TURN_STARTED\x10\x06\x12\x1b\n\x17MESSAGE_STEP_TURN_ENDED\x10\x07\x12\x18\n\x14MESSAGE_STEP_UNKNOWN\x10\x08\x12\x17\n\x13MESSAGE_STEP_FAILED\x10\t\x12\x18\n\x14MESSAGE_STEP_EXPIRED\x10\n\x12\x1a\n\x16MESSAGE_STEP_CANCELLED\x10\x0b\x32\x8a\x02\n\x0eMessageService\x12\x34\n\x04Send\x12\x16.mosaic.v1.SendRequest\x1a\x14.mosaic.v1.SendReply\x12\x38\n\x06\x46ollow\x12\x18.mosaic.v1.FollowRequest\x1a\x12.mosaic.v1.Receipt0\x01\x12\x42\n\x04Show\x12\x1d.mosaic.v1.ShowMessageRequest\x1a\x1b.mosaic.v1.ShowMessageReply\x12\x44\n\x04List\x12\x1e.mosaic.v1.ListMessagesRequest\x1a\x1c.mosaic.v1.ListMessagesReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mosaic_proto.v1.messages_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MESSAGESTEP']._serialized_start=1305
-  _globals['_MESSAGESTEP']._serialized_end=1646
+  _globals['_MESSAGESTEP']._serialized_start=1328
+  _globals['_MESSAGESTEP']._serialized_end=1669
   _globals['_SENDREQUEST']._serialized_start=141
-  _globals['_SENDREQUEST']._serialized_end=298
-  _globals['_SENDREPLY']._serialized_start=300
-  _globals['_SENDREPLY']._serialized_end=348
-  _globals['_EVIDENCE']._serialized_start=350
-  _globals['_EVIDENCE']._serialized_end=392
-  _globals['_RECEIPTSTEP']._serialized_start=395
-  _globals['_RECEIPTSTEP']._serialized_end=541
-  _globals['_RECEIPT']._serialized_start=544
-  _globals['_RECEIPT']._serialized_end=897
-  _globals['_FOLLOWREQUEST']._serialized_start=899
-  _globals['_FOLLOWREQUEST']._serialized_end=989
-  _globals['_SHOWMESSAGEREQUEST']._serialized_start=991
-  _globals['_SHOWMESSAGEREQUEST']._serialized_end=1047
-  _globals['_SHOWMESSAGEREPLY']._serialized_start=1049
-  _globals['_SHOWMESSAGEREPLY']._serialized_end=1155
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=1157
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1243
-  _globals['_LISTMESSAGESREPLY']._serialized_start=1245
-  _globals['_LISTMESSAGESREPLY']._serialized_end=1302
-  _globals['_MESSAGESERVICE']._serialized_start=1649
-  _globals['_MESSAGESERVICE']._serialized_end=1915
+  _globals['_SENDREQUEST']._serialized_end=321
+  _globals['_SENDREPLY']._serialized_start=323
+  _globals['_SENDREPLY']._serialized_end=371
+  _globals['_EVIDENCE']._serialized_start=373
+  _globals['_EVIDENCE']._serialized_end=415
+  _globals['_RECEIPTSTEP']._serialized_start=418
+  _globals['_RECEIPTSTEP']._serialized_end=564
+  _globals['_RECEIPT']._serialized_start=567
+  _globals['_RECEIPT']._serialized_end=920
+  _globals['_FOLLOWREQUEST']._serialized_start=922
+  _globals['_FOLLOWREQUEST']._serialized_end=1012
+  _globals['_SHOWMESSAGEREQUEST']._serialized_start=1014
+  _globals['_SHOWMESSAGEREQUEST']._serialized_end=1070
+  _globals['_SHOWMESSAGEREPLY']._serialized_start=1072
+  _globals['_SHOWMESSAGEREPLY']._serialized_end=1178
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=1180
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1266
+  _globals['_LISTMESSAGESREPLY']._serialized_start=1268
+  _globals['_LISTMESSAGESREPLY']._serialized_end=1325
+  _globals['_MESSAGESERVICE']._serialized_start=1672
+  _globals['_MESSAGESERVICE']._serialized_end=1938
 # @@protoc_insertion_point(module_scope)

@@ -79,6 +79,7 @@ class SendRequest(_message.Message):
     DEADLINE_FIELD_NUMBER: _builtins.int
     REPLY_TO_FIELD_NUMBER: _builtins.int
     THREAD_ID_FIELD_NUMBER: _builtins.int
+    ALLOW_SECRETS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUIDv7, made by the caller; becomes the message id"""
     tenant: _builtins.str
@@ -91,6 +92,8 @@ class SendRequest(_message.Message):
     """a message id; may be empty"""
     thread_id: _builtins.str
     """may be empty"""
+    allow_secrets: _builtins.bool
+    """the text is meant to hold what looks like a secret; written down"""
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """from now; absent: the server's default (24 h)"""
@@ -105,10 +108,11 @@ class SendRequest(_message.Message):
         deadline: _duration_pb2.Duration | None = ...,
         reply_to: _builtins.str = ...,
         thread_id: _builtins.str = ...,
+        allow_secrets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "deadline", b"deadline", "reply_to", b"reply_to", "request_id", b"request_id", "tenant", b"tenant", "thread_id", b"thread_id", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_secrets", b"allow_secrets", "body", b"body", "deadline", b"deadline", "reply_to", b"reply_to", "request_id", b"request_id", "tenant", b"tenant", "thread_id", b"thread_id", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,8 +44,8 @@ def told(journal_events: list[object], message_id: str) -> list[str]:
 
 async def test_a_journal_keeps_its_id_and_epoch_and_its_files_are_private(tmp_path: Path) -> None:
     journal = await Journal.open(tmp_path / "j", Clock())
-    await journal.set_link_epoch(7)
-    await journal.set_link_epoch(3)
+    await journal.linked(7)
+    await journal.linked(3)
     await journal.receive(message("m"))
     for file in (tmp_path / "j").iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file

@@ -304,3 +304,72 @@ async def test_a_desired_state_of_another_host_identity_is_not_used(
     assert (second.hello.observed_generation, list(second.hello.seats)) == (0, [])
     want(second, seat("a"), generation=1)
     await second.has("applied")
+
+
+async def test_what_waits_in_the_journal_is_typed_only_when_a_control_plane_has_taken_it_for_the_newest(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], private: PrivateTmux
+) -> None:
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"), generation=1)
+    pipe = private.folder / "home" / "pipe"
+    os.mkfifo(pipe)
+    await submitted(link, dispatch(link, "a", "cat pipe"))
+    message_id = dispatch(link, "a", "echo x >> out", seq=2)
+    await eventually(lambda: steps(link, message_id), "it is in the journal, and waits for a busy seat")
+    await host.stop()
+    port = await plane.stop()
+    await host.start()
+    await asyncio.to_thread(pipe.write_text, "go\n")
+    await asyncio.sleep(1)  # the shell is ready again within a fraction of that
+    assert not (private.folder / "home" / "out").exists()
+    await plane.start(port)
+    await submitted(await plane.link(count=2), message_id)
+
+
+async def test_a_disowned_journal_gets_a_new_id_and_what_was_open_in_it_is_unknown(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], private: PrivateTmux
+) -> None:
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a", running=False), generation=1)
+    message_id = dispatch(link, "a", "echo x >> out")
+    await eventually(lambda: steps(link, message_id), "it is in the journal")
+    await host.stop()
+    plane.disowns = 1
+    await host.start()
+    third = await plane.link(count=3)
+    assert plane.links[1].hello.journal_id == link.hello.journal_id
+    assert plane.links[1].hello.journal_sequence >= 1
+    assert third.hello.journal_id != link.hello.journal_id
+    assert third.hello.journal_epoch == 0
+    await eventually(lambda: Step.MESSAGE_STEP_UNKNOWN in steps(third, message_id), "it is told as unknown")
+    want(third, seat("a", generation=2), generation=2)
+    await submitted(third, dispatch(third, "a", "echo y >> out", seq=2))
+    await eventually((private.folder / "home" / "out").exists, "the next one ran")
+    assert (private.folder / "home" / "out").read_text() == "y\n"
+
+
+async def test_a_host_moves_to_a_replica_that_it_heard_of_by_its_link_alone_and_remembers_it(
+    host: Running, plane: FakeHostLinks
+) -> None:
+    other = plane.twin()
+    await other.start()
+    try:
+        plane.fleet_addresses = [plane.address, other.address]
+        await host.start()
+        await (await plane.link()).has("ready")
+        await plane.stop()
+        await other.link()
+        await host.stop()
+        await host.start()  # with an identity that knows only the first, which is gone
+        await other.link(count=2)
+    finally:
+        await other.stop()
+
+
+async def test_addresses_that_make_no_sense_are_not_taken(host: Running, plane: FakeHostLinks) -> None:
+    plane.fleet_addresses = ["", "no port", "a:b", "x:99999", "$(reboot):1"]
+    await host.start()
+    await (await plane.link()).has("beat")
+    assert not (host.home.state / "addresses.json").exists()

@@ -75,7 +75,7 @@ class Typist:
 
     @property
     def pane(self) -> Pane:
-        return Pane(self.server, self.session.pane_id)
+        return Pane(self.server, self.session.pane_id, "agent-1")
 
     async def ready(self) -> None:
         for _ in range(1000):

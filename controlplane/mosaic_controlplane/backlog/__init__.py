@@ -1,0 +1,1 @@
+"""The backlog: cards made, linked, claimed exactly once, completed, taken back."""

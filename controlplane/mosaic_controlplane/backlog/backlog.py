@@ -1,0 +1,65 @@
+"""The backlog as a whole: its parts made and joined."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID
+
+from mosaic_controlplane.backlog.cards import Cards
+from mosaic_controlplane.backlog.claiming import AGENT_LEASE, Claiming
+from mosaic_controlplane.backlog.errors import CardNotFound
+from mosaic_controlplane.backlog.exchange import Exchange
+from mosaic_controlplane.backlog.standing import actor_of, held_card, resolve
+from mosaic_controlplane.backlog.transitions import Transitions
+from mosaic_controlplane.backlog.views import Views
+from mosaic_controlplane.identity.caller import Caller
+from mosaic_controlplane.mesh.wakes import Wakes
+from mosaic_controlplane.register import card_claim as claim_table
+from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register.card import CardRow
+from mosaic_controlplane.register.card_claim import Actor, Completion, HeldByRun
+from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.host import LinkKey
+
+
+class Backlog:
+    """The backlogs of all tenants. `hot`: connections with card_claim.HOT_SETTINGS, for claims and completions."""
+
+    def __init__(self, database: Database, hot: Database, wakes: Wakes) -> None:
+        self.database = database
+        self.claiming = Claiming(hot, wakes)
+        self.cards = Cards(database, self.claiming)
+        self.transitions = Transitions(database, self.claiming)
+        self.views = Views(database)
+        self.exchange = Exchange(database, self.claiming)
+
+    async def actor_of(self, caller: Caller, *, claimant: UUID | None = None, run: UUID | None = None) -> Actor:
+        """Return the caller as the one who writes (standing.actor_of)."""
+        async with self.database.connection() as connection:
+            return await actor_of(connection, caller, claimant=claimant, run=run)
+
+    async def complete(self, tenant_id: UUID, completion: Completion) -> CardRow:
+        """Complete the card that is named whole or by a prefix, or else the one that the actor holds."""
+        if not completion.card_id:
+            async with self.database.connection() as connection:
+                held = await held_card(connection, tenant_id=tenant_id, actor=completion.actor)
+            return await self.claiming.complete(tenant_id, replace(completion, card_id=held))
+        try:
+            return await self.claiming.complete(tenant_id, completion)
+        except CardNotFound:
+            async with self.database.connection() as connection:
+                named = await resolve(connection, tenant_id=tenant_id, card_id=completion.card_id)
+            return await self.claiming.complete(tenant_id, replace(completion, card_id=named))
+
+    async def paused(self, tenant_id: UUID) -> bool:
+        """Whether nothing of a tenant is claimed now."""
+        async with self.database.connection() as connection:
+            return (await claim_table.paused(connection, tenant_id=tenant_id)).paused
+
+    async def renew_runs(self, link: LinkKey, run_ids: list[UUID]) -> list[HeldByRun]:
+        """A host vouches for runs of its seats: renew what they hold, and return it. Raises LinkSuperseded."""
+        async with self.database.transaction() as connection:
+            await host_table.hold_link(connection, link)
+            return await claim_table.renew_runs(
+                connection, tenant_id=link.tenant_id, host_id=link.host_id, run_ids=run_ids, lease=AGENT_LEASE
+            )

@@ -1,0 +1,389 @@
+"""Cards made, changed and linked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from mosaic_framework.errors import InvalidInput
+
+from mosaic_controlplane.backlog import writing
+from mosaic_controlplane.backlog.claiming import Claiming
+from mosaic_controlplane.backlog.drafts import (
+    DEPENDENCY_LIMIT,
+    Draft,
+    Problem,
+    check,
+    check_content,
+    check_dependencies,
+    cycle_through,
+    shown_path,
+)
+from mosaic_controlplane.backlog.errors import CardEnded, CardNotFound
+from mosaic_controlplane.backlog.graph import depths, order
+from mosaic_controlplane.backlog.standing import actor_of, resolve
+from mosaic_controlplane.identity.caller import Caller
+from mosaic_controlplane.register import card as card_table
+from mosaic_controlplane.register import card_claim as claim_table
+from mosaic_controlplane.register import card_graph as graph_table
+from mosaic_controlplane.register.card import CONTENT_FIELDS, CardRow, Maker, NewCard
+from mosaic_controlplane.register.card_graph import DEPTH_LIMIT
+from mosaic_controlplane.register.database import Connection, Database
+
+BATCH_LIMIT = 5_000
+
+
+class LinkRefused(InvalidInput):
+    """This dependency cannot be added."""
+
+    code = "dependency-refused"
+
+
+class _Refused(Exception):
+    """Ends a transaction in which nothing may be created."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What came of drafts: all cards, in their order; or problems, and nothing was created."""
+
+    cards: list[CardRow]
+    existed: list[bool]
+    problems: list[Problem]
+
+
+class Cards:
+    """The cards of every tenant; each call names its caller's."""
+
+    def __init__(self, database: Database, claiming: Claiming) -> None:
+        self._database = database
+        self._claiming = claiming
+
+    async def create(
+        self, drafts: Sequence[Draft], *, caller: Caller, tenant_id: UUID, request_id: UUID, payload: bytes
+    ) -> Created:
+        """Make cards, all or none. A draft whose idempotency key is known is the card that was made with it."""
+        if not drafts:
+            raise InvalidInput("there is no card to create")
+        if len(drafts) > BATCH_LIMIT:
+            raise InvalidInput(
+                f"{len(drafts):,} cards at once are too many", why=f"at most {BATCH_LIMIT:,} are allowed"
+            )
+        problems = check(drafts)
+        if problems:
+            return Created([], [], problems)
+        try:
+            async with self._database.transaction() as connection:
+
+                async def write() -> list[str]:
+                    return await self._add(connection, drafts, caller, tenant_id, request_id)
+
+                answer = await writing.once(
+                    connection,
+                    caller,
+                    tenant_id=tenant_id,
+                    method="Create",
+                    request_id=request_id,
+                    payload=payload,
+                    write=write,
+                )
+                ids = [word.removeprefix("+") for word in answer]
+                found = await card_table.get(connection, tenant_id=tenant_id, card_ids=ids)
+        except _Refused as refused:
+            return Created([], [], refused.problems)
+        cards = [found[card_id] for card_id in ids]
+        ready = [card.place for card in cards if card.claimable]
+        if ready:
+            self._claiming.claimable(tenant_id, min(ready))
+        return Created(cards, [not word.startswith("+") for word in answer], [])
+
+    async def _add(
+        self, connection: Connection, drafts: Sequence[Draft], caller: Caller, tenant_id: UUID, request_id: UUID
+    ) -> list[str]:
+        """Add what is new; returns every draft's card, new ones with a +."""
+        keys = [draft.idempotency_key for draft in drafts if draft.idempotency_key]
+        known = await card_table.by_keys(connection, tenant_id=tenant_id, keys=keys) if keys else {}
+        new = [draft for draft in drafts if draft.idempotency_key not in known]
+        problems = await self._check_known(connection, drafts, known, tenant_id)
+        # A draft may depend on another that exists already under its key, by the id it was given now.
+        renamed = {
+            draft.card_id: known[draft.idempotency_key].card_id for draft in drafts if draft.idempotency_key in known
+        }
+        wanted = {draft.card_id: [renamed.get(one, one) for one in dict.fromkeys(draft.depends_on)] for draft in new}
+        outside = sorted({one for needed in wanted.values() for one in needed if one not in wanted})
+        if outside:
+            await graph_table.share_graph(connection, tenant_id=tenant_id)
+        existing = await graph_table.lock_dependencies(connection, tenant_id=tenant_id, card_ids=outside)
+        ordered, _ = order(wanted)
+        depth_of = depths(ordered, wanted, {one.card_id: one.depth for one in existing.values()})
+        index_of = {id(draft): index for index, draft in enumerate(drafts)}
+        found = check_dependencies(
+            [replace(draft, depends_on=tuple(wanted[draft.card_id])) for draft in new], existing, depth_of
+        )
+        problems += [replace(one, index=index_of[id(new[one.index])]) for one in found]
+        if problems:
+            known_depths = depth_of | {one.card_id: one.depth for one in existing.values()}
+            raise _Refused(await self._with_chains(connection, problems, wanted, known_depths, tenant_id))
+        cards = {
+            draft.card_id: NewCard(
+                card_id=draft.card_id,
+                content=draft.content,
+                unmet=sum(1 for one in wanted[draft.card_id] if one not in existing or existing[one].status != "done"),
+                depth=depth_of[draft.card_id],
+                idempotency_key=draft.idempotency_key or None,
+                draft_digest=draft.digest if draft.idempotency_key else None,
+            )
+            for draft in new
+        }
+        # In the order of the request, which is the order of age.
+        await card_table.add(connection, tenant_id=tenant_id, cards=list(cards.values()), maker=_maker(caller))
+        edges = [(card_id, one) for card_id, needed in wanted.items() for one in needed]
+        await graph_table.add_edges(connection, tenant_id=tenant_id, edges=edges)
+        target = new[0].card_id if len(new) == 1 else f"{len(new)} cards"
+        if new:
+            await writing.record(
+                connection, caller, tenant_id=tenant_id, method="Create", target=target, request_id=request_id
+            )
+        return [f"+{d.card_id}" if d.card_id in cards else renamed[d.card_id] for d in drafts]
+
+    async def _check_known(
+        self, connection: Connection, drafts: Sequence[Draft], known: dict[str, CardRow], tenant_id: UUID
+    ) -> list[Problem]:
+        """Return the problems of drafts whose key or id is taken already."""
+        given = [draft.card_id for draft in drafts if draft.id_was_given and draft.idempotency_key not in known]
+        taken = await card_table.get(connection, tenant_id=tenant_id, card_ids=given) if given else {}
+        problems = []
+        for index, draft in enumerate(drafts):
+            made = known.get(draft.idempotency_key) if draft.idempotency_key else None
+            if made is not None and made.draft_digest != draft.digest:
+                what = f"the key was used for another card, {made.card_id}"
+                problems.append(Problem(index, draft.card_id, "idempotency_key", "key-reused", what))
+            elif made is None and draft.card_id in taken:
+                what = f"there is a card {draft.card_id!r} already"
+                problems.append(Problem(index, draft.card_id, "id", "exists", what))
+        return problems
+
+    async def _with_chains(
+        self,
+        connection: Connection,
+        problems: list[Problem],
+        wanted: dict[str, list[str]],
+        depth_of: dict[str, int],
+        tenant_id: UUID,
+    ) -> list[Problem]:
+        """Name the path of each chain that is too deep."""
+        told = []
+        for problem in problems:
+            if problem.code == "too-deep":
+                path = [problem.card_id]
+                while path[-1] in wanted and wanted[path[-1]]:
+                    path.append(max(wanted[path[-1]], key=lambda one: depth_of.get(one, 0)))
+                below = await graph_table.deepest_chain(connection, tenant_id=tenant_id, card_id=path[-1])
+                path += below[1:]
+                problem = replace(problem, path=path, what=f"{problem.what}: {shown_path(path)}")
+            told.append(problem)
+        return told
+
+    async def update(
+        self,
+        card_id: str,
+        changes: dict[str, object],
+        *,
+        caller: Caller,
+        tenant_id: UUID,
+        request_id: UUID,
+        payload: bytes,
+    ) -> CardRow:
+        """Change what a card says: names of CardContent's fields, and what they become. Raises InvalidInput."""
+        unknown = sorted(set(changes) - set(CONTENT_FIELDS))
+        if unknown or not changes:
+            raise InvalidInput(f"there is no field {unknown[0]!r}" if unknown else "no field to change is named")
+        async with self._database.transaction() as connection:
+
+            async def write() -> list[str]:
+                named = await resolve(connection, tenant_id=tenant_id, card_id=card_id)
+                card = await card_table.lock(connection, tenant_id=tenant_id, card_id=named)
+                if card is None:
+                    raise CardNotFound(f"there is no card {card_id!r}")
+                content = replace(card.content, **changes)  # type: ignore[arg-type]
+                for _field, _code, what in check_content(content):
+                    raise InvalidInput(f"card {named} cannot say that", why=what)
+                await card_table.set_content(connection, tenant_id=tenant_id, card_id=named, content=content)
+                actor = await actor_of(connection, caller)
+                fields = ", ".join(sorted(changes))
+                await claim_table.note(
+                    connection, tenant_id=tenant_id, card_id=named, kind="changed", actor=actor, reason=fields
+                )
+                await writing.record(
+                    connection,
+                    caller,
+                    tenant_id=tenant_id,
+                    method="Update",
+                    target=named,
+                    request_id=request_id,
+                    detail={"fields": fields},
+                )
+                return [named]
+
+            (named,) = await writing.once(
+                connection,
+                caller,
+                tenant_id=tenant_id,
+                method="Update",
+                request_id=request_id,
+                payload=payload,
+                write=write,
+            )
+            card = (await card_table.get(connection, tenant_id=tenant_id, card_ids=[named]))[named]
+        if card.claimable:  # its place may be another one now
+            self._claiming.claimable(tenant_id, card.place)
+        return card
+
+    async def link(
+        self,
+        card_id: str,
+        depends_on: Sequence[str],
+        *,
+        caller: Caller,
+        tenant_id: UUID,
+        request_id: UUID,
+        payload: bytes,
+    ) -> tuple[CardRow, list[str]]:
+        """Let a card depend on others; returns it and all that it depends on.
+
+        Raises LinkRefused, naming the path, for what no graph may have.
+        """
+        return await self._change_edges("Link", card_id, depends_on, caller, tenant_id, request_id, payload)
+
+    async def unlink(
+        self,
+        card_id: str,
+        depends_on: Sequence[str],
+        *,
+        caller: Caller,
+        tenant_id: UUID,
+        request_id: UUID,
+        payload: bytes,
+    ) -> tuple[CardRow, list[str]]:
+        """Let a card depend on others no longer; returns it and what it still depends on."""
+        card, left = await self._change_edges("Unlink", card_id, depends_on, caller, tenant_id, request_id, payload)
+        if card.claimable:
+            self._claiming.claimable(tenant_id, card.place)
+        return card, left
+
+    async def _change_edges(
+        self,
+        method: str,
+        card_id: str,
+        depends_on: Sequence[str],
+        caller: Caller,
+        tenant_id: UUID,
+        request_id: UUID,
+        payload: bytes,
+    ) -> tuple[CardRow, list[str]]:
+        if not 1 <= len(depends_on) <= DEPENDENCY_LIMIT:
+            raise InvalidInput("no dependency is named" if not depends_on else "too many dependencies are named")
+        async with self._database.transaction() as connection:
+
+            async def write() -> list[str]:
+                await graph_table.lock_graph(connection, tenant_id=tenant_id)
+                named = await resolve(connection, tenant_id=tenant_id, card_id=card_id)
+                needed = [
+                    await resolve(connection, tenant_id=tenant_id, card_id=one) for one in dict.fromkeys(depends_on)
+                ]
+                change = self._add_edges if method == "Link" else self._remove_edges
+                changed = await change(connection, tenant_id, named, needed)
+                if changed:
+                    actor = await actor_of(connection, caller)
+                    await claim_table.note(
+                        connection,
+                        tenant_id=tenant_id,
+                        card_id=named,
+                        kind="linked" if method == "Link" else "unlinked",
+                        actor=actor,
+                        reason=shown_path(changed),
+                    )
+                    await writing.record(
+                        connection,
+                        caller,
+                        tenant_id=tenant_id,
+                        method=method,
+                        target=named,
+                        request_id=request_id,
+                        detail={"depends_on": " ".join(changed)[:1000]},
+                    )
+                return [named]
+
+            (named,) = await writing.once(
+                connection,
+                caller,
+                tenant_id=tenant_id,
+                method=method,
+                request_id=request_id,
+                payload=payload,
+                write=write,
+            )
+            card = (await card_table.get(connection, tenant_id=tenant_id, card_ids=[named]))[named]
+            edges = await graph_table.dependencies(connection, tenant_id=tenant_id, card_ids=[named])
+            return card, edges.get(named, [])
+
+    async def _add_edges(self, connection: Connection, tenant_id: UUID, card_id: str, needed: list[str]) -> list[str]:
+        if card_id in needed:
+            raise LinkRefused("a card cannot depend on itself", why=f"{card_id} → {card_id}")
+        known = await graph_table.lock_dependencies(connection, tenant_id=tenant_id, card_ids=needed)
+        card = await card_table.lock(connection, tenant_id=tenant_id, card_id=card_id)
+        assert card is not None  # cards are never deleted
+        has = (await graph_table.dependencies(connection, tenant_id=tenant_id, card_ids=[card_id])).get(card_id, [])
+        new = [one for one in needed if one not in has]
+        if not new:
+            return []
+        if card.status not in ("ready", "blocked"):
+            raise CardEnded(
+                f"card {card_id} is {card.status}",
+                why="what it depends on can change only while it is ready or blocked",
+                next_step=f"mosaic backlog release {card_id}" if card.status == "claimed" else "",
+            )
+        if len(has) + len(new) > DEPENDENCY_LIMIT:
+            raise LinkRefused(f"card {card_id} would have too many dependencies", why=f"at most {DEPENDENCY_LIMIT:,}")
+        for one in new:
+            if known[one].status == "cancelled":
+                raise LinkRefused(f"card {one} is cancelled, and will never be done")
+        below = await graph_table.edges_below(connection, tenant_id=tenant_id, card_ids=new, down_to_depth=card.depth)
+        for one in new:
+            if cycle := cycle_through(below, card_id, one):
+                raise LinkRefused(
+                    f"card {card_id} cannot depend on {one}: they would wait for one another",
+                    why=shown_path(cycle),
+                    details={"path": " ".join(cycle[:40])},
+                )
+        await graph_table.add_edges(connection, tenant_id=tenant_id, edges=[(card_id, one) for one in new])
+        unmet = sum(1 for one in new if known[one].status != "done")
+        await graph_table.change_unmet(connection, tenant_id=tenant_id, card_id=card_id, by=unmet)
+        offender = await graph_table.settle_depth(connection, tenant_id=tenant_id, card_id=card_id)
+        if offender is not None:
+            path = await graph_table.deepest_chain(connection, tenant_id=tenant_id, card_id=offender)
+            raise LinkRefused(
+                f"a chain of dependencies would be longer than {DEPTH_LIMIT:,} cards",
+                why=shown_path(path),
+                details={"path": " ".join(path[:40])},
+            )
+        return new
+
+    async def _remove_edges(
+        self, connection: Connection, tenant_id: UUID, card_id: str, needed: list[str]
+    ) -> list[str]:
+        known = await graph_table.lock_dependencies(connection, tenant_id=tenant_id, card_ids=needed)
+        await card_table.lock(connection, tenant_id=tenant_id, card_id=card_id)
+        removed = await graph_table.remove_edges(connection, tenant_id=tenant_id, card_id=card_id, depends_on=needed)
+        unmet = sum(1 for one in removed if known[one].status != "done")
+        await graph_table.change_unmet(connection, tenant_id=tenant_id, card_id=card_id, by=-unmet)
+        await graph_table.settle_depth(connection, tenant_id=tenant_id, card_id=card_id)
+        return removed
+
+
+def _maker(caller: Caller) -> Maker:
+    return Maker(caller.kind, caller.id, caller.name)

@@ -1,0 +1,291 @@
+"""Claims and completions: gathered, so that what many ask for at one moment is one statement."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+from mosaic_framework.errors import InvalidInput
+
+from mosaic_controlplane.backlog.errors import CardNotFound, CardNotReady, holder_of, refused
+from mosaic_controlplane.backlog.gather import Gatherer
+from mosaic_controlplane.mesh.wakes import RESCAN_SECONDS, Wakes, wait_for_wake
+from mosaic_controlplane.register import card as card_table
+from mosaic_controlplane.register import card_claim as claim_table
+from mosaic_controlplane.register.card import CardRow
+from mosaic_controlplane.register.card_claim import FIRST_PLACE, Actor, Completed, Completion, Slot, Taken
+from mosaic_controlplane.register.database import Connection, Database, RegisterBusy
+from mosaic_controlplane.register.replica import WakeKey
+
+AGENT_LEASE = timedelta(minutes=5)  # its host renews it every 60 s
+DEFAULT_LEASE = timedelta(seconds=900)
+LONGEST_LEASE = timedelta(hours=24)
+LONGEST_WAIT = timedelta(hours=1)
+MOST_CARDS = 100
+
+_LOOK_WHOLE_SECONDS = 0.5
+_RETRIES = 4
+
+log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which cards are wanted: of these required classes (None: any), with all of these labels."""
+
+    classes: tuple[str, ...] | None = None
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one request wants to claim: up to `most` cards that `which` fits, or the one named."""
+
+    request_id: UUID
+    actor: Actor
+    which: Filter = Filter()
+    card_id: str = ""
+    most: int = 1
+    lease: timedelta = DEFAULT_LEASE
+    wait: timedelta = timedelta(0)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What is asked of one tenant by one filter. `begin`: no card before it can be claimed, as far as is known here."""
+
+    gatherer: Gatherer[Wish, list[Taken]]
+    begin: tuple[int, int] = FIRST_PLACE
+    looked_whole: float = field(default_factory=time.monotonic)
+
+
+class Claiming:
+    """Claims and completions of every tenant; each call names its caller's.
+
+    A lane remembers where in the order of claims the last card was taken, and looks from there: before it lie only
+    entries of cards that are taken already, which nobody can clean up while an old snapshot is open. A card that
+    becomes claimable before that place moves it back; one that does so through another replica is passed over for half
+    a second at most, and never when nothing else is left.
+    """
+
+    def __init__(self, hot: Database, wakes: Wakes) -> None:
+        self._hot = hot
+        self._wakes = wakes
+        self._lanes: dict[tuple[UUID, Filter], _Lane] = {}
+        self._completions: dict[UUID, Gatherer[Completion, Completed]] = {}
+
+    def claimable(self, tenant_id: UUID, place: tuple[int, int] | None = None) -> None:
+        """Cards at or after `place` (None: anywhere) can be claimed now that could not before: wake whoever waits."""
+        for (tenant, _), lane in self._lanes.items():
+            if tenant == tenant_id:
+                lane.begin = min(lane.begin, place or FIRST_PLACE)
+        self._wakes.tell(WakeKey.cards(tenant_id))
+
+    async def claim(self, tenant_id: UUID, wish: Wish) -> list[Taken]:
+        """Return what the wish gets, best first; waits for work as long as it says. Empty: there was none.
+
+        A request that was made before gets what it got then. Raises CardNotFound or CardNotReady for a card by id.
+        """
+        check(wish)
+        if wish.card_id:
+            return [await self._claim_one(tenant_id, wish)]
+        taken = await self._ask(tenant_id, wish)
+        if taken or not wish.wait:
+            return taken
+        until = time.monotonic() + wish.wait.total_seconds()
+        async with self._wakes.watching(WakeKey.cards(tenant_id)) as wake:
+            while not (taken := await self._ask(tenant_id, wish)):
+                left = until - time.monotonic()
+                if left <= 0:
+                    return []
+                await wait_for_wake(wake, min(left, RESCAN_SECONDS))
+        return taken
+
+    async def complete(self, tenant_id: UUID, completion: Completion) -> CardRow:
+        """Complete a card; returns it. The same completion again is accepted. Raises what backlog/errors.py has."""
+        gatherer = self._completions.get(tenant_id)
+        if gatherer is None:
+
+            async def carry_out(completions: Sequence[Completion]) -> Sequence[Completed]:
+                return await self._complete_all(tenant_id, completions)
+
+            gatherer = self._completions[tenant_id] = Gatherer(carry_out, apart=lambda one: one.card_id)
+        answer = await gatherer.ask(completion)
+        if answer.refusal not in ("", "already") or answer.card is None:
+            raise refused(
+                answer.refusal, answer.card, card_id=completion.card_id, verb="complete", fence=completion.fence
+            )
+        return answer.card
+
+    async def _complete_all(self, tenant_id: UUID, completions: Sequence[Completion]) -> Sequence[Completed]:
+        async def once() -> list[Completed]:
+            async with self._hot.connection() as connection:
+                return await claim_table.complete(connection, tenant_id=tenant_id, completions=completions)
+
+        answers = await _patiently(once)
+        freed = next((answer.freed for answer in answers if answer.freed is not None), None)
+        if freed is not None:
+            self.claimable(tenant_id, freed)
+        return answers
+
+    async def _ask(self, tenant_id: UUID, wish: Wish) -> list[Taken]:
+        key = (tenant_id, wish.which)
+        lane = self._lanes.get(key)
+        if lane is None:
+
+            async def carry_out(wishes: Sequence[Wish]) -> Sequence[list[Taken]]:
+                return await self._claim_all(tenant_id, lane_of, wishes)
+
+            lane_of = _Lane(
+                Gatherer(
+                    carry_out,
+                    apart=lambda one: (one.request_id, one.actor.id),
+                    weight=lambda one: one.most,
+                    most=2 * MOST_CARDS,
+                )
+            )
+            lane = self._lanes[key] = lane_of
+            self._forget_idle_lanes()
+        return await lane.gatherer.ask(wish)
+
+    def _forget_idle_lanes(self) -> None:
+        if len(self._lanes) > 1000:
+            for key in [key for key, lane in self._lanes.items() if lane.gatherer.idle][:-1]:
+                del self._lanes[key]
+
+    async def _claim_all(self, tenant_id: UUID, lane: _Lane, wishes: Sequence[Wish]) -> Sequence[list[Taken]]:
+        got: dict[tuple[UUID, UUID], list[Taken]] = {(wish.request_id, wish.actor.id): [] for wish in wishes}
+
+        async def once() -> None:
+            async with self._hot.connection() as connection:
+                # Only with several cards could a repeated request get some of them anew.
+                if any(wish.most > 1 for wish in wishes):
+                    await self._add_repeated(connection, tenant_id, [wish for wish in wishes if wish.most > 1], got)
+                slots = _slots(wishes, got)
+                begin = self._begin(lane)
+                taken = await self._take(connection, tenant_id, lane, begin, wishes[0].which, slots) if slots else []
+                if len(taken) < len(slots) and begin != FIRST_PLACE:
+                    lane.looked_whole = time.monotonic()
+                    served = {(one.request_id, one.place) for one in taken}
+                    rest = [slot for slot in slots if (slot.request_id, slot.place) not in served]
+                    taken += await self._take(connection, tenant_id, lane, FIRST_PLACE, wishes[0].which, rest)
+                actor_of = {(slot.request_id, slot.place): slot.actor.id for slot in slots}
+                for one in taken:
+                    got[one.request_id, actor_of[one.request_id, one.place]].append(one)
+                without = [wish for wish in wishes if not got[wish.request_id, wish.actor.id]]
+                if without:
+                    await self._add_repeated(connection, tenant_id, without, got)
+
+        await _patiently(once)
+        return [sorted(got[wish.request_id, wish.actor.id], key=lambda one: one.card.place) for wish in wishes]
+
+    def _begin(self, lane: _Lane) -> tuple[int, int]:
+        if time.monotonic() - lane.looked_whole < _LOOK_WHOLE_SECONDS:
+            return lane.begin
+        lane.looked_whole = time.monotonic()
+        return FIRST_PLACE
+
+    async def _take(
+        self,
+        connection: Connection,
+        tenant_id: UUID,
+        lane: _Lane,
+        begin: tuple[int, int],
+        which: Filter,
+        slots: Sequence[Slot],
+    ) -> list[Taken]:
+        before = lane.begin
+        taken = await claim_table.claim(
+            connection, tenant_id=tenant_id, classes=which.classes, labels=which.labels, begin=begin, slots=slots
+        )
+        if taken and lane.begin == before:  # nothing became claimable meanwhile
+            lane.begin = max(one.card.place for one in taken)
+        return taken
+
+    async def _add_repeated(
+        self,
+        connection: Connection,
+        tenant_id: UUID,
+        wishes: Sequence[Wish],
+        got: dict[tuple[UUID, UUID], list[Taken]],
+    ) -> None:
+        """Give to requests that were made before what they claimed then."""
+        asked = [(wish.request_id, wish.actor.id) for wish in wishes]
+        found = await claim_table.claimed_by_requests(connection, tenant_id=tenant_id, requests=asked)
+        actors = dict(asked)
+        for one in found:
+            got[one.request_id, actors[one.request_id]].append(one)
+
+    async def _claim_one(self, tenant_id: UUID, wish: Wish) -> Taken:
+        async with self._hot.connection() as connection:
+            taken = await claim_table.claim_one(
+                connection,
+                tenant_id=tenant_id,
+                card_id=wish.card_id,
+                classes=wish.which.classes,
+                labels=wish.which.labels,
+                slot=Slot(wish.request_id, 0, wish.actor, wish.lease),
+            )
+            if taken is not None:
+                return taken
+            repeated = await claim_table.claimed_by_requests(
+                connection, tenant_id=tenant_id, requests=[(wish.request_id, wish.actor.id)]
+            )
+            if repeated:
+                return repeated[0]
+            found = await card_table.get(connection, tenant_id=tenant_id, card_ids=[wish.card_id])
+            paused = await claim_table.paused(connection, tenant_id=tenant_id)
+        raise _not_claimable(wish, found.get(wish.card_id), paused=paused.paused)
+
+
+def check(wish: Wish) -> None:
+    """Raise InvalidInput when a wish is out of bounds."""
+    if not 1 <= wish.most <= MOST_CARDS:
+        raise InvalidInput(f"{wish.most} cards cannot be claimed at once", why=f"1 to {MOST_CARDS} can")
+    if not timedelta(seconds=1) <= wish.lease <= LONGEST_LEASE:
+        raise InvalidInput("the lease is out of range", why="it lies between 1 second and 24 hours")
+    if not timedelta(0) <= wish.wait <= LONGEST_WAIT:
+        raise InvalidInput("the time to wait is out of range", why="it lies between 0 and 1 hour")
+
+
+def _slots(wishes: Sequence[Wish], got: dict[tuple[UUID, UUID], list[Taken]]) -> list[Slot]:
+    """Return a slot for every card wanted: everybody's first one before anybody's second."""
+    open_wishes = [wish for wish in wishes if not got[wish.request_id, wish.actor.id]]
+    return [
+        Slot(wish.request_id, place, wish.actor, wish.lease)
+        for place in range(max((wish.most for wish in open_wishes), default=0))
+        for wish in open_wishes
+        if place < wish.most
+    ]
+
+
+async def _patiently(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Do `work`, again when the register chose it to give way to another transaction."""
+    for attempt in range(_RETRIES):
+        try:
+            return await work()
+        except RegisterBusy as error:
+            log.info("the register asks to try again", why=error.why)
+            await asyncio.sleep(0.01 * 2**attempt)
+    return await work()
+
+
+def _not_claimable(wish: Wish, card: CardRow | None, *, paused: bool) -> CardNotFound | CardNotReady:
+    if card is None:
+        return CardNotFound(f"there is no card {wish.card_id!r}")
+    why, step = holder_of(card), f"mosaic backlog show {card.card_id}"
+    if card.claimable and paused:
+        why, step = "the tenant is paused", "mosaic fleet resume"
+    elif card.claimable:
+        why = "it is not for your class, or lacks a label that was asked for"
+    elif card.status == "ready":
+        why = f"{card.unmet} of the cards that it depends on are not done"
+    return CardNotReady(f"card {card.card_id} cannot be claimed now", why=why, next_step=step)

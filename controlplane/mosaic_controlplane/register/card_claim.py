@@ -1,0 +1,412 @@
+"""Claims of cards: taken, renewed, given up, completed, run out. Every write under a claim carries its fence.
+
+Which write is refused, and why, is decided in one place: schema.sql, fleet.card_refusal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from mosaic_controlplane.register.card import CardRow, Maker, card_row
+from mosaic_controlplane.register.database import Connection
+from mosaic_controlplane.register.sql import load
+
+SQL = load("card_claim")
+
+FIRST_PLACE = (-(2**31), 0)
+"""Before every card in the order of claims."""
+
+HOT_SETTINGS = {
+    # Plans made while the table was tiny must not turn when it has grown: there is one right plan, by index.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+"""What the connections that claim have set on top of the others'."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who writes. `run_id`: an agent's run, or an operator's claimant id. `may_override`: an operator, or a gate."""
+
+    kind: str
+    id: UUID
+    name: str
+    run_id: UUID
+    may_override: bool = False
+
+    @property
+    def maker(self) -> Maker:
+        """Return who it is, without the run."""
+        return Maker(self.kind, self.id, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One card wanted: by whom, for which request, which of its cards it would be (from 0), and for how long."""
+
+    request_id: UUID
+    place: int
+    actor: Actor
+    lease: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A card that a request got, or (`card` may be another's by now) had got under `fence`; as of `at`."""
+
+    request_id: UUID
+    place: int
+    card: CardRow
+    fence: int
+    at: datetime
+
+    @property
+    def over(self) -> bool:
+        """Whether the claim has ended since."""
+        return self.card.status != "claimed" or self.card.fence != self.fence
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What work has cost."""
+
+    cost_micros: int = 0
+    tokens: int = 0
+    seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A card said to be done. `place`: which one of its request, from 0."""
+
+    card_id: str
+    fence: int
+    actor: Actor
+    request_id: UUID
+    place: int = 0
+    result: str = ""
+    head: str = ""
+    pull_request: str = ""
+    evidence: Sequence[str] = ()
+    spent: Spent = field(default_factory=Spent)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The answer to a completion. `refusal` empty or `already`: it is done. `card` is None when there is none."""
+
+    refusal: str
+    card: CardRow | None
+    freed: tuple[int, int] | None
+    """the first place in the order of claims that can be claimed now because of the whole batch"""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldByRun:
+    """A claim that a host has just renewed."""
+
+    run_id: UUID
+    holder_id: UUID
+    card_id: str
+    title: str
+    fence: int
+    lease_left: timedelta
+    limit_left: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRow:
+    """Whether a tenant is paused, and who said so last."""
+
+    paused: bool
+    by: str
+    at: datetime | None
+    reason: str
+
+
+def _slots(slots: Sequence[Slot]) -> list[list[object]]:
+    return [
+        [slot.request_id for slot in slots],
+        [slot.place for slot in slots],
+        [slot.actor.run_id for slot in slots],
+        [slot.actor.kind for slot in slots],
+        [slot.actor.id for slot in slots],
+        [slot.actor.name for slot in slots],
+        [slot.lease for slot in slots],
+    ]
+
+
+async def claim(
+    connection: Connection,
+    *,
+    tenant_id: UUID,
+    classes: Sequence[str] | None,
+    labels: Sequence[str],
+    begin: tuple[int, int],
+    slots: Sequence[Slot],
+) -> list[Taken]:
+    """Claim the best ready cards for `slots`, in their order, in one statement. None of a tenant that is paused.
+
+    `classes`: required classes that may be taken, None for any. `begin`: where in the order of claims to look from.
+    """
+    rows = await connection.fetch(
+        SQL.claim,
+        tenant_id,
+        *begin,
+        None if classes is None else list(classes),
+        list(labels),
+        len(slots),
+        *_slots(slots),
+    )
+    return [_taken(row) for row in rows]
+
+
+async def claim_one(
+    connection: Connection,
+    *,
+    tenant_id: UUID,
+    card_id: str,
+    classes: Sequence[str] | None,
+    labels: Sequence[str],
+    slot: Slot,
+) -> Taken | None:
+    """Claim one card by its id, if it is ready; waits for a write of it that is under way."""
+    row = await connection.fetchrow(
+        SQL.claim_one,
+        tenant_id,
+        card_id,
+        None if classes is None else list(classes),
+        list(labels),
+        slot.request_id,
+        slot.actor.run_id,
+        slot.actor.kind,
+        slot.actor.id,
+        slot.actor.name,
+        slot.lease,
+    )
+    return None if row is None else _taken(row)
+
+
+def _taken(row: object) -> Taken:
+    card = card_row(row["card"])  # type: ignore[index]
+    return Taken(row["request_id"], row["place"], card, card.fence, card.changed_at)  # type: ignore[index]
+
+
+async def claimed_by_requests(
+    connection: Connection, *, tenant_id: UUID, requests: Sequence[tuple[UUID, UUID]]
+) -> list[Taken]:
+    """Return what these requests (id, actor's id) have claimed, with the cards as they are now."""
+    rows = await connection.fetch(
+        SQL.claimed_by_requests, tenant_id, [one for one, _ in requests], [actor for _, actor in requests]
+    )
+    return [Taken(row["request_id"], row["place"], card_row(row["card"]), row["fence"], row["at"]) for row in rows]
+
+
+async def complete(connection: Connection, *, tenant_id: UUID, completions: Sequence[Completion]) -> list[Completed]:
+    """Complete cards, no card twice, in one call; returns the answers in the order asked."""
+    asked = [
+        {
+            "slot": slot,
+            "card_id": one.card_id,
+            "fence": one.fence,
+            "actor_kind": one.actor.kind,
+            "actor_id": str(one.actor.id),
+            "actor_name": one.actor.name,
+            "run_id": str(one.actor.run_id),
+            "may_override": one.actor.may_override,
+            "request_id": str(one.request_id),
+            "place": one.place,
+            "result": one.result,
+            "head": one.head,
+            "pull_request": one.pull_request,
+            "evidence": list(one.evidence),
+            "cost_micros": one.spent.cost_micros,
+            "tokens": one.spent.tokens,
+            "seconds": one.spent.seconds,
+        }
+        for slot, one in enumerate(completions)
+    ]
+    answers: dict[int, Completed] = {}
+    for row in await connection.fetch(SQL.complete, tenant_id, json.dumps(asked)):
+        freed = None if row["freed_seq"] is None else (row["freed_rank"], row["freed_seq"])
+        card = None if row["card"] is None or row["card"]["card_id"] is None else card_row(row["card"])
+        answers[row["slot"]] = Completed(row["refusal"], card, freed)
+    return [answers[slot] for slot in range(len(completions))]
+
+
+async def hold(
+    connection: Connection, *, tenant_id: UUID, card_id: str, verb: str, fence: int, actor: Actor
+) -> tuple[CardRow, str] | None:
+    """Lock a card for a write; returns it and why the write is refused ('' when it is not), or None without a card."""
+    row = await connection.fetchrow(
+        SQL.hold, tenant_id, card_id, verb, fence, actor.id, actor.run_id, actor.may_override
+    )
+    return None if row is None else (card_row(row["card"]), row["refusal"])
+
+
+async def written_by(connection: Connection, *, request_id: UUID, actor_id: UUID) -> tuple[str, str] | None:
+    """Return the kind and the card of the transition that this request made, or None."""
+    row = await connection.fetchrow(SQL.written_by, request_id, actor_id)
+    return None if row is None else (row["kind"], row["card_id"])
+
+
+async def note(
+    connection: Connection,
+    *,
+    tenant_id: UUID,
+    card_id: str,
+    kind: str,
+    actor: Actor,
+    reason: str = "",
+    details: dict[str, str] | None = None,
+    request_id: UUID | None = None,
+) -> None:
+    """Write a transition into the history of a card that this transaction has locked and changed."""
+    await connection.execute(
+        SQL.note,
+        tenant_id,
+        card_id,
+        kind,
+        actor.kind,
+        actor.id,
+        actor.name,
+        actor.run_id,
+        reason,
+        json.dumps(details) if details else None,
+        request_id,
+    )
+
+
+async def renew(
+    connection: Connection, *, tenant_id: UUID, card_id: str, lease: timedelta | None, extend: timedelta | None
+) -> CardRow:
+    """Begin the lease anew; `extend`: its limit is that long from now. To be called after `hold`, as all below."""
+    return card_row(await connection.fetchval(SQL.renew, tenant_id, card_id, lease, extend))
+
+
+async def propose(
+    connection: Connection,
+    *,
+    tenant_id: UUID,
+    card_id: str,
+    branch: str,
+    head: str,
+    pull_request: str,
+    evidence: Sequence[str],
+    spent: Spent,
+) -> CardRow:
+    """Put a card into review; what is empty stays as it is on the card."""
+    return card_row(
+        await connection.fetchval(
+            SQL.propose,
+            tenant_id,
+            card_id,
+            branch,
+            head,
+            pull_request,
+            list(evidence),
+            spent.cost_micros,
+            spent.tokens,
+            spent.seconds,
+        )
+    )
+
+
+async def release(connection: Connection, *, tenant_id: UUID, card_id: str, reason: str, spent: Spent) -> CardRow:
+    """Give a card back; one that has used up its attempts is blocked instead."""
+    return card_row(
+        await connection.fetchval(
+            SQL.release, tenant_id, card_id, reason, spent.cost_micros, spent.tokens, spent.seconds
+        )
+    )
+
+
+async def block(connection: Connection, *, tenant_id: UUID, card_id: str, reason: str, spent: Spent) -> CardRow:
+    """Take a card out of what can be claimed, until somebody unblocks it."""
+    return card_row(
+        await connection.fetchval(SQL.block, tenant_id, card_id, reason, spent.cost_micros, spent.tokens, spent.seconds)
+    )
+
+
+async def unblock(connection: Connection, *, tenant_id: UUID, card_id: str, reason: str) -> CardRow:
+    """Make a blocked card ready, its attempts counted anew."""
+    return card_row(await connection.fetchval(SQL.unblock, tenant_id, card_id, reason))
+
+
+async def cancel(connection: Connection, *, tenant_id: UUID, card_id: str, reason: str) -> CardRow:
+    """End a card that is not to be done."""
+    return card_row(await connection.fetchval(SQL.cancel, tenant_id, card_id, reason))
+
+
+async def reclaim(
+    connection: Connection,
+    *,
+    tenant_id: UUID,
+    card_ids: Sequence[str] | None,
+    holder_id: UUID | None,
+    reason: str,
+    actor: Maker,
+) -> list[CardRow]:
+    """Take claimed cards from their holders: those of `card_ids` (None: any) that `holder_id` (None: anybody) holds."""
+    rows = await connection.fetch(
+        SQL.reclaim,
+        tenant_id,
+        None if card_ids is None else list(card_ids),
+        holder_id,
+        reason,
+        actor.kind,
+        actor.id,
+        actor.name,
+    )
+    return [card_row(row["card"]) for row in rows]
+
+
+async def held_by_run(connection: Connection, *, tenant_id: UUID, run_id: UUID) -> list[CardRow]:
+    """Return what a run holds, newest claim first, and after it what ran out on it and nobody has taken up."""
+    return [card_row(row["card"]) for row in await connection.fetch(SQL.held_by_run, tenant_id, run_id)]
+
+
+async def renew_runs(
+    connection: Connection, *, tenant_id: UUID, host_id: UUID, run_ids: Sequence[UUID], lease: timedelta
+) -> list[HeldByRun]:
+    """Renew what runs of agents of this host hold; returns all of it."""
+    rows = await connection.fetch(SQL.renew_runs, tenant_id, host_id, list(run_ids), lease)
+    return [HeldByRun(**dict(row)) for row in rows]
+
+
+async def run_ended(connection: Connection, *, tenant_id: UUID, run_id: UUID, agent_id: UUID, host_id: UUID) -> None:
+    """End the leases of a run of an agent of this host that is over."""
+    await connection.execute(SQL.run_ended, tenant_id, run_id, agent_id, host_id)
+
+
+async def tick(connection: Connection) -> timedelta | None:
+    """Extend all leases when nobody has looked for over 3 s; returns that gap. In one transaction with `expire`."""
+    gap: timedelta | None = await connection.fetchval(SQL.tick)
+    if gap is not None:
+        await connection.execute(SQL.extend_leases, gap)
+    return gap
+
+
+async def expire(connection: Connection, *, limit: int, tenant_id: UUID | None = None) -> list[tuple[CardRow, bool]]:
+    """Take back cards whose lease is over; returns each with whether its claim had reached its limit."""
+    rows = await connection.fetch(SQL.expire, limit, tenant_id)
+    return [(card_row(row["card"]), row["at_limit"]) for row in rows]
+
+
+async def paused(connection: Connection, *, tenant_id: UUID) -> PauseRow:
+    """Return whether a tenant is paused."""
+    row = await connection.fetchrow(SQL.paused, tenant_id)
+    return PauseRow(**dict(row)) if row is not None else PauseRow(paused=False, by="", at=None, reason="")
+
+
+async def pause(connection: Connection, *, tenant_id: UUID, paused: bool, by: str, reason: str) -> bool:
+    """Pause or resume a tenant. False when it was so before."""
+    return await connection.fetchval(SQL.pause, tenant_id, paused, by, reason) is not None
