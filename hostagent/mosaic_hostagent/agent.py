@@ -18,6 +18,7 @@ from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_hostagent import kickstart
 from mosaic_hostagent.addresses import KnownAddresses
+from mosaic_hostagent.between_tasks import BetweenTasks
 from mosaic_hostagent.claims import Claims
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
@@ -161,7 +162,10 @@ class HostAgent:
         )
 
         self._upstream = Upstream(self._identity_now, lambda: self._link.address)
-        self._panes = PaneSocket(socket_path(home), Relay(self._sessions, self._upstream, journal.all_told))
+        relay = Relay(self._sessions, self._upstream, journal.all_told)
+        tasks = BetweenTasks(self._supervisor.residents, self._resetting.task_ended)
+        relay.before, relay.after = tasks.before, tasks.after
+        self._panes = PaneSocket(socket_path(home), relay)
 
     @classmethod
     async def open(cls, *, home: Home, config: Config, environment: Mapping[str, str]) -> HostAgent:

@@ -301,8 +301,9 @@ class Mesh:
         command: dict[str, list[str]] | None = None,
         classes: dict[str, str] | None = None,
         runtime: str = "shell",
+        more: str = "",
     ) -> None:
-        """Apply a roster: agent name → host name."""
+        """Apply a roster: agent name → host name. `more`: another line of each agent."""
         lines = [
             "version: 1",
             "transport: tmux",
@@ -316,6 +317,7 @@ class Mesh:
                 "    working_directory: /tmp",
             ]
             lines.append(f"    socket: {self.hosts[host].socket_name}")
+            lines += [f"    {more}"] if more else []
             if classes and name in classes:
                 lines.append(f"    class: {classes[name]}")
             if command and name in command:

@@ -60,7 +60,7 @@ update fleet.agent set desired_running = true, restart = greatest(restart + 1, e
 where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 
 -- name: reset_seats
-update fleet.agent set reset = reset + 1, reset_way = $3, generation = generation + 1
+update fleet.agent set reset = greatest(reset + 1, extract(epoch from now())::bigint), reset_way = $3, generation = generation + 1
 where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 
 -- name: run_of
