@@ -57,5 +57,5 @@ def _waits_for(host: pb.Host | None, state: str = "") -> str:
         return f"waits for its host, which is {word(pb.HostState, host.state)}"
     # A host that has answered for all else waits for the seat itself: a reset is done when that is available.
     if state and host.observed_generation >= host.generation:
-        return f"waits for the agent, which is {state}"
+        return "the agent is being reset" if state == "available" else f"waits for the agent, which is {state}"
     return "its host has not answered yet"

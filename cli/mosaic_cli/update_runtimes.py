@@ -120,7 +120,7 @@ def _words(update: pb.RuntimeUpdate) -> str:
 
 def _versions(update: pb.RuntimeUpdate) -> str:
     if update.version_before == update.version_after:
-        return f"{update.version_after} was the newest"
+        return f"{update.version_after} as before"
     return f"{update.version_before or 'unknown'} → {update.version_after or 'unknown'}"
 
 
