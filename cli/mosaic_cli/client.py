@@ -79,6 +79,13 @@ class Connection:
         return self._identity.cluster
 
     @property
+    def runtimes(self) -> Any:
+        """The calls about runtimes, which few commands make."""
+        from mosaic_proto.v1.runtimes_pb2_grpc import RuntimeServiceStub
+
+        return RuntimeServiceStub(self._channel)
+
+    @property
     def backlog(self) -> Any:
         """The backlog's stub; imported only by the commands that need it."""
         from mosaic_proto.v1.backlog_pb2_grpc import BacklogServiceStub

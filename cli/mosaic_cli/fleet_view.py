@@ -51,6 +51,18 @@ class AgentRow:
         return seconds_between(self.at, self.agent.output_at)
 
     @property
+    def boot(self) -> str:
+        """Whether the seat comes back when its machine boots: yes or no; empty where its host has not said."""
+        if not self.managed or not self.agent.supervision:
+            return ""
+        return "yes" if self.agent.enabled else "no"
+
+    @property
+    def started_by_hand(self) -> bool:
+        """Whether it runs now and nothing would start it at boot, though its supervisor could."""
+        return bool(self.agent.pid) and self.boot == "no" and self.agent.supervision == "systemd"
+
+    @property
     def rank(self) -> int:
         """The order of rows: the smaller, the sooner a person should look."""
         agent = self.agent
@@ -68,6 +80,8 @@ class AgentRow:
             return 5
         if self.drift:
             return 6
+        if self.started_by_hand:
+            return 7
         return 8 if agent.desired_running else _STOPPED
 
     @property
@@ -175,6 +189,7 @@ _COMMAND: Column[AgentRow] = Column("COMMAND", lambda row: row.agent.command)
 _SEEN: Column[AgentRow] = Column("SEEN", lambda row: age(seen(row)))
 _IDLE: Column[AgentRow] = Column("IDLE", lambda row: age(row.idle))
 _CARD: Column[AgentRow] = Column("CARD", lambda row: row.agent.card)
+_BOOT: Column[AgentRow] = Column("BOOT", lambda row: row.boot)
 _CLUSTER: Column[AgentRow] = Column("CLUSTER", lambda row: row.cluster, wide=True)
 _MANAGED: Column[AgentRow] = Column("MANAGED", lambda row: "yes" if row.managed else "no", wide=True)
 _MODEL: Column[AgentRow] = Column("MODEL", lambda row: row.agent.running_model or row.agent.model, wide=True)
@@ -196,6 +211,7 @@ PS_COLUMNS = [
     _PID,
     _SEEN,
     _DRIFT,
+    _BOOT,
     _COMMAND,
     _DRIVER,
     _EVIDENCE,
@@ -238,6 +254,10 @@ def row_document(row: AgentRow) -> dict[str, Any]:
         "idleSeconds": row.idle,
         "outputAt": rfc3339(row.agent.output_at),
         "card": row.agent.card or None,
+        "supervision": row.agent.supervision,
+        "unit": row.agent.unit,
+        "enabled": row.agent.enabled,
+        "startedByHand": row.started_by_hand,
         "labels": dict(row.agent.labels),
         "runningRuntime": row.agent.running_runtime,
         "runningModel": row.agent.running_model,

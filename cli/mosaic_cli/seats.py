@@ -24,7 +24,7 @@ class Outcome:
 def outcome(agent: pb.Agent, host: pb.Host | None) -> Outcome:
     """Return how `agent` stands against what is wanted of it."""
     if agent.observed_generation < agent.generation:
-        return Outcome(settled=False, text=_waits_for(host))
+        return Outcome(settled=False, text=_waits_for(host, word(pb.AgentState, agent.state)))
     if agent.problem:
         return Outcome(settled=True, problem=agent.problem, text=agent.problem)
     state = word(pb.AgentState, agent.state)
@@ -50,9 +50,12 @@ def behind(hosts: Iterable[pb.Host], wanted: Mapping[str, int]) -> list[str]:
     return late
 
 
-def _waits_for(host: pb.Host | None) -> str:
+def _waits_for(host: pb.Host | None, state: str = "") -> str:
     if host is None:
         return "its host has not joined"
     if host.state in GONE_STATES or host.state == pb.HOST_STATE_JOINED:
         return f"waits for its host, which is {word(pb.HostState, host.state)}"
+    # A host that has answered for all else waits for the seat itself: a reset is done when that is available.
+    if state and host.observed_generation >= host.generation:
+        return "the agent is being reset" if state == "available" else f"waits for the agent, which is {state}"
     return "its host has not answered yet"

@@ -29,6 +29,7 @@ from mosaic_proto.v1 import (
     fleet_pb2_grpc,
     host_link_pb2_grpc,
     messages_pb2_grpc,
+    runtimes_pb2_grpc,
     seeding_pb2_grpc,
     signals_pb2_grpc,
     terminal_pb2_grpc,
@@ -42,6 +43,7 @@ from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
+from mosaic_controlplane.api.runtimes import RuntimeService
 from mosaic_controlplane.api.seeding import SeedingService
 from mosaic_controlplane.api.signals import SignalService
 from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
@@ -139,6 +141,7 @@ async def serve(home: Home) -> None:
             HostLinkService(database, wakes, links, replica_id, lambda: liveness.replica_addresses, backlog),
             fleet_server,
         )
+        runtimes_pb2_grpc.add_RuntimeServiceServicer_to_server(RuntimeService(database, wakes), fleet_server)
         views = Views(links)
         terminal_pb2_grpc.add_TerminalServiceServicer_to_server(
             TerminalService(database, links, forwarder, views, Attachments(database, views)), fleet_server

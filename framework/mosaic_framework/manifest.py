@@ -139,6 +139,20 @@ class Hazard(StrictModel):
     effect: Line
 
 
+class Reset(StrictModel):
+    """What empties the program's context while it runs.
+
+    `clear`, `new`: the commands of these names that do so, absent where the program has none or where it does something
+    else. `keeps_seed`: what it was seeded with at its launch holds afterwards too; else a reset is a restart. `fresh`:
+    signs of an empty conversation, as `signs`.
+    """
+
+    clear: Line | None = None
+    new: Line | None = None
+    keeps_seed: bool = False
+    fresh: list[Sign] = Field(default_factory=list)
+
+
 class Install(StrictModel):
     """Where the program comes from. `package` is a name in npm; absent for what the system brings."""
 
@@ -238,6 +252,7 @@ class Manifest(StrictModel):
     preamble: bool = True
     strongest_step: StrongestStep = "submitted"
     reset_command: Line | None = None
+    reset: Reset = Field(default_factory=Reset)
     leave_command: Line | None = None
     clear_key: Line | None = None
     interrupt_keys: list[Line] = Field(default_factory=list)

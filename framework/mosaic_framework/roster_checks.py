@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator
 
 from mosaic_framework.document import entry_of
+from mosaic_framework.kickstart import PLACEHOLDERS, unknown_placeholders
 from mosaic_framework.marked import Entry, ListNode, MapNode, Node, Problems, ScalarNode, join, shorten, walk
 from mosaic_framework.names import nearest
 from mosaic_framework.roster_model import Tmux
@@ -38,6 +39,7 @@ def check_roster(root: Node, runtimes: Collection[str], problems: Problems) -> N
         _check_runtime(entry_of(row, "runtime"), where, runtimes, problems)
         _check_env(entry_of(row, "env"), where, problems)
         _check_command(entry_of(row, "command"), where, problems)
+        _check_kickstart(entry_of(row, "kickstart_template"), where, problems)
     _check_overrides(entry_of(root, "runtimes"), runtimes, problems)
     _check_socket(root, problems)
     connector = entry_of(root, "connector")
@@ -149,6 +151,18 @@ def _check_command(entry: Entry | None, where: str, problems: Problems) -> None:
         first = entry.node.items[0]
         if isinstance(first, ScalarNode) and first.value == "":
             problems.add(first.at, "the program's name is empty", key=join(join(where, "command"), 0))
+
+
+def _check_kickstart(entry: Entry | None, where: str, problems: Problems) -> None:
+    if entry is None:
+        return
+    text = _text(entry)
+    for name, line in unknown_placeholders(text):
+        near = nearest(name, PLACEHOLDERS, limit=1)
+        known = ", ".join(f"{{{one}}}" for one in PLACEHOLDERS)
+        place = f" (line {line + 1} of the text)" if "\n" in text.rstrip("\n") else ""
+        message = f"there is no placeholder {{{name}}}{place}; there are {known}; {{{{{name}}}}} stands for itself"
+        problems.add(entry.at, message, key=join(where, "kickstart_template"), nearest=near[0] if near else "")
 
 
 def _check_socket(root: Node, problems: Problems) -> None:

@@ -108,7 +108,9 @@ class Agent(StrictModel):
     reset_between_tasks: bool = Field(default=False, description="starts each task with an empty context")
     lifecycle: Literal["always", "on-demand"] = Field(default="always", description="on-demand: started when asked for")
     reports_to: Name | None = Field(default=None, description="the agent, or the class, that it answers to")
-    kickstart_template: Text | None = Field(default=None, description="the first prompt of a fresh seat")
+    kickstart_template: Text | None = Field(
+        default=None, description="the first message of each run; {name}, {class}, {mission} and {card} are filled in"
+    )
     unattended: bool = Field(default=False, description="asks nobody before it acts")
     args: list[Argument] = Field(default_factory=list, max_length=64, description="appended to the runtime's own")
     command: list[Argument] | None = Field(

@@ -17,7 +17,9 @@ from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import host_link_pb2 as pb
 
+from mosaic_hostagent import kickstart
 from mosaic_hostagent.addresses import KnownAddresses
+from mosaic_hostagent.between_tasks import BetweenTasks
 from mosaic_hostagent.claims import Claims
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
@@ -33,6 +35,7 @@ from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.outgoing import Outgoing
 from mosaic_hostagent.relay import Relay, Upstream
 from mosaic_hostagent.reports import Reports
+from mosaic_hostagent.resetting import Resetting
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.storage import StateUnwritable, write_state
@@ -40,6 +43,7 @@ from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.screen import read_text
 from mosaic_hostagent.tidying import tidy
 from mosaic_hostagent.units.choice import supervision_of
+from mosaic_hostagent.updating import Updating
 from mosaic_hostagent.versions import Versions
 from mosaic_hostagent.viewing import Viewing
 from mosaic_hostagent.watchdog import keep_watchdog
@@ -103,7 +107,7 @@ class HostAgent:
         self._outgoing = Outgoing(journal)
         self._sessions = Sessions(home.state, host=identity.name, socket=socket_path(home))
         self._sessions.lives = self._lives
-        journal.on_run_over = self._sessions.end
+        journal.on_run_over = self._run_is_over
         self._keeper = SeatKeeper(
             journal=journal,
             pool=self._pool,
@@ -124,6 +128,24 @@ class HostAgent:
         self._watching = Watching(self._supervisor.residents, self._pool, self._report, self._drain_reports)
         self._supervisor.on_unmanaged = self._outgoing.unmanaged
         self._mailroom = Mailroom(journal, self._supervisor.residents, self._clock, self._outgoing.waits)
+        self._resetting = Resetting(
+            journal=journal,
+            residents=self._supervisor.residents,
+            keeper=self._keeper,
+            pool=self._pool,
+            sessions=self._sessions,
+            wake=self._supervisor.look,
+        )
+        self._updating = Updating(
+            journal=journal,
+            residents=self._supervisor.residents,
+            wake=self._supervisor.look,
+            environment=environment,
+            home=home,
+        )
+        self._supervisor.on_round = self._look
+        self._keeper.first_message = lambda seat, run_id: kickstart.first_message(seat, run_id, self._clock)
+        self._keeper.on_first_message = self._mailroom.queue
         self._viewing = Viewing(self._supervisor.residents, self._pool, self._report)
         self._claims = Claims(self._supervisor.residents, self._outgoing, linked=lambda: self._link.up)
         self._link = Link(
@@ -139,6 +161,7 @@ class HostAgent:
                 acknowledged=journal.acknowledge,
                 capture=self._capture,
                 explain=self._explain,
+                update=self._updating.take,
                 open_view=self._viewing.serve,
                 claims=self._claims.told,
             ),
@@ -150,6 +173,8 @@ class HostAgent:
         self._keeper.on_occupied = self._versions.ask
         self._reports = Reports(self._sessions, self._intake().take)
         relay = Relay(self._sessions, self._upstream, journal.all_told)
+        tasks = BetweenTasks(self._supervisor.residents, self._resetting.task_ended)
+        relay.before, relay.after = tasks.before, tasks.after
         self._panes = PaneSocket(socket_path(home), relay, self._reports)
 
     @classmethod
@@ -164,6 +189,8 @@ class HostAgent:
             agent._sessions.load(
                 living={run.run_id for run in await journal.open_runs()} | agent._supervision.own_runs()
             )
+            await agent._resetting.resume()
+            await agent._updating.resume()
             await agent._panes.start()
         except BaseException:
             await journal.close()
@@ -186,6 +213,8 @@ class HostAgent:
             self._versions.close(),
             self._upstream.close(),
             self._mailroom.close(grace=CLOSE_SECONDS),
+            self._resetting.close(),
+            self._updating.close(),
             self._keeper.close(list(self._supervisor.residents.values())),
             self._pool.close(),
             self._journal.close(),
@@ -208,6 +237,14 @@ class HostAgent:
         if resident is None or resident.run_id < run_id:
             return True
         return resident.run_id == run_id and resident.alive
+
+    def _look(self) -> None:
+        self._resetting.look()
+        self._updating.look()
+
+    def _run_is_over(self, run_id: str) -> None:
+        self._sessions.end(run_id)
+        self._mailroom.withdraw(kickstart.message_id(run_id))
 
     def _report(self, resident: Resident) -> None:
         if self._supervisor.residents.get(resident.seat.agent_id) is resident:

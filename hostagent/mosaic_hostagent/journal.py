@@ -20,7 +20,9 @@ from mosaic_proto.v1 import host_link_pb2
 
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.journal_facts import Evidence, Incoming, OpenRun, Stored
+from mosaic_hostagent.journal_resets import Reset, ResetStep
 from mosaic_hostagent.journal_store import JournalStore
+from mosaic_hostagent.journal_updates import Update
 from mosaic_hostagent.ladder import Step
 
 Result = TypeVar("Result")
@@ -149,14 +151,49 @@ class Journal:
         """The seat's composer holds nothing of ours any more."""
         await self._do(lambda store: store.forget_leftovers(agent_id))
 
-    async def run_started(self, run_id: str, agent_id: str, *, model: str, account: str) -> None:
-        """A run begins."""
-        await self._do(lambda store: store.run_started(run_id, agent_id, model=model, account=account))
+    async def run_started(
+        self, run_id: str, agent_id: str, *, model: str, account: str, first: Incoming | None = None
+    ) -> Incoming | None:
+        """A run begins; return its `first` message if it is new and now to be delivered."""
+        begun = await self._do(
+            lambda store: store.run_started(run_id, agent_id, model=model, account=account, first=first)
+        )
+        if begun.ended is not None:
+            self.on_run_over(begun.ended)
+        return begun.first
 
     async def run_ended(self, run_id: str, *, reason: str, exit_status: int | None = None) -> bool:
         """A run ends, once; say whether it was open."""
         self.on_run_over(run_id)
         return await self._do(lambda store: store.run_ended(run_id, reason=reason, exit_status=exit_status))
+
+    async def want_reset(self, reset: Reset) -> Reset:
+        """Take up a reset of a seat's run; return the one that counts, which may be under way already."""
+        return await self._do(lambda store: store.want_reset(reset))
+
+    async def reset_of(self, agent_id: str) -> Reset | None:
+        """Return the reset of a seat that has not come to its end."""
+        return await self._do(lambda store: store.reset_of(agent_id))
+
+    async def resets(self) -> list[Reset]:
+        """Return every reset that has not come to its end."""
+        return await self._do(JournalStore.resets)
+
+    async def set_reset_step(self, agent_id: str, step: ResetStep, detail: str = "") -> None:
+        """Note how far a seat's reset is."""
+        await self._do(lambda store: store.set_reset_step(agent_id, step, detail))
+
+    async def take_update(self, update: Update) -> bool:
+        """Take an update of a runtime in; False when it is known."""
+        return await self._do(lambda store: store.take_update(update))
+
+    async def keep_update(self, update: Update, *, tell: bool = True) -> None:
+        """Note how far an update is; unless `tell` is False, the control plane hears of it."""
+        await self._do(lambda store: store.tell_update(update) if tell else store.keep_update(update))
+
+    async def open_updates(self) -> list[Update]:
+        """Return the updates that have not come to their end."""
+        return await self._do(JournalStore.open_updates)
 
     async def open_runs(self) -> list[OpenRun]:
         """Return the runs that have begun and not ended."""

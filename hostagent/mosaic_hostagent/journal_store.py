@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_framework.errors import FleetError
@@ -23,14 +24,28 @@ from mosaic_hostagent.journal_facts import (
     Stored,
     exit_code,
 )
+from mosaic_hostagent.journal_resets import TABLE as RESET_TABLE
+from mosaic_hostagent.journal_resets import ResetRows
 from mosaic_hostagent.journal_schema import CHANGES, FORMAT, SCHEMA
+from mosaic_hostagent.journal_updates import TABLE as UPDATE_TABLE
+from mosaic_hostagent.journal_updates import Update, UpdateRows
+from mosaic_hostagent.kickstart import message_id as kickstart_id
 from mosaic_hostagent.ladder import Step
 
 KEPT_MS = 31 * 24 * 3600 * 1000  # longer than the longest deadline: until then the same message may be given again
+RESET = "reset"
 CRASHED = "the host-agent died between typing and recording, so nobody can say whether it arrived"
 
 
-class JournalStore:
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What came with the start of a run: its first message, if it has one, and the run that a reset ended for it."""
+
+    first: Incoming | None = None
+    ended: str | None = None
+
+
+class JournalStore(ResetRows, UpdateRows):
     """The open journal."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
@@ -72,6 +87,8 @@ class JournalStore:
         self._db.execute("insert or ignore into meta values ('format', ?)", (str(FORMAT),))
         self._db.execute("insert or ignore into meta values ('journal_id', ?)", (str(new_id()),))
         self._db.execute("insert or ignore into meta values ('link_epoch', '0')")
+        self._db.execute(RESET_TABLE)
+        self._db.execute(UPDATE_TABLE)
         self._db.execute("insert or ignore into meta values ('claim', ?)", (str(self._newest_sequence()),))
         self._db.execute("commit")
         if (now := int(self._meta("format"))) > FORMAT:
@@ -305,23 +322,42 @@ class JournalStore:
             for row in rows
         ]
 
-    def run_started(self, run_id: str, agent_id: str, *, model: str, account: str) -> None:
-        """A run begins; one that is known already is not told again."""
+    def run_started(
+        self, run_id: str, agent_id: str, *, model: str, account: str, first: Incoming | None = None
+    ) -> Begun:
+        """A run begins; one that is known already is not told again. Its `first` message comes in with it.
+
+        A run that is older than this journal was told its first message by whoever kept the journal before.
+        """
         done = self._db.execute("insert or ignore into run (run_id, agent_id) values (?, ?)", (run_id, agent_id))
-        if done.rowcount == 1:
-            event = host_link_pb2.RunStarted(run_id=run_id, agent_id=agent_id, model=model, account=account)
-            self._append(host_link_pb2.JournalEvent(run_started=event).SerializeToString(), self._clock.now())
+        if done.rowcount != 1:
+            return Begun()
+        if (before := self.take_reset_before(run_id)) is not None:
+            self.run_ended(before, reason=RESET, exit_status=None)
+        event = host_link_pb2.RunStarted(run_id=run_id, agent_id=agent_id, model=model, account=account)
+        self._append(host_link_pb2.JournalEvent(run_started=event).SerializeToString(), self._clock.now())
+        taken = first is not None and run_id > self.journal_id() and self.receive(first)[1]
+        return Begun(first if taken else None, before)
 
     def run_ended(self, run_id: str, *, reason: str, exit_status: int | None) -> bool:
         """A run ends, once; say whether it was open."""
         row = self._db.execute("delete from run where run_id = ? returning agent_id", (run_id,)).fetchone()
         if row is None:
             return False
+        self.forget_reset_of(run_id)
+        # What a run was to be told first is not for the next one.
+        self.record(kickstart_id(run_id), Step.EXPIRED, Evidence("journal", ""), reason="its run is over")
         event = host_link_pb2.RunEnded(
             run_id=run_id, agent_id=row[0], reason=reason, exit_status=exit_code(exit_status)
         )
         self._append(host_link_pb2.JournalEvent(run_ended=event).SerializeToString(), self._clock.now())
         return True
+
+    def tell_update(self, update: Update) -> None:
+        """Note how far an update is, and tell the register."""
+        self.keep_update(update)
+        event = host_link_pb2.JournalEvent(runtime_update=update.told())
+        self._append(event.SerializeToString(), self._clock.now())
 
     def open_runs(self) -> list[OpenRun]:
         """Return the runs that have begun and not ended."""

@@ -13,6 +13,7 @@ from mosaic_framework.manifest import Manifest
 
 from mosaic_hostagent import reconcile
 from mosaic_hostagent.journal import Journal
+from mosaic_hostagent.journal_facts import Incoming
 from mosaic_hostagent.launching import prepare, read_manifest
 from mosaic_hostagent.processes import ExitWatch, end_terminal_session, terminal_session
 from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, exited
@@ -57,6 +58,10 @@ class SeatKeeper:
         self.on_change = on_change
         self.on_ended: Callable[[], None] = lambda: None
         self.on_occupied: Callable[[Resident], None] = lambda _resident: None
+        self.first_message: Callable[[Seat, str], Incoming | None] = lambda _seat, _run_id: None
+        """what a seat is told when a run of it begins"""
+        self.on_first_message: Callable[[Incoming], None] = lambda _message: None
+        """told of each one that is in the journal and to be delivered"""
         self._journal = journal
         self._pool = pool
         self._supervision = supervision
@@ -74,6 +79,8 @@ class SeatKeeper:
 
     async def carry_out(self, plan: SeatPlan, resident: Resident | None) -> None:
         """Do what one seat needs; `resident` is None for a seat that is wanted no more. Raises FleetError."""
+        if resident is not None and _is_behind(plan, resident):
+            return  # it was made from a look before a reset gave the session another run
         for stop in plan.stops:
             await self._stop(stop, resident)
         if resident is None:
@@ -92,6 +99,17 @@ class SeatKeeper:
         self._unwatch(resident)
         resident.stir()
 
+    async def carry_on(self, resident: Resident, session: Session) -> None:
+        """A reset is done: the same program goes on as another run, which ends the one before in the journal."""
+        self._unwatch(resident)
+        resident.session = session
+        resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))
+        await self._begin(resident.seat, session.run_id, model=session.model)
+        await self._journal.forget_leftovers(session.agent_id)
+        log.info("seat reset", agent=session.agent_id, session=session.name, run=session.run_id)
+        resident.stir()
+        self.on_change(resident)
+
     async def close(self, residents: list[Resident]) -> None:
         """Stop watching. Sessions go on."""
         for resident in residents:
@@ -99,6 +117,15 @@ class SeatKeeper:
         for burial in self._burials:
             burial.cancel()
         await asyncio.gather(*self._burials, return_exceptions=True)
+
+    async def _begin(self, seat: Seat, run_id: str, *, model: str) -> None:
+        """Write that a run begins, with what it is told first."""
+        message = self.first_message(seat, run_id)
+        taken = await self._journal.run_started(
+            run_id, seat.agent_id, model=model, account=seat.spec.account, first=message
+        )
+        if taken is not None:
+            self.on_first_message(taken)
 
     async def _stop(self, stop: Stop, resident: Resident | None) -> None:
         session = stop.session
@@ -137,7 +164,7 @@ class SeatKeeper:
         manifest = read_manifest(seat)
         launch = await self._prepare(seat, manifest)
         # First the journal: a run that is in tmux and that the register never hears of cannot be.
-        await self._journal.run_started(launch.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account)
+        await self._begin(seat, launch.run_id, model=seat.spec.model)
         try:
             session = await self._supervision.start(launch, seat.server)
         except FleetError:
@@ -183,9 +210,7 @@ class SeatKeeper:
         known = resident.run_id == session.run_id
         if session.alive and not known:
             resident.manifest = read_manifest(seat)
-            await self._journal.run_started(
-                session.run_id, seat.agent_id, model=seat.spec.model, account=seat.spec.account
-            )
+            await self._begin(seat, session.run_id, model=session.model)
             log.info("seat adopted", agent=seat.agent_id, session=session.name, run=session.run_id, pid=session.pid)
             resident.was_ready = True  # it was running before this process was: it is past its start
             self._sessions.take_up(session.run_id)
@@ -200,9 +225,10 @@ class SeatKeeper:
             await self._supervision.adopt(launch, seat.server)
         note = _note_of_living(resident, session) if session.alive else resident.note
         standing = self._supervision.standing(seat.agent_id, seat.name)
+        acted = resident.acted if resident.reset_is_due else seat.generation
         told = (resident.note, resident.problem, resident.acted, resident.standing)
-        if not known or told != (note, "", seat.generation, standing):
-            resident.note, resident.problem, resident.acted = note, "", seat.generation
+        if not known or told != (note, "", acted, standing):
+            resident.note, resident.problem, resident.acted = note, "", acted
             self._tell(resident)
 
     def _rest(self, resident: Resident, seat: Seat) -> None:
@@ -235,6 +261,7 @@ class SeatKeeper:
         pane_session = self._sessions.of_run(session.run_id)
         resident.forget(pane_session.heartbeat_file if pane_session is not None else None)
         resident.runs = NOTHING
+        resident.renew, resident.reset_problem = None, ""
         resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))
         resident.enter(state)
         resident.stir()
@@ -322,6 +349,16 @@ class SeatKeeper:
             delay *= 2
             if delay > _REAP_AFTER:
                 await server.reap()
+
+
+def _is_behind(plan: SeatPlan, resident: Resident) -> bool:
+    """Say whether a plan speaks of the resident's own session under a run that it no longer is."""
+    ours = resident.session
+    seen = [stop.session for stop in plan.stops] + ([plan.then.session] if isinstance(plan.then, Keep) else [])
+    return ours is not None and any(
+        (one.server, one.session_id, one.pid) == (ours.server, ours.session_id, ours.pid) and one.run_id < ours.run_id
+        for one in seen
+    )
 
 
 async def _let_delivery_finish(resident: Resident) -> None:

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.seats import Seat
-from mosaic_hostagent.sessions import Sessions
+from mosaic_hostagent.sessions import PaneSession, Sessions
 from mosaic_hostagent.signal_setup import signal_setup, with_settings
 from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.terminal.server import Launch
@@ -130,7 +130,15 @@ def prepare(
         folder=folder,
         restarts=not seat.on_demand,
         model=_in_a_row(spec.model),
+        reset=seat.reset,
     )
+
+
+def refresh_seed(seat: Seat, manifest: Manifest, session: PaneSession) -> None:
+    """Write what a seat is told now, peers and all, where its program may read it anew. Raises StateUnwritable."""
+    file = session.folder / SEED_FILE
+    if file.exists():
+        write_state(file, compose(seat.spec, seat.briefing, manifest).text.encode())
 
 
 def _with_mosaic(path: str, state_folder: Path) -> str:

@@ -15,7 +15,7 @@ from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.steps import reached
 from mosaic_framework.wire import aio_channel, error_from_rpc
 from mosaic_proto.v1 import host_link_pb2 as pb
-from mosaic_proto.v1 import host_link_pb2_grpc
+from mosaic_proto.v1 import host_link_pb2_grpc, runtimes_pb2
 
 from mosaic_hostagent.backoff import full_jitter
 from mosaic_hostagent.outgoing import Outgoing
@@ -62,6 +62,7 @@ class Handlers:
     acknowledged: Callable[[int], Awaitable[None]]
     capture: Callable[[pb.CaptureTerminal], Awaitable[pb.TerminalText]]
     explain: Callable[[pb.ExplainSeat], pb.ExplainedSeat]
+    update: Callable[[runtimes_pb2.WantedUpdate], Awaitable[None]]
     open_view: Callable[[grpc.aio.Channel, pb.OpenView, int], Awaitable[None]]
     """calls back over the link's own connection, under the link's epoch, until the view ends"""
     claims: Callable[[pb.ClaimsHeld], Awaitable[None]]
@@ -178,6 +179,8 @@ class Link:
                         await self._handlers.dispatch(frame.dispatch)
                     case "cancel":
                         await self._handlers.cancel(frame.cancel.message_id)
+                    case "update":
+                        await self._handlers.update(frame.update)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
                     case "claims_held":

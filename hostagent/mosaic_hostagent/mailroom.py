@@ -45,6 +45,9 @@ class _Box:
             self.waiting, (0 if message.mode.interrupts else 1, message.seat_seq, message.message_id, message)
         )
 
+    def holds(self, message_id: str) -> bool:
+        return any(entry[2] == message_id for entry in self.waiting)
+
     def take_out(self, message_id: str) -> bool:
         kept = [entry for entry in self.waiting if entry[2] != message_id]
         found = len(kept) < len(self.waiting)
@@ -111,8 +114,15 @@ class Mailroom:
 
     async def cancel(self, message_id: str) -> None:
         """Take a message back if its typing has not begun. Else nothing: its steps say how far it is."""
-        if not await self._journal.record(message_id, Step.CANCELLED, TAKEN_BACK, reason="cancelled"):
-            return
+        if await self._journal.record(message_id, Step.CANCELLED, TAKEN_BACK, reason="cancelled"):
+            self.withdraw(message_id)
+
+    def queue(self, message: Incoming) -> None:
+        """Deliver a message of this host's own that is in the journal already."""
+        self._put(message)
+
+    def withdraw(self, message_id: str) -> None:
+        """Deliver a message no more if its typing has not begun; the journal says so already."""
         self._on_wait(message_id, "")
         for agent_id, box in self._boxes.items():
             if box.take_out(message_id):
@@ -195,6 +205,8 @@ class Mailroom:
         # A delivery that has begun goes first; what interrupts has nothing to interrupt now, and is typed.
         if message is None or message.mode.interrupts or resident.pane is None or resident.pane.lock.locked():
             return None
+        if resident.holds:
+            return None
         if self._clock.now().until(message.deadline) <= 0:
             return None
         text = composed(message, resident, resident.manifest).whole
@@ -220,6 +232,8 @@ class Mailroom:
 
     def _put(self, message: Incoming) -> None:
         box = self._boxes.setdefault(message.agent_id, _Box())
+        if box.holds(message.message_id):
+            return
         box.put(message)
         if box.first is message:
             self._stir(message.agent_id)  # it came before what is waited for now
@@ -299,6 +313,8 @@ def _why_not(resident: Resident | None) -> str:
         return ""
     if resident.problem:
         return resident.problem
+    if resident.alive and resident.holds:
+        return min(resident.holds)
     if not resident.alive:
         return "its seat does not run"
     if resident.state.state is AgentState.STARTING:

@@ -12,6 +12,7 @@ STOPPED = "stopped"
 RESTARTED = "restarted"
 EXITED = "exited"
 VANISHED = "vanished"
+RESET = "reset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,12 @@ def plan(
     *,
     not_before: Mapping[str, float],
     now: float,
+    renew: Mapping[str, tuple[str, str]] | None = None,
 ) -> list[SeatPlan]:
     """Return a plan for every seat that is wanted or seen.
 
-    `not_before` holds seats back that crashed or could not be started (monotonic seconds, as `now`).
+    `not_before` holds seats back that crashed or could not be started (monotonic seconds, as `now`). `renew`: runs (by
+    agent) that are to be replaced by new ones, each with the reason for its end.
     """
     by_agent: dict[str, list[Session]] = {}
     for session in observed:
@@ -74,11 +77,13 @@ def plan(
         if seat is None:
             plans.append(SeatPlan(agent_id, [Stop(session, REMOVED) for session in sessions], None))
         else:
-            plans.append(_plan_seat(seat, sessions, not_before.get(agent_id, 0.0), now))
+            plans.append(_plan_seat(seat, sessions, not_before.get(agent_id, 0.0), now, (renew or {}).get(agent_id)))
     return plans
 
 
-def _plan_seat(seat: Seat, sessions: Sequence[Session], not_before: float, now: float) -> SeatPlan:
+def _plan_seat(
+    seat: Seat, sessions: Sequence[Session], not_before: float, now: float, renew: tuple[str, str] | None
+) -> SeatPlan:
     if not seat.running:
         return SeatPlan(seat.agent_id, [Stop(session, STOPPED) for session in sessions], Rest(seat))
     alive = next((session for session in sessions if session.alive), None)
@@ -88,6 +93,8 @@ def _plan_seat(seat: Seat, sessions: Sequence[Session], not_before: float, now: 
         return SeatPlan(seat.agent_id, others, Rest(seat) if now < not_before else Start(seat))
     if kept.restart < seat.restart:
         return SeatPlan(seat.agent_id, [*others, Stop(kept, RESTARTED)], Start(seat))
+    if kept.alive and renew is not None and renew[0] == kept.run_id:
+        return SeatPlan(seat.agent_id, [*others, Stop(kept, renew[1])], Start(seat))
     if kept.alive:
         return SeatPlan(seat.agent_id, others, Keep(seat, kept))
     # It has ended by itself. What it wrote last can be read until the next run begins.

@@ -66,6 +66,10 @@ class Relay(grpc.GenericRpcHandler):
         self._upstream = upstream
         self._told = told
         self._known: set[str] = set()
+        self.before: Callable[[PaneSession, str], None] = lambda _session, _method: None
+        """may refuse a call with a FleetError"""
+        self.after: Callable[[PaneSession, str], Awaitable[None]] = _nothing
+        """told of each call that the control plane has carried out, before the pane hears of it"""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         """Return the one behaviour: on the wire each of the four kinds is a stream both ways."""
@@ -80,6 +84,7 @@ class Relay(grpc.GenericRpcHandler):
         sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         try:
             session = self._sessions.of_token(sent.get(pane.TOKEN_KEY, ""))
+            self.before(session, method)
             await self._be_told(session)
             channel = await self._upstream.channel()
         except FleetError as error:
@@ -92,7 +97,11 @@ class Relay(grpc.GenericRpcHandler):
         forward: grpc.aio.StreamStreamMultiCallable[Any, Any] = channel.stream_stream(method)
         call = forward(requests, metadata=metadata, timeout=context.time_remaining())
         try:
+            carried_out = False
             async for reply in call:
+                if not carried_out:
+                    carried_out = True
+                    await self.after(session, method)
                 await context.write(reply)
         except grpc.aio.AioRpcError as error:
             # gRPC's own words on a lost connection would name what only this host sees; status and trailers pass.
@@ -110,6 +119,10 @@ class Relay(grpc.GenericRpcHandler):
         except TimeoutError:
             raise NoLink("the control plane has not heard of this session yet") from None
         self._known.add(session.run_id)
+
+
+async def _nothing(_session: PaneSession, _method: str) -> None:
+    """What is told while nobody looks at calls."""
 
 
 def _trailers(error: grpc.aio.AioRpcError) -> tuple[tuple[str, bytes], ...]:

@@ -67,6 +67,13 @@ class Resident:
     """what its pane is seen to run"""
     told: float = 0.0
     """when its output was last told of"""
+    holds: set[str] = field(default_factory=set)
+    """why no message may be typed now, though the seat might take one"""
+    renew: tuple[str, str] | None = None
+    """a run that is to be replaced by a new one, and the reason for its end"""
+    reset_tried: int = 0
+    """the newest reset asked for that came to its end, whatever that was"""
+    reset_problem: str = ""
     crashes: Crashes = field(default_factory=Crashes)
     not_before: float = 0.0
     speaks: bool = False
@@ -107,7 +114,7 @@ class Resident:
 
     def may_be_tried(self) -> bool:
         """Whether a delivery may look if the pane takes text now: it is the pane itself that decides then."""
-        if not self.alive or self.ending or self.state.state in (AgentState.STARTING, AgentState.EXITED):
+        if not self.alive or self.ending or self.holds or self.state.state in (AgentState.STARTING, AgentState.EXITED):
             return False
         # A hook may tell of a dialog that no rule of the screen knows: Enter would approve what it asks.
         return not self.state.question
@@ -154,6 +161,23 @@ class Resident:
         """How much this run can say of a message."""
         return self.manifest.strongest_step if self.speaks and self.manifest is not None else "submitted"
 
+    def hold(self, why: str) -> None:
+        """Let no message be typed until the same `why` is released."""
+        self.holds.add(why)
+
+    def release(self, why: str) -> None:
+        """Let messages be typed again as far as this is concerned."""
+        if why in self.holds:
+            self.holds.discard(why)
+            self.stir()
+
+    @property
+    def reset_is_due(self) -> bool:
+        """Whether a reset was asked for that its living run has not seen."""
+        if not self.alive or self.session is None or not self.seat.running:
+            return False
+        return max(self.session.reset, self.reset_tried) < self.seat.reset
+
     def has_output_to_tell(self) -> bool:
         """Whether it wrote since its last report, and that is a minute ago: idle time need not be told finer."""
         return self.wrote > self.told and time.monotonic() - self.told > OUTPUT_TOLD_SECONDS
@@ -174,7 +198,7 @@ class Resident:
             pid=session.pid if session is not None and self.alive else 0,
             command=self.command if self.alive else "",
             generation=self.acted,
-            problem=self.problem or self.note,
+            problem=self.problem or self.reset_problem or self.note,
             strongest_step=messages_pb2.MessageStep.Value(f"MESSAGE_STEP_{self.strongest_step.upper()}"),
             exit_status=0 if self.alive or session is None else exit_code(self.exit_status),
             reported_model=self.hooks.model,

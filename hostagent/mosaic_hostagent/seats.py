@@ -35,6 +35,10 @@ class Seat:
     """sha256 of everything that decides what runs: a running seat of another digest has drifted"""
     briefing: seeding_pb2.Briefing
     """what all seats of the tenant are told"""
+    reset: int = 0
+    """rises with every reset asked for: a running session of a lower one is reset"""
+    reset_way: str = ""
+    """how: clear, new, restart, or the runtime's own"""
 
     @classmethod
     def from_wire(cls, desired: host_link_pb2.DesiredSeat, briefing: seeding_pb2.Briefing) -> Seat:
@@ -48,6 +52,8 @@ class Seat:
             spec=desired.spec,
             launch_digest=_launch_digest(desired.spec, briefing),
             briefing=briefing,
+            reset=desired.reset,
+            reset_way=desired.reset_way,
         )
 
     @property
@@ -87,6 +93,8 @@ class Session:
     launch_digest: str
     model: str = ""
     """the model that its launch was given; "" also for a session of an older host-agent"""
+    reset: int = 0
+    """the newest reset asked for that it has seen"""
 
     @property
     def began_ms(self) -> int:

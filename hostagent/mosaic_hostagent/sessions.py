@@ -1,6 +1,7 @@
 """The sessions that run here, as their programs prove them: a random token and a private folder for each run.
 
 `state/sessions/<run id>/` holds the token's hash and the files that the run's program was given; it goes with the run.
+A reset begins another run of the same program, which keeps the token and the folder: they cannot be taken from it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -37,11 +38,12 @@ class SessionRefused(NotAuthenticated):
 
 @dataclass(frozen=True, slots=True)
 class PaneSession:
-    """One run of one seat, and its folder."""
+    """One run of one seat, and its folder. `runs`: all that its program has had, oldest first."""
 
     run_id: str
     agent_id: str
     folder: Path
+    runs: tuple[str, ...] = ()
 
     @property
     def heartbeat_file(self) -> Path:
@@ -65,8 +67,9 @@ class Sessions:
         """Take up the sessions that an earlier host-agent began: runs in `living` keep their token, others go."""
         for file in self.folder.glob(f"*/{_FILE}"):
             self.take_up(file.parent.name)
-        for run_id in self._by_run.keys() - living:
-            self.end(run_id)
+        for session in list(self._by_digest.values()):
+            if not living & set(session.runs):
+                self.end(session.runs[-1])
 
     def take_up(self, run_id: str) -> None:
         """Take up a session that is on disk: an earlier host-agent began it, or a unit that started its seat alone."""
@@ -76,14 +79,16 @@ class Sessions:
         try:
             kept = json.loads(file.read_bytes())
             known = str(UUID(run_id))
-            self._remember(PaneSession(known, str(kept["agent_id"]), file.parent), str(kept["token_sha256"]))
+            runs = (known, *(str(UUID(one)) for one in kept.get("later_runs", [])))
+            session = PaneSession(known, str(kept["agent_id"]), file.parent, runs)
+            self._remember(session, str(kept["token_sha256"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.error("a session on disk cannot be read; its token is refused", file=str(file), why=str(error))
 
     def begin(self, run_id: str, *, agent_id: str) -> tuple[PaneSession, str]:
         """Make the folder and the token of a run that is about to be launched. Raises StateUnwritable."""
         token = secrets.token_hex(_TOKEN_BYTES)
-        session = PaneSession(run_id, agent_id, self.folder / run_id)
+        session = PaneSession(run_id, agent_id, self.folder / run_id, (run_id,))
         digest = _digest(token)
         write_state(session.folder / _FILE, json.dumps({"agent_id": agent_id, "token_sha256": digest}).encode())
         self._remember(session, digest)
@@ -103,25 +108,49 @@ class Sessions:
     def of_token(self, token: str) -> PaneSession:
         """Return the living session that has this token. Raises SessionRefused."""
         session = self._by_digest.get(_digest(token)) if pane.TOKEN_PATTERN.fullmatch(token) else None
-        if session is None or not self.lives(session.agent_id, session.run_id):
+        living = self._living(session) if session is not None else None
+        if living is None:
             raise SessionRefused
-        return session
+        return living
 
     def of_run(self, run_id: str) -> PaneSession | None:
-        """Return a run's session, or None."""
+        """Return a run's session, or None. Of a run that a reset has ended: the run that followed it."""
         digest = self._by_run.get(run_id)
-        return self._by_digest.get(digest) if digest is not None else None
+        session = self._by_digest.get(digest) if digest is not None else None
+        return (self._living(session) or session) if session is not None else None
+
+    def carry_on(self, before: str, run_id: str) -> None:
+        """A reset is about to begin the run `run_id` of the program that has had the run `before`.
+
+        Raises StateUnwritable. Until that run lives, the one before counts.
+        """
+        digest = self._by_run.get(before)
+        if digest is None:
+            return
+        session = self._by_digest[digest]
+        session = replace(session, runs=tuple(dict.fromkeys((*session.runs, run_id))))
+        kept = {"agent_id": session.agent_id, "token_sha256": digest, "later_runs": session.runs[1:]}
+        write_state(session.folder / _FILE, json.dumps(kept).encode())
+        self._remember(session, digest)
 
     def end(self, run_id: str) -> None:
-        """A run has ended: its token is dead, and its folder goes."""
-        digest = self._by_run.pop(run_id, None)
-        session = self._by_digest.pop(digest, None) if digest is not None else None
-        if session is not None:
-            shutil.rmtree(session.folder, onerror=_tell)
+        """A run has ended: its token is dead, and its folder goes, unless a reset has begun another run of it."""
+        digest = self._by_run.get(run_id)
+        if digest is None or self._by_digest[digest].runs[-1] != run_id:
+            return
+        session = self._by_digest.pop(digest)
+        for one in session.runs:
+            self._by_run.pop(one, None)
+        shutil.rmtree(session.folder, onerror=_tell)
+
+    def _living(self, session: PaneSession) -> PaneSession | None:
+        run_id = next((one for one in reversed(session.runs) if self.lives(session.agent_id, one)), None)
+        return replace(session, run_id=run_id) if run_id is not None else None
 
     def _remember(self, session: PaneSession, digest: str) -> None:
         self._by_digest[digest] = session
-        self._by_run[session.run_id] = digest
+        for run_id in session.runs:
+            self._by_run[run_id] = digest
 
 
 def _digest(token: str) -> str:

@@ -45,6 +45,8 @@ class Supervisor:
         self.applied = 0
         self.on_unmanaged: Callable[[list[Unmanaged]], None] = lambda _sessions: None
         """told, round by round, of the sessions on our servers that are not ours"""
+        self.on_round: Callable[[], None] = lambda: None
+        """called when a round has looked at every seat"""
         self._keeper = keeper
         self._journal = journal
         self._pool = pool
@@ -61,6 +63,10 @@ class Supervisor:
     def generation(self) -> int:
         """The newest generation that was wanted; -1 before the first."""
         return self._wanted.generation if self._wanted is not None else -1
+
+    def look(self) -> None:
+        """Begin a round now."""
+        self._wake.set()
 
     def want(self, desired: Desired) -> None:
         """Take a new desired state. Seats that changed are tried at once, whatever they had to wait for."""
@@ -114,6 +120,7 @@ class Supervisor:
             [one for one in observed if one.agent_id in seats or one.agent_id not in self.residents],
             not_before={key: math.inf if key in awaited else one.not_before for key, one in self.residents.items()},
             now=time.monotonic(),
+            renew={key: one.renew for key, one in self.residents.items() if one.renew is not None},
         )
         await asyncio.gather(*(self._carry_out(one) for one in plans))
         if not failed:
@@ -124,6 +131,7 @@ class Supervisor:
             await self._end_vanished_runs(observed)
             self._runs_checked = True
         await self._leave_servers({one.server for one in observed}, failed)
+        self.on_round()
         if wanted.generation > self.applied:
             self.applied = wanted.generation
             self._on_applied(wanted.generation)

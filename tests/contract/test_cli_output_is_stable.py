@@ -69,8 +69,11 @@ def joined(fleet: FakeControlPlane) -> FakeControlPlane:
     fleet.add_agent("other-model", runtime="pi", model="gemini", running_runtime="pi", running_model="opus")
     fleet.add_agent(
         "busy", "WORKING", runtime="claude", model="opus", running_runtime="claude", running_model="opus",
-        output_at=at(1), card="MF-12", labels={"team": "red"},
+        output_at=at(1), card="MF-12", labels={"team": "red"}, supervision="systemd", unit="mosaic-agent@busy.service",
+        enabled=True,
     )  # fmt: skip
+    fleet.add_agent("by-hand", supervision="systemd", unit="mosaic-agent@by-hand.service")
+    fleet.add_agent("built-in", supervision="built-in")
     fleet.hosts["build1"].unmanaged.add(name="scratch", pid=777, command="vim", created_at=at(600))
     fleet.hosts["attic"].unmanaged.add(socket_name="fleet", name="old", pid=778, command="htop", created_at=at(9000))
     return fleet
@@ -108,8 +111,8 @@ def test_drift_and_sessions_of_nobodys_come_after_who_needs_a_person_and_before_
 ) -> None:
     listing = agents(joined, PS_COLUMNS, whole=True)
     assert [row.agent.name for row in listing.rows] == [
-        "ended", "asker", "broken", "far", "old", "other-model", "strayed", "scratch", "busy", "coder0", "coder1",
-        "resting",
+        "ended", "asker", "broken", "far", "old", "other-model", "strayed", "by-hand", "scratch", "built-in",
+        "busy", "coder0", "coder1", "resting",
     ]  # fmt: skip
 
 

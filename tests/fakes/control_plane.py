@@ -26,6 +26,8 @@ from mosaic_proto.v1 import (
     fleet_pb2_grpc,
     messages_pb2,
     messages_pb2_grpc,
+    runtimes_pb2,
+    runtimes_pb2_grpc,
     seeding_pb2,
     seeding_pb2_grpc,
 )
@@ -48,6 +50,7 @@ class FakeControlPlane(
     fleet_pb2_grpc.FleetServiceServicer,
     fleet_pb2_grpc.HostServiceServicer,
     messages_pb2_grpc.MessageServiceServicer,
+    runtimes_pb2_grpc.RuntimeServiceServicer,
     seeding_pb2_grpc.SeedingServiceServicer,
 ):
     """What a test sets is what is served. `before[method]` may raise a FleetError, or abort the call, each time."""
@@ -76,6 +79,10 @@ class FakeControlPlane(
         self.watches: list[fleet_pb2.WatchRequest] = []
         self.events: list[list[fleet_pb2.WatchEvent]] = []
         self.after_apply: Callable[[], None] = lambda: None
+        self.planned: list[runtimes_pb2.PlannedUpdate] = []
+        self.updates_asked: list[runtimes_pb2.UpdateRuntimeRequest] = []
+        self.update_script: dict[str, list[runtimes_pb2.RuntimeUpdate]] = {}
+        """by host/runtime: what is told of an update, one after another"""
         self.stopping = threading.Event()
         self.port = 0
         self._authority = pki.Authority.create(TRUST_DOMAIN)
@@ -100,6 +107,7 @@ class FakeControlPlane(
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(self, server)
         fleet_pb2_grpc.add_HostServiceServicer_to_server(self, server)
         messages_pb2_grpc.add_MessageServiceServicer_to_server(self, server)
+        runtimes_pb2_grpc.add_RuntimeServiceServicer_to_server(self, server)
         seeding_pb2_grpc.add_SeedingServiceServicer_to_server(self, server)
         self.port = self._bind(server, credentials)
         server.start()
@@ -365,6 +373,30 @@ class FakeControlPlane(
         found = [receipt for key, receipt in self.messages.items() if key.startswith(request.message_id)]
         body = next(sent.body for sent in self.sent if sent.request_id == found[0].message_id)
         return messages_pb2.ShowMessageReply(receipt=found[0], body=body)
+
+    def PlanUpdates(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        self._enter("PlanUpdates", context)
+        found = [one for one in self.planned if request.host in ("", one.host) and request.runtime in ("", one.runtime)]
+        return runtimes_pb2.PlanUpdatesReply(updates=found)
+
+    def UpdateRuntime(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        self.updates_asked.append(request)
+        self._enter("UpdateRuntime", context)
+        update = runtimes_pb2.RuntimeUpdate(
+            id=f"{request.host}/{request.runtime}",
+            host=request.host,
+            runtime=request.runtime,
+            relaunch=request.relaunch,
+            state=runtimes_pb2.UPDATE_STATE_WANTED,
+        )
+        return runtimes_pb2.UpdateRuntimeReply(update=update)
+
+    def FollowUpdate(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
+        self._enter("FollowUpdate", context)
+        host, _, runtime = request.id.partition("/")
+        for told in self.update_script[request.id]:
+            told.id, told.host, told.runtime = request.id, host, runtime
+            yield told
 
     def _rise(self, receipt: messages_pb2.Receipt, step: int, source: str) -> None:
         receipt.step = step  # type: ignore[assignment]

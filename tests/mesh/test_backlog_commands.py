@@ -127,3 +127,24 @@ async def test_nothing_is_claimed_while_the_fleet_is_paused_and_everyone_is_told
     assert "paused" in mosaic(anna, "backlog", "ls").err
     assert mosaic(anna, "fleet", "resume").code == 0
     assert mosaic(anna, "backlog", "claim").code == 0
+
+
+async def test_an_agent_that_is_reset_between_tasks_takes_no_card_before_that(mesh: Mesh, tmp_path: Path) -> None:
+    anna = persons(mesh, tmp_path / "anna")
+    with_cards(anna, tmp_path)
+    host = await mesh.join("alpha")
+    await mesh.apply({"coder": "alpha"}, classes={"coder": "code"}, more="reset_between_tasks: true")
+    await mesh.until_available("coder")
+    pane = await inside(mesh, "coder")
+    first = (await mesh.agents())["coder"].run_id
+    host.tmux("send-keys", "-t", "=coder:", "sleep 6", "Enter")  # its turn goes on
+    assert mosaic(pane, "backlog", "claim", "-o", "json").json["card"]["id"] == "schema"
+    assert mosaic(pane, "backlog", "complete").code == 0
+    early = mosaic(pane, "backlog", "claim")
+    assert early.code == 6, early
+    assert "is reset before it takes another card" in early.err
+    await mesh.until_agent("coder", lambda agent: agent.run_id > first and agent.pid > 0)
+    await mesh.until_available("coder")
+    again = mosaic(await inside(mesh, "coder"), "backlog", "claim", "-o", "json")
+    assert again.json["card"]["id"] in ("page", "guide"), again
+    assert await mesh.register_value("select end_reason from fleet.run where run_id = $1::text::uuid", first) == "reset"

@@ -9,17 +9,21 @@ from pathlib import Path
 
 from mosaic_framework.ids import new_id
 from mosaic_framework.manifest import Manifest
+from mosaic_framework.paths import Home
+from mosaic_hostagent import kickstart
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.desired import Desired
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
 from mosaic_hostagent.mailroom import Mailroom
+from mosaic_hostagent.resetting import Resetting
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.units.builtin import BuiltIn
 from mosaic_hostagent.units.supervision import Supervision
+from mosaic_hostagent.updating import Updating
 from mosaic_hostagent.watching import Watching
 from mosaic_proto.v1 import fleet_pb2, messages_pb2, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
@@ -78,6 +82,25 @@ class World:
         )
         self.watching = Watching(self.supervisor.residents, self.pool, self._report)
         self.mailroom = Mailroom(self.journal, self.supervisor.residents, Clock(), self._wait)
+        self.resetting = Resetting(
+            journal=self.journal,
+            residents=self.supervisor.residents,
+            keeper=self.keeper,
+            pool=self.pool,
+            sessions=self.sessions,
+            wake=self.supervisor.look,
+        )
+        self.updating = Updating(
+            journal=self.journal,
+            residents=self.supervisor.residents,
+            wake=self.supervisor.look,
+            environment=environment,
+            home=Home(self.state.parent),
+        )
+        self.supervisor.on_round = self._look
+        self.keeper.first_message = lambda seat, run_id: kickstart.first_message(seat, run_id, Clock())
+        self.keeper.on_first_message = self.mailroom.queue
+        self.journal.on_run_over = self._run_is_over
 
     def _wait(self, message_id: str, reason: str) -> None:
         told = self.waits.setdefault(message_id, [])
@@ -87,6 +110,14 @@ class World:
     def _supervise(self, environment: dict[str, str]) -> tuple[ServerPool, Supervision]:
         pool = ServerPool(self.state, home=HOME_DIGEST, environment=environment)
         return pool, BuiltIn(pool)
+
+    def _look(self) -> None:
+        self.resetting.look()
+        self.updating.look()
+
+    def _run_is_over(self, run_id: str) -> None:
+        self.sessions.end(run_id)
+        self.mailroom.withdraw(kickstart.message_id(run_id))
 
     def _report(self, resident: Resident) -> None:
         self.reports.append(resident.report())
@@ -99,6 +130,8 @@ class World:
         generation: int = 1,
         running: bool = True,
         restart: int = 0,
+        reset: int = 0,
+        reset_way: str = "",
         runtime: str = "shell",
         manifest: Manifest | None = None,
         **spec: object,
@@ -115,7 +148,13 @@ class World:
         )
         made.MergeFrom(fleet_pb2.SeatSpec(**spec))  # type: ignore[arg-type]
         return pb.DesiredSeat(
-            agent_id=agent_id or f"agent-{name}", generation=generation, running=running, restart=restart, spec=made
+            agent_id=agent_id or f"agent-{name}",
+            generation=generation,
+            running=running,
+            restart=restart,
+            spec=made,
+            reset=reset,
+            reset_way=reset_way,
         )
 
     def add(self, seat: pb.DesiredSeat) -> None:
@@ -134,6 +173,8 @@ class World:
     async def stop(self) -> None:
         """End this host-agent as SIGTERM would; what runs in the seats goes on."""
         await self.mailroom.close(grace=3.0)
+        await self.resetting.close()
+        await self.updating.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

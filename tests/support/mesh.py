@@ -302,8 +302,9 @@ class Mesh:
         classes: dict[str, str] | None = None,
         runtime: str = "shell",
         runtimes: dict[str, str] | None = None,
+        more: str = "",
     ) -> None:
-        """Apply a roster: agent name → host name."""
+        """Apply a roster: agent name → host name. `more`: another line of each agent."""
         lines = [
             "version: 1",
             "transport: tmux",
@@ -317,6 +318,7 @@ class Mesh:
                 "    working_directory: /tmp",
             ]
             lines.append(f"    socket: {self.hosts[host].socket_name}")
+            lines += [f"    {more}"] if more else []
             if classes and name in classes:
                 lines.append(f"    class: {classes[name]}")
             if command and name in command:

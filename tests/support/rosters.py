@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from mosaic_framework.fields import unprintable
+from mosaic_framework.kickstart import unknown_placeholders
 from mosaic_framework.roster_checks import session_name
 
 RUNTIMES = ["claude", "codex", "opencode", "pi", "shell"]
@@ -45,7 +46,8 @@ agents = some(
         "reset_between_tasks": st.booleans(),
         "lifecycle": st.sampled_from(["always", "on-demand"]),
         "reports_to": names,
-        "kickstart_template": texts,
+        "kickstart_template": texts.filter(lambda text: not unknown_placeholders(text)),
+        "labels": st.dictionaries(names, words, max_size=2),
         "unattended": st.booleans(),
         "args": st.lists(arguments, max_size=3),
         "command": st.lists(texts, min_size=1, max_size=3),

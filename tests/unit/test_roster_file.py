@@ -104,6 +104,10 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file(catalog: Catalog
         ("model_hint: --yes", "must not start with '-': a program would take it for an option"),
         ('alias: "a\\nb"', "must be one line, without tabs"),
         ('kickstart_template: "\\e[2J"', "holds a character that is no text: U+001B"),
+        (
+            'kickstart_template: "Hello {nme}"',
+            "there is no placeholder {nme}; there are {name}, {class}, {mission}, {card}; {{nme}} stands for itself",
+        ),
         ("env: {A B: c}", "is no name for an environment variable"),
         ("env: {MOSAIC_AGENT_TOKEN: x}", "is set by the host itself"),
         ("env: {PORT: 80}", "must be text; put a number, true or false in quotes"),

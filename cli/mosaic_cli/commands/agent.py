@@ -1,4 +1,4 @@
-"""mosaic agent: ls, show, explain, report, send, interrupt, tail, watch, attach."""
+"""mosaic agent: ls, show, explain, report, send, interrupt, reset, tail, watch, attach."""
 
 from __future__ import annotations
 
@@ -173,6 +173,36 @@ def interrupt(
 
     wish = send.interruption(address, timeout=timeout, detach=detach)
     send.run(wish, form=output_form, context=context, tenant=tenant)
+
+
+@app.command("reset")
+def reset(
+    addresses: Annotated[
+        list[str],
+        typer.Argument(metavar="AGENT...", help="agent or host/agent.", autocompletion=completion.agents),
+    ],
+    clear: Annotated[bool, typer.Option("--clear", help="By the program's /clear.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="By the program's /new.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Restart it now, whatever it does, also in a dialog.")] = False,
+    timeout: options.Timeout = 60.0,
+    detach: options.Detach = False,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Empty an agent's context, as a new run: by its program's own command, by a restart where it has none.
+
+    Waits until the agent is available; messages to it wait meanwhile. Nothing is typed into a dialog.
+    """
+    if clear + new + force > 1:
+        from mosaic_cli.failures import UsageError
+
+        raise UsageError("say one of --clear, --new and --force", next_step="mosaic agent reset AGENT")
+    from mosaic_cli.reset import reset_agents
+
+    way = "clear" if clear else "new" if new else "restart" if force else ""
+    listing = reset_agents(addresses, way=way, timeout=timeout, detach=detach, context=context, tenant=tenant)
+    output.show(listing, output_form)
 
 
 @app.command("tail")

@@ -126,6 +126,7 @@ def agent(row: AgentRow) -> fleet_pb2.Agent:
         reported_model=row.reported_model,
         runtime_version=row.runtime_version,
         runtime_session=row.runtime_session,
+        card=row.card,
         labels=spec.labels,
         driver=row.driver,
         driven_since=timestamp(row.driven_since),

@@ -43,6 +43,7 @@ _ACTIONS = {
     pb.SEAT_ACTION_START: "start",
     pb.SEAT_ACTION_STOP: "stop",
     pb.SEAT_ACTION_RESTART: "restart",
+    pb.SEAT_ACTION_RESET: "reset",
 }
 _SEAT_LIMIT = 1000
 _SPECS_LIMIT = 3 * 1024 * 1024  # they go to a host in one frame of 4 MiB
@@ -146,13 +147,19 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         tenant_id = tenant_of(caller, request_.tenant)
         action = _ACTIONS.get(request_.action)
         if action is None:
-            raise InvalidInput("the action is not known", why="it is start, stop or restart")
+            raise InvalidInput("the action is not known", why="it is start, stop, restart or reset")
         if len(request_.agents) > _SEAT_LIMIT:
             raise InvalidInput(f"{len(request_.agents)} agents are named", why=f"at most {_SEAT_LIMIT} may be")
         wakes: list[replica.WakeKey] = []
 
         async def write(connection: Connection) -> pb.ChangeSeatsReply:
-            done = await rosters.act(connection, tenant_id=tenant_id, action=action, targets=list(request_.agents))
+            done = await rosters.act(
+                connection,
+                tenant_id=tenant_id,
+                action=action,
+                targets=list(request_.agents),
+                reset_way=request_.reset_way,
+            )
             wakes.extend(done.wakes)
             rows = await agent_table.list_agents(connection, tenant_id=tenant_id)
             return pb.ChangeSeatsReply(

@@ -10,10 +10,11 @@ from uuid import UUID
 
 import structlog
 from mosaic_framework.errors import FleetError, InvalidInput, Unreachable
-from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc, messages_pb2, seeding_pb2
+from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc, messages_pb2, runtimes_pb2, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_controlplane.api import encode
+from mosaic_controlplane.api.host_reports import bounded, decode_progress, decode_unmanaged
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.mesh import host_events
@@ -23,6 +24,7 @@ from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkSuperseded
 from mosaic_controlplane.register.message import Offer
+from mosaic_controlplane.register.runtime_update import WantedUpdate
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -35,10 +37,8 @@ _SILENT_BEATS = 4
 _DOWN_LIMIT = 256
 _UP_LIMIT = 1024
 _FRAME_LIMIT = 64 * 1024  # of what waits to be written; a hello and a terminal's text are larger, and do not wait
-_TEXT_LIMIT = 500  # characters; a fleet of 1,000 agents is listed in one reply of 4 MiB
 _REPORT_LIMIT = 2_000
 _STRONGEST = ("submitted", "accepted", "turn_started", "turn_ended")
-_UNMANAGED_LIMIT = 100
 
 log = structlog.get_logger(__name__)
 
@@ -109,8 +109,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
                 journal_id=encode.identifier(hello.journal_id, what="journal id"),
                 journal_epoch=hello.journal_epoch,
                 journal_sequence=hello.journal_sequence if hello.HasField("journal_sequence") else None,
-                version=_text(hello.version, 64),
-                machine=_text(hello.machine, 255),
+                version=bounded(hello.version, 64),
+                machine=bounded(hello.machine, 255),
                 observed_generation=hello.observed_generation,
             ),
         )
@@ -299,6 +299,8 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Do
                 running=seat.running,
                 restart=seat.restart,
                 spec=fleet_pb2.SeatSpec.FromString(seat.spec),
+                reset=seat.reset,
+                reset_way=seat.reset_way,
             ).spec.host = host_name
         await down.put(pb.ControlFrame(desired=state))
 
@@ -330,17 +332,24 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Do
     async def explain(call_id: str, agent_id: UUID) -> None:
         await down.put(pb.ControlFrame(explain=pb.ExplainSeat(call_id=call_id, agent_id=str(agent_id))))
 
+    async def update(wanted: WantedUpdate) -> None:
+        await down.put(
+            pb.ControlFrame(
+                update=runtimes_pb2.WantedUpdate(
+                    id=str(wanted.update_id),
+                    runtime=wanted.runtime,
+                    relaunch=wanted.relaunch,
+                    drain_ms=wanted.drain_ms,
+                )
+            )
+        )
+
     async def open_view(call_id: str, agent_id: UUID, scrolled: bool) -> None:
         await down.put(
             pb.ControlFrame(open_view=pb.OpenView(call_id=call_id, agent_id=str(agent_id), scrolled=scrolled))
         )
 
-    return Downward(desired, dispatch, cancel, capture, explain, open_view)
-
-
-def _text(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """Return what the register can keep of a host's text: NUL, which it cannot, would come again with every retry."""
-    return text[:limit].replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    return Downward(desired, dispatch, cancel, capture, explain, open_view, update)
 
 
 def _strongest(step: messages_pb2.MessageStep.ValueType) -> str:
@@ -363,25 +372,25 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
         SeatReportRow(
             agent_id=agent_id,
             state=encode.agent_state_name(report.state),
-            source=_text(report.source, 32),
-            detail=_text(report.detail),
+            source=bounded(report.source, 32),
+            detail=bounded(report.detail),
             age=_age(report.state_age_ms),
             run_id=encode.optional_identifier(report.run_id, what="run id"),
             pid=report.pid,
-            command=_text(report.command),
-            problem=_text(report.problem),
+            command=bounded(report.command),
+            problem=bounded(report.problem),
             exit_status=report.exit_status,
             generation=report.generation,
-            supervision=_text(report.supervision, 32),
-            unit=_text(report.unit),
+            supervision=bounded(report.supervision, 32),
+            unit=bounded(report.unit),
             enabled=report.enabled,
             output_age=_age(report.output_age_ms) if report.output_age_ms else None,
-            running_runtime=_text(report.running_runtime, 64),
-            running_model=_text(report.running_model, 256),
-            reported_model=_text(report.reported_model, 256),
-            runtime_version=_text(report.runtime_version, 64),
-            runtime_session=_text(report.runtime_session, 256),
-            driver=_text(report.driver, 200),
+            running_runtime=bounded(report.running_runtime, 64),
+            running_model=bounded(report.running_model, 256),
+            reported_model=bounded(report.reported_model, 256),
+            runtime_version=bounded(report.runtime_version, 64),
+            runtime_session=bounded(report.runtime_session, 256),
+            driver=bounded(report.driver, 200),
             driven=_age(report.driven_ms),
             strongest_step=_strongest(report.strongest_step),
         )
@@ -389,23 +398,9 @@ def decode_reports(reports: list[pb.SeatReport]) -> list[SeatReportRow]:
     ]
 
 
-def decode_unmanaged(told: pb.Unmanaged) -> bytes:
-    """Return the sessions as the register keeps them, each text bounded and the first hundred of them."""
-    kept = pb.Unmanaged()
-    for one in told.sessions[:_UNMANAGED_LIMIT]:
-        added = kept.sessions.add(
-            socket_name=_text(one.socket_name, 64),
-            name=_text(one.name, 128),
-            pid=one.pid,
-            command=_text(one.command, 64),
-        )
-        added.created_at.CopyFrom(one.created_at)
-    return kept.SerializeToString(deterministic=True)
-
-
 def decode_waits(reasons: list[pb.Waits]) -> dict[UUID, str]:
     """Return why messages wait, the newest word of each. Raises InvalidInput."""
-    return {encode.identifier(one.message_id, what="message id"): _text(one.reason) for one in reasons}
+    return {encode.identifier(one.message_id, what="message id"): bounded(one.reason) for one in reasons}
 
 
 def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
@@ -419,9 +414,9 @@ def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
             return host_events.Step(
                 message_id=encode.identifier(step.message_id, what="message id"),
                 step=name,
-                source=_text(step.evidence.source, 32),
-                detail=_text(step.evidence.detail),
-                reason=_text(step.reason),
+                source=bounded(step.evidence.source, 32),
+                detail=bounded(step.evidence.detail),
+                reason=bounded(step.reason),
                 age=_age(step.age_ms),
             )
         case "run_started":
@@ -429,8 +424,8 @@ def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
             return host_events.RunBegan(
                 run_id=encode.identifier(began.run_id, what="run id"),
                 agent_id=encode.identifier(began.agent_id, what="agent id"),
-                model=_text(began.model, 256),
-                account=_text(began.account, 256),
+                model=bounded(began.model, 256),
+                account=bounded(began.account, 256),
                 age=_age(began.age_ms),
             )
         case "run_ended":
@@ -438,9 +433,11 @@ def decode_event(event: pb.JournalEvent) -> host_events.Event | None:
             return host_events.RunOver(
                 run_id=encode.identifier(over.run_id, what="run id"),
                 agent_id=encode.identifier(over.agent_id, what="agent id"),
-                reason=_text(over.reason, 64),
+                reason=bounded(over.reason, 64),
                 exit_status=over.exit_status,
                 age=_age(over.age_ms),
             )
+        case "runtime_update":
+            return decode_progress(event.runtime_update)
         case _:
             return None

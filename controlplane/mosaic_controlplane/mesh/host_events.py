@@ -15,9 +15,11 @@ from mosaic_controlplane.register import card_claim
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import run as run_table
+from mosaic_controlplane.register import runtime_update as update_table
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkKey
 from mosaic_controlplane.register.replica import WakeKey
+from mosaic_controlplane.register.runtime_update import Progress
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +58,7 @@ class RunOver:
     age: timedelta
 
 
-Event = Step | RunBegan | RunOver
+Event = Step | RunBegan | RunOver | Progress
 
 
 async def record(database: Database, wakes: Wakes, key: LinkKey, events: Sequence[Event], *, newest: int) -> None:
@@ -112,6 +114,8 @@ async def record(database: Database, wakes: Wakes, key: LinkKey, events: Sequenc
                         agent_id=event.agent_id,
                         host_id=key.host_id,
                     )
+                case Progress():
+                    await update_table.progress(connection, tenant_id=key.tenant_id, host_id=key.host_id, told=event)
     reached("controlplane.events-recorded")
     wakes.tell(WakeKey.change(key.tenant_id), *(WakeKey.message(key.tenant_id, message_id) for message_id in moved))
 

@@ -24,11 +24,13 @@ from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import replica as replica_table
 from mosaic_controlplane.register import run as run_table
+from mosaic_controlplane.register import runtime_update as update_table
 from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkKey, OpenedLink
 from mosaic_controlplane.register.message import Offer
 from mosaic_controlplane.register.replica import Holder, WakeKey
+from mosaic_controlplane.register.runtime_update import WantedUpdate
 
 JOURNAL_REPLACED = "the host's journal was replaced or restored, so nobody can say whether it was typed"
 CAPTURE_SECONDS = 3.0
@@ -78,6 +80,7 @@ class Downward:
     capture: Callable[[str, UUID, int], Awaitable[None]]
     explain: Callable[[str, UUID], Awaitable[None]]
     open_view: Callable[[str, UUID, bool], Awaitable[None]]
+    update: Callable[[WantedUpdate], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -173,7 +176,12 @@ class Links:
                 return sent
             seats = await agent_table.seats_of_host(connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id)
             briefing = await briefing_table.get(connection, tenant_id=link.key.tenant_id)
+            updates = await update_table.wanted_of_host(
+                connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id
+            )
         await link.downward.desired(generation, seats, briefing)
+        for update in updates:
+            await link.downward.update(update)
         return generation
 
     async def _push_messages(self, link: HeldLink) -> None:

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from mosaic_framework.briefing import changed_texts, laid_over
-from mosaic_framework.errors import InvalidInput, NotFound, RosterChanged
+from mosaic_framework.errors import Conflict, InvalidInput, NotFound, RosterChanged
 from mosaic_framework.ids import new_id
+from mosaic_framework.manifest import Manifest
 from mosaic_framework.names import nearest
+from mosaic_proto.v1 import fleet_pb2
 from mosaic_proto.v1.seeding_pb2 import Briefing
+from pydantic import ValidationError
 
 from mosaic_controlplane.mesh.addresses import choose
 from mosaic_controlplane.mesh.briefings import with_peers
@@ -25,6 +28,12 @@ from mosaic_controlplane.register.replica import WakeKey
 from mosaic_controlplane.register.roster import RosterRow
 
 SEAT_REMOVED = "the agent was removed from the roster before its host was given this message"
+
+
+class SeatStopped(Conflict):
+    """The seat does not run."""
+
+    code = "seat-stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,17 +219,57 @@ class Acted:
     wakes: list[WakeKey]
 
 
-async def act(connection: Connection, *, tenant_id: UUID, action: str, targets: Sequence[str]) -> Acted:
-    """Start, stop or restart the seats named by `targets` (all when empty), in the caller's transaction."""
+RESET_WAYS = ("", "clear", "new", "restart")
+
+
+async def act(
+    connection: Connection, *, tenant_id: UUID, action: str, targets: Sequence[str], reset_way: str = ""
+) -> Acted:
+    """Start, stop, restart or reset the seats named by `targets` (all when empty), in the caller's transaction.
+
+    Raises InvalidInput for a way of resetting that is none, and Conflict for a reset of a seat that is stopped.
+    """
+    if reset_way not in RESET_WAYS:
+        raise InvalidInput(f"{reset_way[:32]!r} is no way to reset an agent", why="it is clear, new or restart")
     await roster_table.lock(connection, tenant_id=tenant_id)
     seats = await agent_table.addresses(connection, tenant_id=tenant_id)
     chosen = [choose(seats, target) for target in targets] if targets else seats
     agent_ids = sorted({seat.agent_id for seat in chosen})
     hosts = sorted({seat.host_id for seat in chosen})
     generations = await host_table.set_generation(connection, tenant_id=tenant_id, host_ids=hosts)
-    await agent_table.act_on_seats(connection, tenant_id=tenant_id, agent_ids=agent_ids, action=action)
+    if action == "reset":
+        await _reset(connection, tenant_id, agent_ids, reset_way)
+    else:
+        await agent_table.act_on_seats(connection, tenant_id=tenant_id, agent_ids=agent_ids, action=action)
     return Acted(
         agent_ids,
         generations,
         [WakeKey.change(tenant_id), *(WakeKey.host(tenant_id, host_id) for host_id in hosts)],
     )
+
+
+def reset_ways(spec: bytes) -> set[str]:
+    """Return which of /clear and /new empty the context of a seat's runtime (pure). `spec`: a mosaic.v1.SeatSpec."""
+    try:
+        reset = Manifest.from_json(fleet_pb2.SeatSpec.FromString(spec).manifest_json).reset
+    except ValidationError:
+        return set()
+    return {way for way, command in (("clear", reset.clear), ("new", reset.new)) if command is not None}
+
+
+async def _reset(connection: Connection, tenant_id: UUID, agent_ids: Sequence[UUID], way: str) -> None:
+    for row in await agent_table.list_agents(connection, tenant_id=tenant_id):
+        if row.agent_id not in agent_ids:
+            continue
+        name = f"{row.host}/{row.name}"
+        if not row.desired_running:
+            raise SeatStopped(
+                f"agent {name} is stopped: there is nothing to reset", next_step=f"mosaic fleet start {name}"
+            )
+        if way in ("clear", "new") and way not in reset_ways(row.spec):
+            raise InvalidInput(
+                f"agent {name} cannot be reset by /{way}",
+                why=f"its runtime, {row.runtime}, has no such command, or it does something else",
+                next_step=f"mosaic agent reset {name}",
+            )
+    await agent_table.reset_seats(connection, tenant_id=tenant_id, agent_ids=agent_ids, way=way)

@@ -51,6 +51,7 @@ class AgentRow:
     reported_model: str
     runtime_version: str
     runtime_session: str
+    card: str
     class_name: str
     driver: str
     driven_since: datetime | None
@@ -76,6 +77,8 @@ class DesiredSeat:
     running: bool
     restart: int
     spec: bytes
+    reset: int = 0
+    reset_way: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,15 @@ async def seats_of_host(connection: Connection, *, tenant_id: UUID, host_id: UUI
     """Return all that a host must have."""
     rows = await connection.fetch(SQL.seats_of_host, tenant_id, host_id)
     return [
-        DesiredSeat(row["agent_id"], row["generation"], row["desired_running"], row["restart"], row["spec"])
+        DesiredSeat(
+            agent_id=row["agent_id"],
+            generation=row["generation"],
+            running=row["desired_running"],
+            restart=row["restart"],
+            spec=row["spec"],
+            reset=row["reset"],
+            reset_way=row["reset_way"],
+        )
         for row in rows
     ]
 
@@ -205,6 +216,11 @@ async def act_on_seats(connection: Connection, *, tenant_id: UUID, agent_ids: Se
     """Raise what is wanted of seats. `action` is start, stop or restart."""
     query = {"start": SQL.start_seats, "stop": SQL.stop_seats, "restart": SQL.restart_seats}[action]
     await connection.execute(query, tenant_id, list(agent_ids))
+
+
+async def reset_seats(connection: Connection, *, tenant_id: UUID, agent_ids: Sequence[UUID], way: str) -> None:
+    """Ask for a reset of seats. `way` is clear, new, restart, or empty for the runtime's own."""
+    await connection.execute(SQL.reset_seats, tenant_id, list(agent_ids), way)
 
 
 async def report_seats(

@@ -4,6 +4,9 @@ select a.tenant_id, a.agent_id, a.host_id, t.name as tenant, h.name as host, h.s
   a.state, a.state_source, a.state_detail, a.state_since, a.reported_at, a.run_id, a.pid, a.command, a.exit_status, a.problem,
   a.supervision, a.unit, a.enabled, a.output_at, a.running_runtime, a.running_model,
   a.reported_model, a.runtime_version, a.runtime_session,
+  -- What its run holds: a card that an earlier run held is no longer its own.
+  coalesce((select string_agg(c.card_id, ', ' order by c.claimed_at) from fleet.card c
+            where c.tenant_id = a.tenant_id and c.run_id = a.run_id and c.status = 'claimed'), '') as card,
   a.driver, a.driven_since
 from fleet.agent a
 join fleet.host h using (tenant_id, host_id)
@@ -19,7 +22,7 @@ where a.tenant_id = $1 and a.removed_at is null
 order by h.name, a.name
 
 -- name: seats_of_host
-select agent_id, generation, desired_running, restart, spec
+select agent_id, generation, desired_running, restart, spec, reset, reset_way
 from fleet.agent where tenant_id = $1 and host_id = $2 and removed_at is null
 order by name
 
@@ -55,6 +58,10 @@ where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 -- name: restart_seats
 -- Never a number that was given before, also when the register has been restored from a backup since.
 update fleet.agent set desired_running = true, restart = greatest(restart + 1, extract(epoch from now())::bigint), generation = generation + 1
+where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
+
+-- name: reset_seats
+update fleet.agent set reset = greatest(reset + 1, extract(epoch from now())::bigint), reset_way = $3, generation = generation + 1
 where tenant_id = $1 and agent_id = any($2::uuid[]) and removed_at is null
 
 -- name: report_seats

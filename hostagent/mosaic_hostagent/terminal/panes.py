@@ -26,6 +26,7 @@ _FIELDS = (
     "@mosaic_restart",
     "@mosaic_launch",
     "@mosaic_model",
+    "@mosaic_reset",
     "session_created",
     *_MOVING,
 )
@@ -102,6 +103,7 @@ def _session(fields: dict[str, str], server: ServerKey) -> Session:
         restart=int(fields["@mosaic_restart"] or 0),
         launch_digest=fields["@mosaic_launch"],
         model=fields["@mosaic_model"],
+        reset=int(fields["@mosaic_reset"] or 0),
     )
 
 

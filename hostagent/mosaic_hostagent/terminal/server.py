@@ -50,6 +50,7 @@ class Launch:
     env: Mapping[str, str]
     folder: Path
     model: str = ""
+    reset: int = 0
     restarts: bool = True
     """whether the program is started again when it ends by itself"""
 
@@ -241,6 +242,15 @@ class TmuxServer:
             restart=launch.restart,
             launch_digest=launch.launch_digest,
             model=launch.model,
+            reset=launch.reset,
+        )
+
+    async def mark_reset(self, session: Session) -> None:
+        """Write the run and the reset of a session on it, both at once."""
+        target = f"{session.session_id}:"
+        await self.run(
+            ["set-option", "-t", target, "@mosaic_run", session.run_id],
+            ["set-option", "-t", target, "@mosaic_reset", str(session.reset)],
         )
 
     async def attach_client(self, session_id: str, flags: str) -> asyncio.subprocess.Process:

@@ -46,6 +46,7 @@ def start_commands(
         "@mosaic_restart": launch["restart"],
         "@mosaic_launch": launch["launch_digest"],
         "@mosaic_model": launch["model"],
+        "@mosaic_reset": launch["reset"],
         "destroy-unattached": "off",
     }
     format_ = "#{session_id}\t#{pane_id}\t#{pane_pid}"

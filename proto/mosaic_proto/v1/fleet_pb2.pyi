@@ -32,6 +32,8 @@ class _SeatActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SeatAction
     SEAT_ACTION_START: _SeatAction.ValueType  # 1
     SEAT_ACTION_STOP: _SeatAction.ValueType  # 2
     SEAT_ACTION_RESTART: _SeatAction.ValueType  # 3
+    SEAT_ACTION_RESET: _SeatAction.ValueType  # 110
+    """an empty context, seeded anew, as a new run"""
 
 class SeatAction(_SeatAction, metaclass=_SeatActionEnumTypeWrapper): ...
 
@@ -39,6 +41,8 @@ SEAT_ACTION_UNSPECIFIED: SeatAction.ValueType  # 0
 SEAT_ACTION_START: SeatAction.ValueType  # 1
 SEAT_ACTION_STOP: SeatAction.ValueType  # 2
 SEAT_ACTION_RESTART: SeatAction.ValueType  # 3
+SEAT_ACTION_RESET: SeatAction.ValueType  # 110
+"""an empty context, seeded anew, as a new run"""
 Global___SeatAction: _TypeAlias = SeatAction  # noqa: Y015
 
 class _AgentState:
@@ -433,9 +437,12 @@ class ChangeSeatsRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     AGENTS_FIELD_NUMBER: _builtins.int
+    RESET_WAY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     action: Global___SeatAction.ValueType
+    reset_way: _builtins.str
+    """of a reset: clear | new | restart; empty: the runtime's own"""
     @_builtins.property
     def agents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """addresses; empty: every seat of the tenant"""
@@ -447,10 +454,11 @@ class ChangeSeatsRequest(_message.Message):
         tenant: _builtins.str = ...,
         action: Global___SeatAction.ValueType = ...,
         agents: _abc.Iterable[_builtins.str] | None = ...,
+        reset_way: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "agents", b"agents", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "agents", b"agents", "request_id", b"request_id", "reset_way", b"reset_way", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

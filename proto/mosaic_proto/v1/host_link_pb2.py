@@ -24,73 +24,74 @@ _sym_db = _symbol_database.Default()
 
 from mosaic_proto.v1 import fleet_pb2 as mosaic__proto_dot_v1_dot_fleet__pb2
 from mosaic_proto.v1 import messages_pb2 as mosaic__proto_dot_v1_dot_messages__pb2
+from mosaic_proto.v1 import runtimes_pb2 as mosaic__proto_dot_v1_dot_runtimes__pb2
 from mosaic_proto.v1 import signals_pb2 as mosaic__proto_dot_v1_dot_signals__pb2
 from mosaic_proto.v1 import seeding_pb2 as mosaic__proto_dot_v1_dot_seeding__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmosaic_proto/v1/host_link.proto\x12\tmosaic.v1\x1a\x1bmosaic_proto/v1/fleet.proto\x1a\x1emosaic_proto/v1/messages.proto\x1a\x1dmosaic_proto/v1/signals.proto\x1a\x1dmosaic_proto/v1/seeding.proto\"\xc9\x03\n\tHostFrame\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.mosaic.v1.HelloH\x00\x12\x1f\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x0f.mosaic.v1.BeatH\x00\x12%\n\x04seat\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.SeatReportH\x00\x12(\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x17.mosaic.v1.JournalEventH\x00\x12%\n\x07\x61pplied\x18\x05 \x01(\x0b\x32\x12.mosaic.v1.AppliedH\x00\x12+\n\x08terminal\x18\x06 \x01(\x0b\x32\x17.mosaic.v1.TerminalTextH\x00\x12-\n\texplained\x18Z \x01(\x0b\x32\x18.mosaic.v1.ExplainedSeatH\x00\x12!\n\x05ready\x18\x07 \x01(\x0b\x32\x10.mosaic.v1.ReadyH\x00\x12!\n\x05waits\x18\x64 \x01(\x0b\x32\x10.mosaic.v1.WaitsH\x00\x12)\n\tunmanaged\x18n \x01(\x0b\x32\x14.mosaic.v1.UnmanagedH\x00\x12*\n\nruns_alive\x18< \x01(\x0b\x32\x14.mosaic.v1.RunsAliveH\x00\x42\x07\n\x05\x66rame\"\x8c\x02\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12\x12\n\njournal_id\x18\x04 \x01(\t\x12$\n\x05seats\x18\x05 \x03(\x0b\x32\x15.mosaic.v1.SeatReport\x12\x1b\n\x13observed_generation\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07machine\x18\x08 \x01(\t\x12\x15\n\rjournal_epoch\x18\t \x01(\x03\x12\x1d\n\x10journal_sequence\x18( \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_journal_sequence\"\x1b\n\x05Ready\x12\x12\n\nlink_epoch\x18\x01 \x01(\x03\"\x18\n\x04\x42\x65\x61t\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\x88\x04\n\nSeatReport\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.mosaic.v1.AgentState\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x14\n\x0cstate_age_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\t \x01(\t\x12\x12\n\ngeneration\x18\n \x01(\x03\x12\x0f\n\x07problem\x18\x0b \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x0c \x01(\x05\x12\x16\n\x0ereported_model\x18Z \x01(\t\x12\x17\n\x0fruntime_version\x18[ \x01(\t\x12\x17\n\x0fruntime_session\x18\\ \x01(\t\x12\x13\n\x0bsupervision\x18\x32 \x01(\t\x12\x0c\n\x04unit\x18\x33 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x34 \x01(\x08\x12\x0e\n\x06\x64river\x18P \x01(\t\x12\x11\n\tdriven_ms\x18Q \x01(\x03\x12\x15\n\routput_age_ms\x18n \x01(\x03\x12\x17\n\x0frunning_runtime\x18o \x01(\t\x12\x15\n\rrunning_model\x18p \x01(\t\x12.\n\x0estrongest_step\x18\x64 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\"+\n\x05Waits\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\":\n\tUnmanaged\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.mosaic.v1.UnmanagedSession\"\xa7\x01\n\x0cJournalEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x04step\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.StepEventH\x00\x12,\n\x0brun_started\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.RunStartedH\x00\x12(\n\trun_ended\x18\x04 \x01(\x0b\x32\x13.mosaic.v1.RunEndedH\x00\x42\x07\n\x05\x65vent\"\x8c\x01\n\tStepEvent\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x04step\x18\x02 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"^\n\nRunStarted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"a\n\x08RunEnded\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\x05\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"\x1d\n\x07\x41pplied\x12\x12\n\ngeneration\x18\x01 \x01(\x03\">\n\x0cTerminalText\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"\xe3\x03\n\x0c\x43ontrolFrame\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.WelcomeH\x00\x12*\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x17.mosaic.v1.DesiredStateH\x00\x12\'\n\x08\x64ispatch\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.DispatchH\x00\x12\x35\n\x0c\x61\x63knowledged\x18\x04 \x01(\x0b\x32\x1d.mosaic.v1.EventsAcknowledgedH\x00\x12-\n\x07\x63\x61pture\x18\x05 \x01(\x0b\x32\x1a.mosaic.v1.CaptureTerminalH\x00\x12\x38\n\x11\x62\x65\x61t_acknowledged\x18\x06 \x01(\x0b\x32\x1b.mosaic.v1.BeatAcknowledgedH\x00\x12)\n\x07\x65xplain\x18Z \x01(\x0b\x32\x16.mosaic.v1.ExplainSeatH\x00\x12(\n\topen_view\x18P \x01(\x0b\x32\x13.mosaic.v1.OpenViewH\x00\x12,\n\x0b\x63laims_held\x18< \x01(\x0b\x32\x15.mosaic.v1.ClaimsHeldH\x00\x12+\n\x06\x63\x61ncel\x18\x64 \x01(\x0b\x32\x19.mosaic.v1.CancelDeliveryH\x00\x42\x07\n\x05\x66rame\"\xae\x01\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x12\n\nlink_epoch\x18\x03 \x01(\x03\x12\x18\n\x10\x62\x65\x61t_interval_ms\x18\x04 \x01(\x03\x12\x12\n\nreplica_id\x18\x05 \x01(\t\x12\x17\n\x0f\x66leet_addresses\x18( \x03(\t\x12\x18\n\x10journal_disowned\x18) \x01(\x08\"$\n\x10\x42\x65\x61tAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"p\n\x0c\x44\x65siredState\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12%\n\x05seats\x18\x02 \x03(\x0b\x32\x16.mosaic.v1.DesiredSeat\x12%\n\x08\x62riefing\x18\x46 \x01(\x0b\x32\x13.mosaic.v1.Briefing\"x\n\x0b\x44\x65siredSeat\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x08\x12\x0f\n\x07restart\x18\x04 \x01(\x03\x12!\n\x04spec\x18\x05 \x01(\x0b\x32\x13.mosaic.v1.SeatSpec\"\xcf\x01\n\x08\x44ispatch\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08seat_seq\x18\x03 \x01(\x03\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12\x16\n\x0epayload_digest\x18\x05 \x01(\t\x12\x14\n\x0cremaining_ms\x18\x06 \x01(\x03\x12\x0e\n\x06sender\x18\x07 \x01(\t\x12\x18\n\x10sender_is_person\x18\x08 \x01(\x08\x12%\n\x04mode\x18\x64 \x01(\x0e\x32\x17.mosaic.v1.DeliveryMode\"$\n\x0e\x43\x61ncelDelivery\x12\x12\n\nmessage_id\x18\x01 \x01(\t\"&\n\x12\x45ventsAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"C\n\x0f\x43\x61ptureTerminal\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\x05\"0\n\x0b\x45xplainSeat\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\"^\n\rExplainedSeat\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12+\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x16.mosaic.v1.Explanation\x12\x0f\n\x07problem\x18\x03 \x01(\t\"?\n\x08OpenView\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08scrolled\x18\x03 \x01(\x08\"\x1c\n\tRunsAlive\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\"2\n\nClaimsHeld\x12$\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x14.mosaic.v1.HeldClaim\"\x8a\x01\n\tHeldClaim\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61rd_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x05 \x01(\x03\x12\x15\n\rlease_left_ms\x18\x06 \x01(\x03\x12\x15\n\rlimit_left_ms\x18\x07 \x01(\x03\x32L\n\x0fHostLinkService\x12\x39\n\x04Link\x12\x14.mosaic.v1.HostFrame\x1a\x17.mosaic.v1.ControlFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmosaic_proto/v1/host_link.proto\x12\tmosaic.v1\x1a\x1bmosaic_proto/v1/fleet.proto\x1a\x1emosaic_proto/v1/messages.proto\x1a\x1emosaic_proto/v1/runtimes.proto\x1a\x1dmosaic_proto/v1/signals.proto\x1a\x1dmosaic_proto/v1/seeding.proto\"\xc9\x03\n\tHostFrame\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.mosaic.v1.HelloH\x00\x12\x1f\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x0f.mosaic.v1.BeatH\x00\x12%\n\x04seat\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.SeatReportH\x00\x12(\n\x05\x65vent\x18\x04 \x01(\x0b\x32\x17.mosaic.v1.JournalEventH\x00\x12%\n\x07\x61pplied\x18\x05 \x01(\x0b\x32\x12.mosaic.v1.AppliedH\x00\x12+\n\x08terminal\x18\x06 \x01(\x0b\x32\x17.mosaic.v1.TerminalTextH\x00\x12-\n\texplained\x18Z \x01(\x0b\x32\x18.mosaic.v1.ExplainedSeatH\x00\x12!\n\x05ready\x18\x07 \x01(\x0b\x32\x10.mosaic.v1.ReadyH\x00\x12!\n\x05waits\x18\x64 \x01(\x0b\x32\x10.mosaic.v1.WaitsH\x00\x12)\n\tunmanaged\x18n \x01(\x0b\x32\x14.mosaic.v1.UnmanagedH\x00\x12*\n\nruns_alive\x18< \x01(\x0b\x32\x14.mosaic.v1.RunsAliveH\x00\x42\x07\n\x05\x66rame\"\x8c\x02\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12\x12\n\njournal_id\x18\x04 \x01(\t\x12$\n\x05seats\x18\x05 \x03(\x0b\x32\x15.mosaic.v1.SeatReport\x12\x1b\n\x13observed_generation\x18\x06 \x01(\x03\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07machine\x18\x08 \x01(\t\x12\x15\n\rjournal_epoch\x18\t \x01(\x03\x12\x1d\n\x10journal_sequence\x18( \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_journal_sequence\"\x1b\n\x05Ready\x12\x12\n\nlink_epoch\x18\x01 \x01(\x03\"\x18\n\x04\x42\x65\x61t\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"\x88\x04\n\nSeatReport\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.mosaic.v1.AgentState\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x14\n\x0cstate_age_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0b\n\x03pid\x18\x08 \x01(\x03\x12\x0f\n\x07\x63ommand\x18\t \x01(\t\x12\x12\n\ngeneration\x18\n \x01(\x03\x12\x0f\n\x07problem\x18\x0b \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x0c \x01(\x05\x12\x16\n\x0ereported_model\x18Z \x01(\t\x12\x17\n\x0fruntime_version\x18[ \x01(\t\x12\x17\n\x0fruntime_session\x18\\ \x01(\t\x12\x13\n\x0bsupervision\x18\x32 \x01(\t\x12\x0c\n\x04unit\x18\x33 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x34 \x01(\x08\x12\x0e\n\x06\x64river\x18P \x01(\t\x12\x11\n\tdriven_ms\x18Q \x01(\x03\x12\x15\n\routput_age_ms\x18n \x01(\x03\x12\x17\n\x0frunning_runtime\x18o \x01(\t\x12\x15\n\rrunning_model\x18p \x01(\t\x12.\n\x0estrongest_step\x18\x64 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\"+\n\x05Waits\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\":\n\tUnmanaged\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.mosaic.v1.UnmanagedSession\"\xdc\x01\n\x0cJournalEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12$\n\x04step\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.StepEventH\x00\x12,\n\x0brun_started\x18\x03 \x01(\x0b\x32\x15.mosaic.v1.RunStartedH\x00\x12(\n\trun_ended\x18\x04 \x01(\x0b\x32\x13.mosaic.v1.RunEndedH\x00\x12\x33\n\x0eruntime_update\x18n \x01(\x0b\x32\x19.mosaic.v1.UpdateProgressH\x00\x42\x07\n\x05\x65vent\"\x8c\x01\n\tStepEvent\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x04step\x18\x02 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"^\n\nRunStarted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"a\n\x08RunEnded\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x65xit_status\x18\x04 \x01(\x05\x12\x0e\n\x06\x61ge_ms\x18\x05 \x01(\x03\"\x1d\n\x07\x41pplied\x12\x12\n\ngeneration\x18\x01 \x01(\x03\">\n\x0cTerminalText\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"\x8e\x04\n\x0c\x43ontrolFrame\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.WelcomeH\x00\x12*\n\x07\x64\x65sired\x18\x02 \x01(\x0b\x32\x17.mosaic.v1.DesiredStateH\x00\x12\'\n\x08\x64ispatch\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.DispatchH\x00\x12\x35\n\x0c\x61\x63knowledged\x18\x04 \x01(\x0b\x32\x1d.mosaic.v1.EventsAcknowledgedH\x00\x12-\n\x07\x63\x61pture\x18\x05 \x01(\x0b\x32\x1a.mosaic.v1.CaptureTerminalH\x00\x12\x38\n\x11\x62\x65\x61t_acknowledged\x18\x06 \x01(\x0b\x32\x1b.mosaic.v1.BeatAcknowledgedH\x00\x12)\n\x07\x65xplain\x18Z \x01(\x0b\x32\x16.mosaic.v1.ExplainSeatH\x00\x12(\n\topen_view\x18P \x01(\x0b\x32\x13.mosaic.v1.OpenViewH\x00\x12,\n\x0b\x63laims_held\x18< \x01(\x0b\x32\x15.mosaic.v1.ClaimsHeldH\x00\x12+\n\x06\x63\x61ncel\x18\x64 \x01(\x0b\x32\x19.mosaic.v1.CancelDeliveryH\x00\x12)\n\x06update\x18n \x01(\x0b\x32\x17.mosaic.v1.WantedUpdateH\x00\x42\x07\n\x05\x66rame\"\xae\x01\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x02 \x03(\t\x12\x12\n\nlink_epoch\x18\x03 \x01(\x03\x12\x18\n\x10\x62\x65\x61t_interval_ms\x18\x04 \x01(\x03\x12\x12\n\nreplica_id\x18\x05 \x01(\t\x12\x17\n\x0f\x66leet_addresses\x18( \x03(\t\x12\x18\n\x10journal_disowned\x18) \x01(\x08\"$\n\x10\x42\x65\x61tAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"p\n\x0c\x44\x65siredState\x12\x12\n\ngeneration\x18\x01 \x01(\x03\x12%\n\x05seats\x18\x02 \x03(\x0b\x32\x16.mosaic.v1.DesiredSeat\x12%\n\x08\x62riefing\x18\x46 \x01(\x0b\x32\x13.mosaic.v1.Briefing\"\x9a\x01\n\x0b\x44\x65siredSeat\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12\x0f\n\x07running\x18\x03 \x01(\x08\x12\x0f\n\x07restart\x18\x04 \x01(\x03\x12!\n\x04spec\x18\x05 \x01(\x0b\x32\x13.mosaic.v1.SeatSpec\x12\r\n\x05reset\x18n \x01(\x03\x12\x11\n\treset_way\x18o \x01(\t\"\xcf\x01\n\x08\x44ispatch\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08seat_seq\x18\x03 \x01(\x03\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12\x16\n\x0epayload_digest\x18\x05 \x01(\t\x12\x14\n\x0cremaining_ms\x18\x06 \x01(\x03\x12\x0e\n\x06sender\x18\x07 \x01(\t\x12\x18\n\x10sender_is_person\x18\x08 \x01(\x08\x12%\n\x04mode\x18\x64 \x01(\x0e\x32\x17.mosaic.v1.DeliveryMode\"$\n\x0e\x43\x61ncelDelivery\x12\x12\n\nmessage_id\x18\x01 \x01(\t\"&\n\x12\x45ventsAcknowledged\x12\x10\n\x08sequence\x18\x01 \x01(\x03\"C\n\x0f\x43\x61ptureTerminal\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\r\n\x05lines\x18\x03 \x01(\x05\"0\n\x0b\x45xplainSeat\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\"^\n\rExplainedSeat\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12+\n\x0b\x65xplanation\x18\x02 \x01(\x0b\x32\x16.mosaic.v1.Explanation\x12\x0f\n\x07problem\x18\x03 \x01(\t\"?\n\x08OpenView\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x10\n\x08scrolled\x18\x03 \x01(\x08\"\x1c\n\tRunsAlive\x12\x0f\n\x07run_ids\x18\x01 \x03(\t\"2\n\nClaimsHeld\x12$\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x14.mosaic.v1.HeldClaim\"\x8a\x01\n\tHeldClaim\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61rd_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x05 \x01(\x03\x12\x15\n\rlease_left_ms\x18\x06 \x01(\x03\x12\x15\n\rlimit_left_ms\x18\x07 \x01(\x03\x32L\n\x0fHostLinkService\x12\x39\n\x04Link\x12\x14.mosaic.v1.HostFrame\x1a\x17.mosaic.v1.ControlFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mosaic_proto.v1.host_link_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HOSTFRAME']._serialized_start=170
-  _globals['_HOSTFRAME']._serialized_end=627
-  _globals['_HELLO']._serialized_start=630
-  _globals['_HELLO']._serialized_end=898
-  _globals['_READY']._serialized_start=900
-  _globals['_READY']._serialized_end=927
-  _globals['_BEAT']._serialized_start=929
-  _globals['_BEAT']._serialized_end=953
-  _globals['_SEATREPORT']._serialized_start=956
-  _globals['_SEATREPORT']._serialized_end=1476
-  _globals['_WAITS']._serialized_start=1478
-  _globals['_WAITS']._serialized_end=1521
-  _globals['_UNMANAGED']._serialized_start=1523
-  _globals['_UNMANAGED']._serialized_end=1581
-  _globals['_JOURNALEVENT']._serialized_start=1584
-  _globals['_JOURNALEVENT']._serialized_end=1751
-  _globals['_STEPEVENT']._serialized_start=1754
-  _globals['_STEPEVENT']._serialized_end=1894
-  _globals['_RUNSTARTED']._serialized_start=1896
-  _globals['_RUNSTARTED']._serialized_end=1990
-  _globals['_RUNENDED']._serialized_start=1992
-  _globals['_RUNENDED']._serialized_end=2089
-  _globals['_APPLIED']._serialized_start=2091
-  _globals['_APPLIED']._serialized_end=2120
-  _globals['_TERMINALTEXT']._serialized_start=2122
-  _globals['_TERMINALTEXT']._serialized_end=2184
-  _globals['_CONTROLFRAME']._serialized_start=2187
-  _globals['_CONTROLFRAME']._serialized_end=2670
-  _globals['_WELCOME']._serialized_start=2673
-  _globals['_WELCOME']._serialized_end=2847
-  _globals['_BEATACKNOWLEDGED']._serialized_start=2849
-  _globals['_BEATACKNOWLEDGED']._serialized_end=2885
-  _globals['_DESIREDSTATE']._serialized_start=2887
-  _globals['_DESIREDSTATE']._serialized_end=2999
-  _globals['_DESIREDSEAT']._serialized_start=3001
-  _globals['_DESIREDSEAT']._serialized_end=3121
-  _globals['_DISPATCH']._serialized_start=3124
-  _globals['_DISPATCH']._serialized_end=3331
-  _globals['_CANCELDELIVERY']._serialized_start=3333
-  _globals['_CANCELDELIVERY']._serialized_end=3369
-  _globals['_EVENTSACKNOWLEDGED']._serialized_start=3371
-  _globals['_EVENTSACKNOWLEDGED']._serialized_end=3409
-  _globals['_CAPTURETERMINAL']._serialized_start=3411
-  _globals['_CAPTURETERMINAL']._serialized_end=3478
-  _globals['_EXPLAINSEAT']._serialized_start=3480
-  _globals['_EXPLAINSEAT']._serialized_end=3528
-  _globals['_EXPLAINEDSEAT']._serialized_start=3530
-  _globals['_EXPLAINEDSEAT']._serialized_end=3624
-  _globals['_OPENVIEW']._serialized_start=3626
-  _globals['_OPENVIEW']._serialized_end=3689
-  _globals['_RUNSALIVE']._serialized_start=3691
-  _globals['_RUNSALIVE']._serialized_end=3719
-  _globals['_CLAIMSHELD']._serialized_start=3721
-  _globals['_CLAIMSHELD']._serialized_end=3771
-  _globals['_HELDCLAIM']._serialized_start=3774
-  _globals['_HELDCLAIM']._serialized_end=3912
-  _globals['_HOSTLINKSERVICE']._serialized_start=3914
-  _globals['_HOSTLINKSERVICE']._serialized_end=3990
+  _globals['_HOSTFRAME']._serialized_start=202
+  _globals['_HOSTFRAME']._serialized_end=659
+  _globals['_HELLO']._serialized_start=662
+  _globals['_HELLO']._serialized_end=930
+  _globals['_READY']._serialized_start=932
+  _globals['_READY']._serialized_end=959
+  _globals['_BEAT']._serialized_start=961
+  _globals['_BEAT']._serialized_end=985
+  _globals['_SEATREPORT']._serialized_start=988
+  _globals['_SEATREPORT']._serialized_end=1508
+  _globals['_WAITS']._serialized_start=1510
+  _globals['_WAITS']._serialized_end=1553
+  _globals['_UNMANAGED']._serialized_start=1555
+  _globals['_UNMANAGED']._serialized_end=1613
+  _globals['_JOURNALEVENT']._serialized_start=1616
+  _globals['_JOURNALEVENT']._serialized_end=1836
+  _globals['_STEPEVENT']._serialized_start=1839
+  _globals['_STEPEVENT']._serialized_end=1979
+  _globals['_RUNSTARTED']._serialized_start=1981
+  _globals['_RUNSTARTED']._serialized_end=2075
+  _globals['_RUNENDED']._serialized_start=2077
+  _globals['_RUNENDED']._serialized_end=2174
+  _globals['_APPLIED']._serialized_start=2176
+  _globals['_APPLIED']._serialized_end=2205
+  _globals['_TERMINALTEXT']._serialized_start=2207
+  _globals['_TERMINALTEXT']._serialized_end=2269
+  _globals['_CONTROLFRAME']._serialized_start=2272
+  _globals['_CONTROLFRAME']._serialized_end=2798
+  _globals['_WELCOME']._serialized_start=2801
+  _globals['_WELCOME']._serialized_end=2975
+  _globals['_BEATACKNOWLEDGED']._serialized_start=2977
+  _globals['_BEATACKNOWLEDGED']._serialized_end=3013
+  _globals['_DESIREDSTATE']._serialized_start=3015
+  _globals['_DESIREDSTATE']._serialized_end=3127
+  _globals['_DESIREDSEAT']._serialized_start=3130
+  _globals['_DESIREDSEAT']._serialized_end=3284
+  _globals['_DISPATCH']._serialized_start=3287
+  _globals['_DISPATCH']._serialized_end=3494
+  _globals['_CANCELDELIVERY']._serialized_start=3496
+  _globals['_CANCELDELIVERY']._serialized_end=3532
+  _globals['_EVENTSACKNOWLEDGED']._serialized_start=3534
+  _globals['_EVENTSACKNOWLEDGED']._serialized_end=3572
+  _globals['_CAPTURETERMINAL']._serialized_start=3574
+  _globals['_CAPTURETERMINAL']._serialized_end=3641
+  _globals['_EXPLAINSEAT']._serialized_start=3643
+  _globals['_EXPLAINSEAT']._serialized_end=3691
+  _globals['_EXPLAINEDSEAT']._serialized_start=3693
+  _globals['_EXPLAINEDSEAT']._serialized_end=3787
+  _globals['_OPENVIEW']._serialized_start=3789
+  _globals['_OPENVIEW']._serialized_end=3852
+  _globals['_RUNSALIVE']._serialized_start=3854
+  _globals['_RUNSALIVE']._serialized_end=3882
+  _globals['_CLAIMSHELD']._serialized_start=3884
+  _globals['_CLAIMSHELD']._serialized_end=3934
+  _globals['_HELDCLAIM']._serialized_start=3937
+  _globals['_HELDCLAIM']._serialized_end=4075
+  _globals['_HOSTLINKSERVICE']._serialized_start=4077
+  _globals['_HOSTLINKSERVICE']._serialized_end=4153
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from mosaic_proto.v1 import fleet_pb2 as _fleet_pb2
 from mosaic_proto.v1 import messages_pb2 as _messages_pb2
+from mosaic_proto.v1 import runtimes_pb2 as _runtimes_pb2
 from mosaic_proto.v1 import seeding_pb2 as _seeding_pb2
 from mosaic_proto.v1 import signals_pb2 as _signals_pb2
 import builtins as _builtins
@@ -352,6 +353,7 @@ class JournalEvent(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     RUN_STARTED_FIELD_NUMBER: _builtins.int
     RUN_ENDED_FIELD_NUMBER: _builtins.int
+    RUNTIME_UPDATE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     @_builtins.property
     def step(self) -> Global___StepEvent: ...
@@ -359,6 +361,8 @@ class JournalEvent(_message.Message):
     def run_started(self) -> Global___RunStarted: ...
     @_builtins.property
     def run_ended(self) -> Global___RunEnded: ...
+    @_builtins.property
+    def runtime_update(self) -> _runtimes_pb2.UpdateProgress: ...
     def __init__(
         self,
         *,
@@ -366,12 +370,13 @@ class JournalEvent(_message.Message):
         step: Global___StepEvent | None = ...,
         run_started: Global___RunStarted | None = ...,
         run_ended: Global___RunEnded | None = ...,
+        runtime_update: _runtimes_pb2.UpdateProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "run_ended", b"run_ended", "run_started", b"run_started", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "run_ended", b"run_ended", "run_started", b"run_started", "runtime_update", b"runtime_update", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "run_ended", b"run_ended", "run_started", b"run_started", "sequence", b"sequence", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "run_ended", b"run_ended", "run_started", b"run_started", "runtime_update", b"runtime_update", "sequence", b"sequence", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["step", "run_started", "run_ended"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["step", "run_started", "run_ended", "runtime_update"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -532,6 +537,7 @@ class ControlFrame(_message.Message):
     OPEN_VIEW_FIELD_NUMBER: _builtins.int
     CLAIMS_HELD_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -560,6 +566,10 @@ class ControlFrame(_message.Message):
 
     @_builtins.property
     def cancel(self) -> Global___CancelDelivery: ...
+    @_builtins.property
+    def update(self) -> _runtimes_pb2.WantedUpdate:
+        """asked again with every link until the host has begun it"""
+
     def __init__(
         self,
         *,
@@ -573,12 +583,13 @@ class ControlFrame(_message.Message):
         open_view: Global___OpenView | None = ...,
         claims_held: Global___ClaimsHeld | None = ...,
         cancel: Global___CancelDelivery | None = ...,
+        update: _runtimes_pb2.WantedUpdate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held", "cancel"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held", "cancel", "update"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -685,11 +696,17 @@ class DesiredSeat(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     RESTART_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    RESET_WAY_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     generation: _builtins.int
     running: _builtins.bool
     restart: _builtins.int
     """rises with every restart asked for; a running seat of an older one is relaunched"""
+    reset: _builtins.int
+    """rises with every reset asked for; a running session of an older one is reset"""
+    reset_way: _builtins.str
+    """clear | new | restart; empty: the runtime's own, a restart where it has none"""
     @_builtins.property
     def spec(self) -> _fleet_pb2.SeatSpec: ...
     def __init__(
@@ -700,10 +717,12 @@ class DesiredSeat(_message.Message):
         running: _builtins.bool = ...,
         restart: _builtins.int = ...,
         spec: _fleet_pb2.SeatSpec | None = ...,
+        reset: _builtins.int = ...,
+        reset_way: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "generation", b"generation", "restart", b"restart", "running", b"running", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "generation", b"generation", "reset", b"reset", "reset_way", b"reset_way", "restart", b"restart", "running", b"running", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
