@@ -50,6 +50,12 @@ def install(home: Home, *, supervision: str, dry_run: bool) -> Listing[Item]:
         raise FleetError("this machine is no host of a cluster yet", next_step="mosaic up, or: mosaic host join")
     wanted = not dry_run and supervision != units.BUILT_IN
     reason = systemd.bring_up() if wanted else systemd.why_not()
+    if reason and not supervision and units.read_supervision(home) == units.SYSTEMD:
+        raise SystemdMissing(
+            "systemd keeps the seats, and cannot be reached from here",
+            why=reason,
+            next_step="log in as this user (a `su` without `-l` has no XDG_RUNTIME_DIR), then install again",
+        )
     if supervision == units.SYSTEMD and reason:
         raise SystemdMissing(why=reason)
     with alone(home):
@@ -131,9 +137,10 @@ def _to_built_in(home: Home, *, dry_run: bool) -> list[Item]:
     if dry_run:
         return items
     was_systemd = units.read_supervision(home) == units.SYSTEMD
-    units.write_supervision(home, units.BUILT_IN)
     if files:
         items = _let_go() + items
+    units.write_supervision(home, units.BUILT_IN)
+    if files:
         for path in files:
             path.unlink()
         systemd.systemctl("daemon-reload")

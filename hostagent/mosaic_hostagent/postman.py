@@ -56,8 +56,10 @@ class Postman:
                 await ledger.submitted(outcome)
             return
         if message.mode is Mode.INTERRUPT and message.message_id not in self._interrupted:
-            await interrupt(pane, manifest, working=_works(resident))
-            self._interrupted.add(message.message_id)
+            outcome = await interrupt(pane, manifest, working=_works(resident))
+            self._interrupted.add(message.message_id)  # once: some programs take a second one for another wish
+            if not outcome:
+                raise NotNow("it was interrupted, and was not seen to stop")
         await self._type(message, resident, manifest, pane, ledger, left)
         self._interrupted.discard(message.message_id)
 

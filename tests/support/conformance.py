@@ -150,7 +150,7 @@ async def conform(
         name, manifest=manifest, command=standins.command_of(standin, log, seed=seed, **behaviour), unattended=False
     )
     world.add(seat)
-    await world.available(name)
+    await world.available(name, seconds=90.0)
     person = Person(world, name, chance, faults)
     outcomes = world.outcomes
     around = [asyncio.create_task(person.run()), asyncio.create_task(person.answer_questions())]

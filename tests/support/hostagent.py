@@ -158,13 +158,14 @@ class World:
     def resident(self, name: str) -> Resident:
         return next(one for one in self.supervisor.residents.values() if one.seat.name == name)
 
-    async def available(self, name: str) -> Resident:
+    async def available(self, name: str, *, seconds: float = 15.0) -> Resident:
         """Wait until a seat takes input."""
         await eventually(
             lambda: any(
                 one.seat.name == name and one.state.state == "available" for one in self.supervisor.residents.values()
             ),
             f"{name} is available; told: {[str(report) for report in self.reports[-3:]]}",
+            seconds=seconds,
         )
         return self.resident(name)
 

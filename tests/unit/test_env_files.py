@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mosaic_framework.catalog import Catalog
 from mosaic_framework.env_files import OURS, EnvFileInvalid, EnvLine, new_env_file, parse_env_file, quoted
@@ -42,12 +42,14 @@ site_lines = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(values)
 def test_every_value_reads_back(value: str) -> None:
     (line,) = parse_env_file(f"A={quoted(value)}\n", source="x").lines
     assert (line.name, line.value) == ("A", value)
 
 
+@settings(deadline=None)
 @given(site_lines, own, own)
 def test_refreshing_keeps_every_line_of_the_site_and_has_exactly_the_new_variables_of_ours(
     lines: list[str], before: dict[str, str], after: dict[str, str]
@@ -63,6 +65,7 @@ def test_refreshing_keeps_every_line_of_the_site_and_has_exactly_the_new_variabl
     assert refreshed.refreshed(after) == refreshed
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused_as_no_env_file(text: str) -> None:
     try:

@@ -15,9 +15,9 @@ from mosaic_framework.runtimes import read_manifest
 from mosaic_framework.typed_text import normalise
 from mosaic_hostagent.readiness import AgentState, Signals, State, readiness
 from mosaic_hostagent.screen_facts import ScreenFacts
-from mosaic_hostagent.terminal.composer import composer_region, holds, let_go, submitted, typed
+from mosaic_hostagent.terminal.composer import Standing, composer_region, holds, let_go, standing, submitted, typed
 from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up
-from mosaic_hostagent.terminal.gate import obstacle
+from mosaic_hostagent.terminal.gate import draft_stands, obstacle
 from mosaic_hostagent.terminal.text import TRAILER, compose, preamble
 from ruamel.yaml import YAML
 
@@ -123,6 +123,29 @@ def test_a_collapsed_paste_proves_typing_and_its_absence_submission(name: str) -
     assert not submitted(shot(ready), shot(full), shot(ready), rules, text)
     said = " ".join(text.split("\n")[:20])
     assert submitted(shot(ready), shot(full), shot(f"{said}\n{ready}"), rules, text)
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_draft_is_told_from_an_empty_composer_and_from_a_text_of_ours(name: str) -> None:
+    rules, ready = manifest(name).composer, SCREENS["ready"][name]
+    text = "[anna → coder0 #m1] fix the tests\nall of them"
+    empty = {"codex": shot(ready, bright=ready.replace("Ask Codex to do anything", " " * 24).split("\n"))}
+    assert standing(empty.get(name, shot(ready)), rules, text) is Standing.EMPTY
+
+    def holding(words: str) -> Snapshot:
+        if name == "pi":
+            return shot(ready.replace("\n\n", f"\n{words}\n", 1))
+        glyph = "\u203a " if name == "codex" else f"{P}\u00a0"
+        shown = words.replace("\n", "\n  ")
+        return shot(ready.replace("Ask Codex to do anything", "").replace(glyph, f"{glyph}{shown}", 1))
+
+    assert standing(holding(text), rules, text) is Standing.OURS
+    assert standing(holding(text[:30]), rules, text) is Standing.PART
+    assert standing(holding(f"{text} and mine"), rules, text) is Standing.OTHER
+    assert standing(holding(f"mine {text}"), rules, text) is Standing.OTHER
+    assert standing(holding("half a thought"), rules, text) is Standing.OTHER
+    assert draft_stands(holding("half a thought"), manifest(name))
+    assert not draft_stands(empty.get(name, shot(ready)), manifest(name))
 
 
 def test_a_box_whose_every_row_has_a_side_is_one_composer() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from typing import Any, cast
 
 import pytest
@@ -105,7 +106,7 @@ async def test_a_terminal_asked_of_a_host_that_does_not_read_is_given_up(monkeyp
         await asyncio.Event().wait()
 
     held = some_links()
-    link = a_link(Downward(stuck, stuck, stuck, stuck, stuck, stuck))
+    link = a_link(Downward(*[stuck] * len(fields(Downward))))
     held._links[link.key.host_id] = link
     with pytest.raises(HostNotHere):
         await asyncio.wait_for(held.capture(link.key.host_id, "alpha", new_id(), 10), 5)

@@ -16,6 +16,7 @@ from mosaic_hostagent.terminal.pane import NotNow, Pane
 RESTS_SECONDS = 1.5
 """A draft that has not changed for so long is not being typed, and may be set aside"""
 _SECONDS = 2.0
+_NEVER = float("inf")
 _LEFT = "the text of an earlier message stands in its composer"
 
 log = structlog.get_logger(__name__)
@@ -53,12 +54,15 @@ async def set_aside(pane: Pane, manifest: Manifest, now: Snapshot) -> tuple[Snap
     moment = asyncio.get_running_loop().time()
     if draft != pane.draft[0]:
         pane.draft = (draft, moment)
+    if pane.draft[1] == _NEVER:
+        raise NotNow(f"{gate.DRAFT} and could not be set aside")
     if moment - pane.draft[1] < RESTS_SECONDS:
         raise NotNow(f"{gate.DRAFT}, and is being typed")
     if not await pane.press(*composer.stash_keys, seen=now):
         raise NotNow(gate.DRAFT)
     gone = await pane.until(lambda seen: standing(seen, composer, "") is Standing.EMPTY, now, _SECONDS)
     if gone is None:
+        pane.draft = (draft, _NEVER)  # not tried again until it changes
         raise NotNow(f"{gate.DRAFT} and could not be set aside")
     return gone, draft
 

@@ -14,6 +14,8 @@ from tests.support.booted_machine import BootedMachine, booted_machine, home_fol
 from tests.support.mesh import CHECKOUT
 from tests.support.seats import nap
 
+RUNTIME = f"/run/user/{os.getuid()}"
+
 
 @pytest.fixture
 def machine() -> Iterator[BootedMachine]:
@@ -32,12 +34,8 @@ def until_settled(machine: BootedMachine) -> None:
     deadline = time.monotonic() + 30
     while True:
         jobs = [machine.run("systemctl", "list-jobs", "--no-legend")]
-        if machine.run("test", "-S", f"/run/user/{os.getuid()}/systemd/private").returncode == 0:
-            jobs.append(
-                machine.run(
-                    "systemctl", "--user", "list-jobs", "--no-legend", XDG_RUNTIME_DIR=f"/run/user/{os.getuid()}"
-                )
-            )
+        if machine.run("test", "-S", f"{RUNTIME}/systemd/private").returncode == 0:
+            jobs.append(machine.run("systemctl", "--user", "list-jobs", "--no-legend", XDG_RUNTIME_DIR=RUNTIME))
         if all(job.returncode == 0 and job.stdout.strip() in ("", "No jobs running.") for job in jobs):
             return
         assert time.monotonic() < deadline, str(jobs)
@@ -54,7 +52,7 @@ def test_a_lingering_users_seat_returns_at_boot_with_nobody_logged_in(machine: B
         *start,
         f"{home_folder()}/mosaic",
         *nap(7501),
-        XDG_RUNTIME_DIR=f"/run/user/{os.getuid()}",
+        XDG_RUNTIME_DIR=RUNTIME,
         TMUX_TMPDIR=tmux,
         LANG="C.UTF-8",
     )
