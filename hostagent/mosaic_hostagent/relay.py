@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 class NoLink(Unreachable):
     """This host has no link to the control plane just now."""
 
-    code = "host-unreachable"
+    code = "host-has-no-link"
     hint = "the agent can go on; try again in a moment"
 
 
