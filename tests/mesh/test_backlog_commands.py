@@ -62,12 +62,13 @@ async def test_whoever_lost_a_card_is_refused_and_told_who_holds_it(mesh: Mesh, 
 
 async def test_every_problem_of_a_file_is_told_at_its_line_and_nothing_is_created(mesh: Mesh, tmp_path: Path) -> None:
     anna = persons(mesh, tmp_path / "anna")
-    circle = "- {id: a, title: one, depends_on: [b]}\n- {id: b, title: two, depends_on: [a]}\n"
+    circle = "- {id: a, title: one, depends_on: [b]}\n- {id: b, title: two, depends_on: [a, nowhere]}\n"
     refused = with_cards(anna, tmp_path, circle + "- {id: 'c d', title: x}\n")
     assert refused.code == 1, refused
     told = json.loads(refused.err)["details"]
     assert any(":3:" in text and "card id" in text for text in told.values()), told
     assert any("a → b → a" in text for text in told.values()), told
+    assert any(":2:" in text and "no card 'nowhere'" in text for text in told.values()), told
     assert mosaic(anna, "backlog", "ls", "--all", "-o", "json").json["items"] == []
 
 

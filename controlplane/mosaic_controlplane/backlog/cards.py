@@ -28,7 +28,7 @@ from mosaic_controlplane.register import card as card_table
 from mosaic_controlplane.register import card_claim as claim_table
 from mosaic_controlplane.register import card_graph as graph_table
 from mosaic_controlplane.register.card import CONTENT_FIELDS, CardRow, Maker, NewCard
-from mosaic_controlplane.register.card_graph import DEPTH_LIMIT
+from mosaic_controlplane.register.card_graph import DEPTH_LIMIT, Dependency
 from mosaic_controlplane.register.database import Connection, Database
 
 BATCH_LIMIT = 5_000
@@ -75,7 +75,7 @@ class Cards:
             )
         problems = check(drafts)
         if problems:
-            return Created([], [], problems)
+            return Created([], [], problems + await self._wrong_with_others(drafts, tenant_id))
         try:
             async with self._database.transaction() as connection:
 
@@ -100,6 +100,15 @@ class Cards:
         if ready:
             self._claiming.claimable(tenant_id, min(ready))
         return Created(cards, [not word.startswith("+") for word in answer], [])
+
+    async def _wrong_with_others(self, drafts: Sequence[Draft], tenant_id: UUID) -> list[Problem]:
+        """Return what is wrong with edges to cards there are: drafts that are refused anyway are told all at once."""
+        ids = {draft.card_id for draft in drafts}
+        outside = sorted({one for draft in drafts for one in draft.depends_on if "\x00" not in one} - ids)
+        async with self._database.connection() as connection:
+            found = await card_table.get(connection, tenant_id=tenant_id, card_ids=outside)
+        known = {card_id: Dependency(card_id, card.status, card.depth) for card_id, card in found.items()}
+        return check_dependencies(drafts, known, {})
 
     async def _add(
         self, connection: Connection, drafts: Sequence[Draft], caller: Caller, tenant_id: UUID, request_id: UUID
