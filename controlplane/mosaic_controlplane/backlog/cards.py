@@ -102,13 +102,19 @@ class Cards:
         return Created(cards, [not word.startswith("+") for word in answer], [])
 
     async def _wrong_with_others(self, drafts: Sequence[Draft], tenant_id: UUID) -> list[Problem]:
-        """Return what is wrong with edges to cards there are: drafts that are refused anyway are told all at once."""
+        """Return what clashes with cards there are: of drafts that are refused anyway, all is told at once."""
         ids = {draft.card_id for draft in drafts}
         outside = sorted({one for draft in drafts for one in draft.depends_on if "\x00" not in one} - ids)
         async with self._database.connection() as connection:
             found = await card_table.get(connection, tenant_id=tenant_id, card_ids=outside)
+            keys = [draft.idempotency_key for draft in drafts if "\x00" not in draft.idempotency_key]
+            made = await card_table.by_keys(connection, tenant_id=tenant_id, keys=[key for key in keys if key])
+            told = [draft for draft in drafts if "\x00" not in draft.card_id + draft.idempotency_key]
+            taken = await self._check_known(connection, told, made, tenant_id)
+        indices = {id(draft): index for index, draft in enumerate(drafts)}
+        taken = [replace(one, index=indices[id(told[one.index])]) for one in taken]
         known = {card_id: Dependency(card_id, card.status, card.depth) for card_id, card in found.items()}
-        return check_dependencies(drafts, known, {})
+        return taken + check_dependencies(drafts, known, {})
 
     async def _add(
         self, connection: Connection, drafts: Sequence[Draft], caller: Caller, tenant_id: UUID, request_id: UUID

@@ -46,8 +46,11 @@ async def test_everything_wrong_with_a_request_is_told_at_once_and_nothing_is_ma
         draft("again"),
         Draft("untitled", CardContent("")),
     )
-    assert created.problems
-    assert {(one.index, one.code) for one in created.problems} == {(4, "missing")}
+    assert {(one.index, one.code) for one in created.problems} == {
+        (1, "exists"),
+        (2, "unknown-dependency"),
+        (4, "missing"),
+    }
     created = await create(yard, draft("ok"), draft("there"), draft("lost", "nowhere"))
     assert {(one.index, one.card_id, one.code) for one in created.problems} == {
         (1, "there", "exists"),
