@@ -25,7 +25,7 @@ def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("mosaic_framework.runtimes.USUAL_PLACES", ())
+    monkeypatch.setattr("mosaic_framework.programs._PLACES", ())
     install(folder, "codex")
     return folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -133,9 +134,7 @@ def test_diff_says_when_the_shipped_contract_changed_underneath_until_it_was_see
     assert mosaic("persona", "edit", "code").code == 0
     newer = tmp_path / "data"
     for kind in ("roles", "runtimes", "schema", "profiles", "presets"):
-        (newer / kind).mkdir(parents=True)
-        for path in SHIPPED.folder(kind).iterdir():
-            (newer / kind / path.name).write_bytes(path.read_bytes())
+        shutil.copytree(SHIPPED.folder(kind), newer / kind)
     role = newer / "roles" / "code.md"
     role.write_text(role.read_text() + "\nNewer wisdom.\n")
     monkeypatch.setattr("mosaic_framework.catalog.shipped_data", lambda: newer)

@@ -103,7 +103,7 @@ def test_the_whole_life_of_seats_under_systemd(machine: Supervised) -> None:
     running = machine.pids()
     override = machine.units() / "mosaic-hostagent.service.d" / "soon.conf"
     override.parent.mkdir()
-    override.write_text("[Service]\nWatchdogSec=1\nTimeoutAbortSec=1\nRestartSec=100ms\n")
+    override.write_text("[Service]\nWatchdogSec=4\nTimeoutAbortSec=1\nRestartSec=100ms\n")
     machine.systemd.ctl("daemon-reload")
     machine.systemd.ctl("restart", "mosaic-hostagent.service")
     hung = int(machine.systemd.value("mosaic-hostagent.service", "MainPID"))

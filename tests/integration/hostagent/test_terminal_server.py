@@ -109,24 +109,26 @@ async def test_a_variable_of_ours_in_a_server_that_a_person_started_is_emptied(
     assert "secret" not in await shown(server, session, "the end")
 
 
+async def reaped(server: TmuxServer) -> Session:
+    """The only session, when tmux has seen its program end."""
+    async with asyncio.timeout(20):
+        while True:
+            (found,) = (await server.observe()).sessions
+            if found.exit_status is not None:
+                return found
+            await server.reap()
+
+
 async def test_what_a_dead_program_wrote_last_can_be_read(server: TmuxServer) -> None:
     session = await server.start(launch("sh", "-c", "echo last words; sleep 0.1; exit 7"))
     await shown(server, session, "last words")
-    for _ in range(500):
-        (found,) = (await server.observe()).sessions
-        if found.exit_status is not None:
-            break
-        await server.reap()
+    found = await reaped(server)
     assert (found.alive, found.exit_status) == (False, 7)
 
 
 async def test_a_program_that_a_signal_ended_says_so(server: TmuxServer) -> None:
     session = await server.start(launch("sh", "-c", "kill -9 $$"))
-    for _ in range(500):
-        (found,) = (await server.observe()).sessions
-        if found.exit_status is not None:
-            break
-        await server.reap()
+    found = await reaped(server)
     assert found.run_id == session.run_id
     assert found.exit_status == 137
 

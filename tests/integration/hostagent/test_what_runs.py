@@ -86,4 +86,7 @@ async def test_a_session_that_is_nobodys_seat_is_told_and_never_touched(world: W
     assert (found.name, found.command, found.server.socket_name) == ("somebodys", "sleep", world.private.socket_name)
     world.want(generation=2)
     await world.reconciled(2)
-    assert world.private.tmux("list-sessions", "-F", "#{session_name}").split() == ["somebodys"]
+    await eventually(
+        lambda: world.private.tmux("list-sessions", "-F", "#{session_name}").split() == ["somebodys"],
+        "it alone is left",
+    )
