@@ -226,6 +226,8 @@ class NativeSignals(StrictModel):
     args: list[Argument] = Field(default_factory=list)
     env: dict[Variable, Argument] = Field(default_factory=dict)
     events: dict[Line, Event] = Field(default_factory=dict)
+    letterbox: bool = False
+    """the program takes messages without keystrokes too: `files` listen at $MOSAIC_LETTERBOX"""
     hang_seconds: Annotated[int, Field(ge=10, le=86_400)] = 600
     """a turn that has begun, in which neither an event nor the screen tells of anything for so long, is stuck"""
 

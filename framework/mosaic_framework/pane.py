@@ -21,6 +21,8 @@ HEARTBEAT = "MOSAIC_HEARTBEAT_FILE"
 """Where a program without hooks may write `ts=`, `pid=` and `status=` lines."""
 SPOOL = "MOSAIC_REPORT_SPOOL"
 """Where the reporter keeps what it could not deliver."""
+LETTERBOX = "MOSAIC_LETTERBOX"
+"""Path of the unix socket at which a program that can take messages without keystrokes listens for them."""
 
 TOKEN_KEY = "mosaic-session-token"  # noqa: S105
 """Metadata with which a program in a pane says which session it is."""

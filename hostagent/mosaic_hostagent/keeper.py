@@ -260,6 +260,7 @@ class SeatKeeper:
         resident.mark = resident.ending = resident.note = resident.problem = ""
         pane_session = self._sessions.of_run(session.run_id)
         resident.forget(pane_session.heartbeat_file if pane_session is not None else None)
+        resident.letterbox = pane_session.letterbox if pane_session is not None else None
         resident.runs = NOTHING
         resident.renew, resident.reset_problem = None, ""
         resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))

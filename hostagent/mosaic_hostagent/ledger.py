@@ -56,6 +56,11 @@ class JournalLedger:
         await self._record(Step.SUBMITTED, detail)
         await self._insist(lambda: self._journal.forget_leftovers(self._agent_id))
 
+    async def given(self, detail: str) -> None:
+        """The runtime has it, by its own word and without the composer: what stands there is as it was."""
+        evidence = Evidence("api", detail)
+        await self._insist(lambda: self._journal.record(self._message_id, Step.SUBMITTED, evidence))
+
     async def accepted(self) -> None:
         """The runtime itself said that it has it, which is journalled already; the composer holds nothing of ours."""
         await self._insist(lambda: self._journal.forget_leftovers(self._agent_id))

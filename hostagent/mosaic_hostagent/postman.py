@@ -1,10 +1,11 @@
-"""Brings one message into the seat it is for: composed, typed by `terminal`, journalled, and told why it waits."""
+"""Brings one message into its seat: composed, given or typed by `terminal`, journalled, and told why it waits."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 from mosaic_framework.manifest import Manifest
@@ -15,6 +16,7 @@ from mosaic_hostagent.ladder import Step
 from mosaic_hostagent.ledger import JournalLedger
 from mosaic_hostagent.readiness import AgentState
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.terminal.by_letterbox import put_in
 from mosaic_hostagent.terminal.deliver import Order, deliver
 from mosaic_hostagent.terminal.interrupt import interrupt
 from mosaic_hostagent.terminal.pane import NotNow, Pane
@@ -92,13 +94,30 @@ class Postman:
         )
         if manifest.preamble:
             self._book.typing(resident.run_id, flying, steers=steers)
-        settled = resident.state.state is AgentState.AVAILABLE and resident.state.source == "process"
         try:
-            await deliver(pane, manifest, order, ledger, settled=settled)
+            if not await self._without_keys(message, resident, manifest, pane, order, ledger):
+                _check_question(message, resident, manifest)
+                await deliver(pane, manifest, order, ledger, settled=_settled(resident))
         except BaseException:
             self._book.forget(resident.run_id, message.message_id)
             raise
         self._last[message.agent_id] = typing.whole
+
+    async def _without_keys(
+        self,
+        message: Incoming,
+        resident: Resident,
+        manifest: Manifest,
+        pane: Pane,
+        order: Order,
+        ledger: JournalLedger,
+    ) -> bool:
+        """Give it to the program itself; False when it has no letterbox, or nobody answers there: nothing was given."""
+        if not manifest.signals.letterbox or resident.letterbox is None:
+            return False
+        # No key is pressed, so that no question can be answered by one: only the sender's wish makes it wait.
+        order = replace(order, only_idle=message.mode is Mode.WHEN_IDLE)
+        return await put_in(resident.letterbox, pane, manifest, order, ledger)
 
 
 def composed(message: Incoming, resident: Resident, manifest: Manifest) -> Typing:
@@ -137,9 +156,19 @@ def _check_moment(message: Incoming, resident: Resident, manifest: Manifest) -> 
         return
     if message.mode is Mode.WHEN_IDLE:
         raise NotNow(f"it is to be typed when the agent is idle, and it works: {resident.state.detail}")
+
+
+def _check_question(message: Incoming, resident: Resident, manifest: Manifest) -> None:
+    """Raise NotNow when a permission may be asked for at any moment, which our keys would answer."""
+    if message.mode.interrupts or not _works(resident):
+        return
     # The screen's own word is looked at again before the typing; a hook knows better than a look could.
     if may_ask(resident, manifest) and resident.state.source == "hook":
         raise NotNow("it works, and may ask for a permission at any moment: Enter would then approve it")
+
+
+def _settled(resident: Resident) -> bool:
+    return resident.state.state is AgentState.AVAILABLE and resident.state.source == "process"
 
 
 def _untypable(typing: Typing, manifest: Manifest) -> str:

@@ -58,6 +58,8 @@ class Resident:
     hooks: Told = field(default_factory=Told)
     """what its hooks, and the agent itself, said in this run"""
     heartbeat: HeartbeatFile | None = None
+    letterbox: Path | None = None
+    """where its program listens for messages, if it does"""
     version: str = ""
     """of the program that runs; empty while it is not known"""
     last_told: tuple[str, Recognised, tuple[str, str, str]] = ("", NOTHING, ("", "", ""))

@@ -25,6 +25,7 @@ FOLDER = "sessions"
 SPOOLS = "spool"
 _FILE = "session.json"
 _TOKEN_BYTES = 32
+_LETTERBOX = "letters-"
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,8 @@ class PaneSession:
     agent_id: str
     folder: Path
     runs: tuple[str, ...] = ()
+    letterbox: Path | None = None
+    """where its program may listen for messages; beside the host-agent's socket, because a path there is short"""
 
     @property
     def heartbeat_file(self) -> Path:
@@ -80,7 +83,7 @@ class Sessions:
             kept = json.loads(file.read_bytes())
             known = str(UUID(run_id))
             runs = (known, *(str(UUID(one)) for one in kept.get("later_runs", [])))
-            session = PaneSession(known, str(kept["agent_id"]), file.parent, runs)
+            session = PaneSession(known, str(kept["agent_id"]), file.parent, runs, self._letterbox(known))
             self._remember(session, str(kept["token_sha256"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.error("a session on disk cannot be read; its token is refused", file=str(file), why=str(error))
@@ -88,7 +91,7 @@ class Sessions:
     def begin(self, run_id: str, *, agent_id: str) -> tuple[PaneSession, str]:
         """Make the folder and the token of a run that is about to be launched. Raises StateUnwritable."""
         token = secrets.token_hex(_TOKEN_BYTES)
-        session = PaneSession(run_id, agent_id, self.folder / run_id, (run_id,))
+        session = PaneSession(run_id, agent_id, self.folder / run_id, (run_id,), self._letterbox(run_id))
         digest = _digest(token)
         write_state(session.folder / _FILE, json.dumps({"agent_id": agent_id, "token_sha256": digest}).encode())
         self._remember(session, digest)
@@ -103,6 +106,7 @@ class Sessions:
             pane.RUN: session.run_id,
             pane.HEARTBEAT: str(session.heartbeat_file),
             pane.SPOOL: str(self.spools / session.run_id),
+            pane.LETTERBOX: str(self._letterbox(session.run_id)),
         }
 
     def of_token(self, token: str) -> PaneSession:
@@ -142,6 +146,11 @@ class Sessions:
         for one in session.runs:
             self._by_run.pop(one, None)
         shutil.rmtree(session.folder, onerror=_tell)
+        if session.letterbox is not None:
+            session.letterbox.unlink(missing_ok=True)
+
+    def _letterbox(self, run_id: str) -> Path:
+        return self._socket.with_name(f"{_LETTERBOX}{run_id[-12:]}")
 
     def _living(self, session: PaneSession) -> PaneSession | None:
         run_id = next((one for one in reversed(session.runs) if self.lives(session.agent_id, one)), None)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+from standin_letterbox import listen  # type: ignore[import-not-found]
 from standin_screen import draw  # type: ignore[import-not-found]
 
 PASTE, PASTED = b"\x1b[200~", b"\x1b[201~"
@@ -69,6 +70,8 @@ class Behaviour:
     slow_ms: int = 0
     """so late it draws"""
     seed: int = 0
+    letterbox: str = ""
+    """it takes messages without keystrokes too, in a way of standin_letterbox.py"""
 
 
 @dataclass
@@ -120,6 +123,12 @@ def main() -> None:
     if state.behaviour.fullscreen:
         os.write(1, b"\x1b[?1049h")
     os.write(1, b"\x1b[?2004h")
+    if state.behaviour.letterbox:
+        listen(
+            state.behaviour.letterbox,
+            lambda text: state.note("took", text=text, keyed="", by="letterbox", working=state.working),
+            lambda: not state.working,
+        )
     try:
         serve(state)
     finally:

@@ -1,4 +1,5 @@
-// Tells the host-agent what pi does. Loaded for one session, by `pi -e`.
+// Tells the host-agent what pi does, and takes its messages. Loaded for one session, by `pi -e`.
+import { openLetterbox } from "./mosaic-letterbox.mjs";
 import { report } from "./mosaic-report.mjs";
 
 export default function (pi: any) {
@@ -8,7 +9,22 @@ export default function (pi: any) {
   });
   const named = (model: any) => (model?.id ? `${model.provider}/${model.id}` : "");
 
+  let close = () => {};
+  const look = (context: any) => ({
+    idle: context.isIdle(),
+    refuses: context.model ? "" : "it has no model: choose one in its terminal",
+  });
+  const give = (context: any) => (message: any) => {
+    const now = look(context);
+    if (now.refuses) return now.refuses;
+    if (message.only_idle && !now.idle) return "it works, and this waits until it is idle";
+    pi.sendUserMessage(message.text, { deliverAs: "steer" });
+    return "";
+  };
+
   pi.on("session_start", async (event: any, context: any) => {
+    close();
+    close = openLetterbox(() => look(context), give(context));
     void report("session_start", { ...facts(context), reason: event.reason });
   });
   pi.on("input", async (event: any, context: any) => {
@@ -29,6 +45,7 @@ export default function (pi: any) {
     void report("model_select", { ...facts(context), model: named(event.model) });
   });
   pi.on("session_shutdown", async (event: any, context: any) => {
+    close();
     await report("session_shutdown", { ...facts(context), reason: event.reason });
   });
 }

@@ -22,7 +22,7 @@ from mosaic_hostagent.terminal.pane import NotNow, Pane
 from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 from mosaic_hostagent.terminal.text import Typing
 
-__all__ = ["Ledger", "NotNow", "Order", "Pane", "deliver"]
+__all__ = ["Ledger", "NotNow", "Order", "Pane", "deliver", "known_to"]
 
 TYPED_BEFORE = (
     "its terminal remembers that it was typed and the host's journal does not: the journal was restored or lost, "
@@ -88,7 +88,7 @@ class Order:
 async def deliver(pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, *, settled: bool = False) -> None:
     """Type `order` and press Enter, telling `ledger`. Raises NotNow or TerminalLost when nothing was typed."""
     async with pane.lock:
-        known = await _typed_before(pane)
+        known = await known_to(pane)
         if order.name in known:
             await ledger.typing()
             await ledger.unknown(TYPED_BEFORE)
@@ -110,7 +110,8 @@ async def deliver(pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, 
                 await drafts.bring_back(pane, manifest, draft)
 
 
-async def _typed_before(pane: Pane) -> Sequence[str]:
+async def known_to(pane: Pane) -> Sequence[str]:
+    """Return the ids of the messages that were typed into a pane's seat, oldest first. Raises NotNow."""
     try:
         return await typed_before(pane.server, pane.seat)
     except TmuxRefused as refused:

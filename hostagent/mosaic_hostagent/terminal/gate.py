@@ -10,6 +10,7 @@ from mosaic_hostagent.terminal.composer import Standing, composer_region, standi
 from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up, signs_seen
 
 SHELLS = frozenset({"bash", "sh", "zsh", "fish", "dash", "ksh", "ash", "tcsh", "csh", "mksh", "nu", "pwsh"})
+WORKS = "it works, and this waits until it is idle"
 DRAFT = "a person's draft stands in its composer"
 
 
@@ -28,16 +29,21 @@ def obstacle(snapshot: Snapshot, manifest: Manifest, *, settled: bool = False, o
     if composer_region(manifest.composer, snapshot.screen) is None:
         return "its composer is not on the screen"
     if only_idle and works(snapshot, manifest):
-        return "it works, and this waits until it is idle"
+        return WORKS
     return ""
 
 
 def obstacle_to_enter(snapshot: Snapshot, manifest: Manifest) -> str:
     """Return why Enter may not be pressed now, or "" when it may. In a dialog Enter would approve what it asks."""
+    if snapshot.in_mode and not snapshot.dead:
+        return "somebody reads its scrollback (tmux copy mode)"
+    return obstacle_to_text(snapshot, manifest)
+
+
+def obstacle_to_text(snapshot: Snapshot, manifest: Manifest) -> str:
+    """Return why the program may be given no message now, not even without a key, or "" when it may."""
     if snapshot.dead:
         return "its program has ended"
-    if snapshot.in_mode:
-        return "somebody reads its scrollback (tmux copy mode)"
     if signs_seen(manifest.signs.waiting, snapshot.screen, snapshot.title) is not None:
         return "it waits for an answer to a question of its own"
     return ""
