@@ -10,6 +10,7 @@ from mosaic_hostagent.terminal.composer import Standing, composer_region, standi
 from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up, signs_seen
 
 SHELLS = frozenset({"bash", "sh", "zsh", "fish", "dash", "ksh", "ash", "tcsh", "csh", "mksh", "nu", "pwsh"})
+TYPES = "a person at its terminal has just pressed a key"
 DRAFT = "a person's draft stands in its composer"
 
 
@@ -36,6 +37,8 @@ def obstacle_to_enter(snapshot: Snapshot, manifest: Manifest) -> str:
     """Return why Enter may not be pressed now, or "" when it may. In a dialog Enter would approve what it asks."""
     if snapshot.dead:
         return "its program has ended"
+    if snapshot.person_types:
+        return TYPES
     if snapshot.in_mode:
         return "somebody reads its scrollback (tmux copy mode)"
     if signs_seen(manifest.signs.waiting, snapshot.screen, snapshot.title) is not None:
