@@ -1,4 +1,4 @@
-"""The third table of bench/delivery: two senders, in the names of agents on two hosts, at one pane."""
+"""The third table of bench/delivery: two agents on two hosts, each from its own pane, send to one pane."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from mosaic_hostagent.turn_book import InFlight, Namer, TurnBook
 REMOVED = "its seat was taken out of the roster"
 TAKEN_BACK = Evidence("journal", "taken back before it was typed")
 _BEHIND = "it waits behind earlier messages to this agent"
+_LAPSED = f"it could not be typed before its deadline: {_BEHIND}"
 _UNHEARD = "its host has not heard of the seat"
 _LOOK_FIRST, _LOOK_LAST = 0.02, 1.0
 
@@ -39,6 +40,12 @@ class _Box:
 
     waiting: list[tuple[int, int, str, Incoming]] = field(default_factory=list)
     worker: asyncio.Task[None] | None = None
+    clerk: asyncio.Task[None] | None = None
+    """expires what waits behind the first one, which the worker looks after"""
+    soonest: Incoming | None = None
+    """the one whose deadline the clerk waits for"""
+    sooner: asyncio.Event = field(default_factory=asyncio.Event)
+    """set when one came that expires before that"""
 
     def put(self, message: Incoming) -> None:
         heapq.heappush(
@@ -239,8 +246,14 @@ class Mailroom:
             self._stir(message.agent_id)  # it came before what is waited for now
         else:
             self._on_wait(message.message_id, _BEHIND)
-        if box.worker is None and not self._closing:
+        if self._closing:
+            return
+        if box.worker is None:
             box.worker = asyncio.create_task(self._work(message.agent_id, box), name=f"mail-{message.agent_id}")
+        if box.clerk is None:
+            box.clerk = asyncio.create_task(self._expire(box), name=f"expiry-{message.agent_id}")
+        elif box.soonest is None or self._left(message) < self._left(box.soonest):
+            box.sooner.set()
 
     def _stir(self, agent_id: str) -> None:
         if (resident := self._residents.get(agent_id)) is not None:
@@ -261,6 +274,35 @@ class Mailroom:
                     self._on_wait(message.message_id, "")
         finally:
             box.worker = None
+            if box.clerk is not None:
+                box.clerk.cancel()
+                box.clerk = None
+
+    async def _expire(self, box: _Box) -> None:
+        """Expire what waits behind another message when its own deadline comes: the first may wait for days."""
+        begun: set[str] = set()
+        while True:
+            box.sooner.clear()
+            behind = [entry[3] for entry in box.waiting if entry[3] is not box.first and entry[2] not in begun]
+            box.soonest = min(behind, key=self._left, default=None)
+            late = [message for message in behind if self._left(message) <= 0]
+            try:
+                for message in late:
+                    if await self._journal.record(message.message_id, Step.EXPIRED, NO_EVIDENCE, reason=_LAPSED):
+                        self.withdraw(message.message_id)
+                    else:
+                        begun.add(message.message_id)  # overtaken amid its typing: the worker brings it to its end
+            except JournalUnwritable as error:
+                log.error("an expiry waits for the journal", why=error.why)
+                await asyncio.sleep(JOURNAL_RETRY)
+                continue
+            if box.soonest is None:
+                await box.sooner.wait()
+            elif not late:
+                await _wait(box.sooner, self._left(box.soonest))
+
+    def _left(self, message: Incoming) -> float:
+        return self._clock.now().until(message.deadline) / 1000
 
     async def _try(self, message: Incoming, box: _Box) -> bool:
         """Bring one message as far as it goes; False: it is not the first one any more."""

@@ -38,6 +38,10 @@ class Snapshot:
     pid: int = 0
     """the pane's own process, which leads its terminal session"""
     tty: str = ""
+    person_at: int = 0
+    """when a client of the person's own tmux last sent a key, or came: seconds since 1970, cut to whole ones"""
+    person_types: bool = False
+    """that is so short ago that the program may not have drawn it yet"""
 
     @property
     def screen(self) -> str:

@@ -11,6 +11,7 @@ from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up, signs_see
 
 SHELLS = frozenset({"bash", "sh", "zsh", "fish", "dash", "ksh", "ash", "tcsh", "csh", "mksh", "nu", "pwsh"})
 WORKS = "it works, and this waits until it is idle"
+TYPES = "a person at its terminal has just pressed a key"
 DRAFT = "a person's draft stands in its composer"
 
 
@@ -35,6 +36,8 @@ def obstacle(snapshot: Snapshot, manifest: Manifest, *, settled: bool = False, o
 
 def obstacle_to_enter(snapshot: Snapshot, manifest: Manifest) -> str:
     """Return why Enter may not be pressed now, or "" when it may. In a dialog Enter would approve what it asks."""
+    if snapshot.person_types and not snapshot.dead:
+        return TYPES
     if snapshot.in_mode and not snapshot.dead:
         return "somebody reads its scrollback (tmux copy mode)"
     return obstacle_to_text(snapshot, manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from mosaic_framework.manifest import Manifest
@@ -35,7 +36,7 @@ async def interrupt(pane: Pane, manifest: Manifest, *, working: bool, ledger: In
     """
     async with pane.lock:
         now = await pane.look_first()
-        if reason := gate.obstacle_to_enter(now, manifest) or _unfit(manifest):
+        if reason := gate.obstacle_to_enter(_unhurried(now), manifest) or _unfit(manifest):
             raise NotNow(reason)
         if not _busy(now, manifest, working=working):
             if ledger is not None:
@@ -57,6 +58,11 @@ async def interrupt(pane: Pane, manifest: Manifest, *, working: bool, ledger: In
     return ""
 
 
+def _unhurried(now: Snapshot) -> Snapshot:
+    # Its key sends no draft: somebody who types does not hold it up.
+    return replace(now, person_types=False)
+
+
 def _unfit(manifest: Manifest) -> str:
     if not manifest.interrupt_keys:
         return f"no key is known that interrupts {manifest.title}"
@@ -65,5 +71,5 @@ def _unfit(manifest: Manifest) -> str:
 
 def _busy(now: Snapshot, manifest: Manifest, *, working: bool) -> bool:
     if manifest.composer.kind == "line":
-        return bool(gate.obstacle(now, manifest))
+        return bool(gate.obstacle(_unhurried(now), manifest))
     return working or gate.works(now, manifest)

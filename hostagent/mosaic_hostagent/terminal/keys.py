@@ -1,7 +1,8 @@
 """What goes into a pane: a paste, a key; only while the pane is still as it was seen a moment before.
 
-tmux itself compares, in the moment in which it writes to the program. So a person's key, a dialog that moves the
-cursor, copy mode or another program in the foreground between our look and our key mean that no key is pressed.
+tmux itself compares, in the moment in which it writes to the program. So a person's key (drawn, or pressed at a
+client of this tmux), a dialog that moves the cursor, copy mode or another program in the foreground between our look
+and our key mean that no key is pressed.
 """
 
 from __future__ import annotations
@@ -46,10 +47,15 @@ async def paste(
     return await _if(server, pane_id, _condition(seen, cursor=cursor), pasting, dropping)
 
 
-async def press(server: TmuxServer, pane_id: str, keys: Sequence[str], *, seen: Snapshot, cursor: bool = True) -> bool:
-    """Press `keys` if the pane is still as `seen` (`cursor`: its cursor too); say whether they were pressed."""
+async def press(
+    server: TmuxServer, pane_id: str, keys: Sequence[str], *, seen: Snapshot, cursor: bool = True, person: bool = True
+) -> bool:
+    """Press `keys` if the pane is still as `seen`; say whether they were pressed.
+
+    `cursor`: its cursor too. `person`: nobody at it has pressed a key since.
+    """
     pressing: Command = ["send-keys", "-t", pane_id, *keys]
-    return await _if(server, pane_id, _condition(seen, cursor=cursor), [pressing], [_NOTHING])
+    return await _if(server, pane_id, _condition(seen, cursor=cursor, person=person), [pressing], [_NOTHING])
 
 
 def unread(tty: str) -> int | None:
@@ -80,8 +86,9 @@ async def _if(server: TmuxServer, pane_id: str, condition: str, then: list[Comma
     return said[-1] == [_DONE]
 
 
-def _condition(seen: Snapshot, *, cursor: bool) -> str:
-    return f"#{{&&:{_program(seen)},{_cursor(seen)}}}" if cursor else _program(seen)
+def _condition(seen: Snapshot, *, cursor: bool, person: bool = True) -> str:
+    condition = f"#{{&&:{_program(seen)},{_cursor(seen)}}}" if cursor else _program(seen)
+    return f"#{{&&:{condition},#{{==:#{{session_activity}},{seen.person_at}}}}}" if person else condition
 
 
 def _program(seen: Snapshot) -> str:

@@ -49,7 +49,7 @@ class Pane:
         async with self.moment:
             if at_rest and (self.person_types or keys.unread(seen.tty)):
                 return False
-            return await keys.press(self.server, self.pane_id, pressed, seen=seen, cursor=cursor)
+            return await keys.press(self.server, self.pane_id, pressed, seen=seen, cursor=cursor, person=at_rest)
 
     @property
     def person_types(self) -> bool:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 from mosaic_hostagent.terminal.control_mode import Command, Reply
 from mosaic_hostagent.terminal.evidence import Snapshot
 from mosaic_hostagent.terminal.server import TmuxServer
 from mosaic_hostagent.terminal.styles import plain_rows
 
+DRAWN_SECONDS = 2.0
+"""A person's key may not be drawn before so long. At least 2: tmux tells its moment in whole seconds, and a key
+after the look must be told from one before it"""
 TEXT_LIMIT = 1024 * 1024
 _FIELDS = (
     "cursor_x",
@@ -20,6 +25,8 @@ _FIELDS = (
     "pane_pid",
     "pane_tty",
     "pane_current_command",
+    "session_activity",
+    "session_attached",
     "pane_title",
 )
 _FORMAT = "\t".join(f"#{{{field}}}" for field in _FIELDS)
@@ -33,6 +40,7 @@ def snapshot_commands(pane_id: str) -> tuple[Command, Command]:
 def snapshot_of(figures: Reply, rows: Reply) -> Snapshot:
     """Return the snapshot that the replies of `snapshot_commands` show."""
     field = dict(zip(_FIELDS, (figures[0] if figures else "").split("\t"), strict=False))
+    person_at = int(field.get("session_activity") or 0)
     plain, bright = plain_rows(rows)
     return Snapshot(
         rows=plain,
@@ -43,6 +51,8 @@ def snapshot_of(figures: Reply, rows: Reply) -> Snapshot:
         cursor_y=int(field.get("cursor_y") or 0),
         history=int(field.get("history_size") or 0),
         width=int(field.get("pane_width") or 0),
+        person_at=person_at,
+        person_types=field.get("session_attached") not in ("", "0", None) and time.time() - person_at < DRAWN_SECONDS,
         # A pane that is gone has no figures at all.
         dead=field.get("pane_dead") != "0" or bool(field.get("pane_dead_status")),
         in_mode=field.get("pane_in_mode") not in ("", "0", None),

@@ -80,6 +80,35 @@ async def test_a_message_to_a_seat_that_does_not_run_expires_and_says_why(world:
     assert written(world) == []
 
 
+async def test_a_message_behind_one_that_cannot_be_typed_expires_at_its_own_deadline(world: World) -> None:
+    seat = world.seat("a", running=False)
+    world.want(seat, generation=1)
+    world.start()
+    first = await world.send(seat, "echo first >> out", seq=1)
+    later = await world.send(seat, "echo later >> out", seq=2)
+    short = await world.send(seat, "echo short >> out", seq=3, remaining_ms=300)
+    assert await world.ended(short) == ["dispatched", "expired"]
+    reasons = [event.step.reason for event in await world.events() if event.step.message_id == short]
+    assert "behind earlier messages" in reasons[-1]
+    world.want(world.seat("a", generation=2), generation=2)
+    assert await world.ended(first) == await world.ended(later) == SUBMITTED
+    await eventually(lambda: written(world) == ["first", "later"], "those in time ran, in order")
+
+
+async def test_a_message_behind_one_whose_typing_is_held_up_expires_at_its_own_deadline(world: World) -> None:
+    seat = world.seat("a")
+    world.want(seat, generation=1)
+    world.start()
+    running = await world.send(seat, "sleep 1.5; echo ran >> out", seq=1)
+    assert await world.ended(running) == SUBMITTED
+    waits = await world.send(seat, "echo waits >> out", seq=2)
+    short = await world.send(seat, "echo short >> out", seq=3, remaining_ms=200)
+    assert await world.ended(short) == ["dispatched", "expired"]
+    assert await world.steps(waits) == ["dispatched"]
+    assert await world.ended(waits) == SUBMITTED
+    await eventually(lambda: written(world) == ["ran", "waits"], "the expired one was never typed")
+
+
 async def test_a_message_past_its_deadline_on_arrival_is_not_typed(world: World) -> None:
     seat = world.seat("a")
     world.want(seat, generation=1)

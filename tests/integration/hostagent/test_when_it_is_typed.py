@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +233,49 @@ async def test_a_turn_that_ends_without_a_prompt_of_its_own_proves_that_what_was
     assert (await world.ended(second))[-1] == "unknown"
     await world.mailroom.turn_ended(seat.seat.agent_id, seat.run_id, "claude Stop")
     assert (await world.steps(second))[-1] == "turn_ended"
+
+
+async def test_a_key_of_a_person_in_tmux_that_is_not_drawn_yet_is_never_sent_with_a_message(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seat = await Seat.of(world, slow_ms=300)
+    pane = world.resident("a").pane
+    assert pane is not None
+    master, slave = pty.openpty()
+    client = await asyncio.create_subprocess_exec(
+        *("tmux", "-S", str(pane.server.socket_path), "attach-session", "-t", "=a"),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(slave)
+    asyncio.get_running_loop().add_reader(master, os.read, master, 65536)
+    try:
+        await eventually(lambda: bool(seat.world.private.tmux("list-clients", "-t", "=a")), "it is attached")
+        first = await seat.send("first")
+        assert (await world.outcomes.ended(first, seconds=20))[-1] == "submitted"
+        press = pane.server.run
+        typed = False
+
+        async def run(*commands: Any) -> Any:
+            nonlocal typed
+            if not typed and "send-keys" in str(commands) and "Enter" in str(commands):
+                typed = True
+                os.write(master, b"D")
+                await asyncio.sleep(0.1)  # the program has read it, and draws it later
+            return await press(*commands)
+
+        monkeypatch.setattr(pane.server, "run", run)
+        second = await seat.send("second")
+        await eventually(lambda: typed, "a key came in the moment before Enter")
+        await asyncio.sleep(0.5)
+        os.write(master, b"\x7f")  # they take it back
+        assert (await world.outcomes.ended(second, seconds=20))[-1] == "submitted"
+    finally:
+        asyncio.get_running_loop().remove_reader(master)
+        client.terminate()
+        await client.wait()
+        os.close(master)
+    took = [event for event in read_log(seat.log) if event["event"] == "took"]
+    assert [event["keyed"] for event in took] == ["", ""]
