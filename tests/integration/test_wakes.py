@@ -168,3 +168,18 @@ async def test_a_step_whose_notify_was_lost_is_seen_by_the_rescan(site: Site) ->
         await seen.wait()
         await raise_to(site, message_id, "submitted")
         await following
+
+
+async def test_whoever_was_woken_answers_without_waiting_for_a_write_of_the_register(site: Site) -> None:
+    wakes = Wakes(site.database, site.replica_id)
+    async with site.database.connection() as watcher, site.database.connection() as connection:
+        async with wakes.watching(WakeKey.cards(site.tenant_id)), asyncio.timeout(10):
+            assert await watcher.fetchval("select watching from fleet.replica where replica_id = $1", site.replica_id)
+            held = connection.transaction()
+            await held.start()
+            await connection.execute("select from fleet.replica where replica_id = $1 for update", site.replica_id)
+        # Left although nobody can write to the replica's row.
+        await held.rollback()
+        async with asyncio.timeout(10):
+            while await watcher.fetchval("select watching from fleet.replica where replica_id = $1", site.replica_id):
+                await asyncio.sleep(0.02)

@@ -17,6 +17,7 @@ from mosaic_controlplane.register.replica import WakeKey, channel_of
 
 RESCAN_SECONDS = 5.0
 RECONNECT_SECONDS = 0.5
+LINGER_SECONDS = 0.5  # whoever waits again at once, as workers do, finds it said already that somebody does
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,7 @@ class Wakes:
         self._something_to_tell = asyncio.Event()
         self._watchers = 0
         self._watching_lock = asyncio.Lock()
+        self._unsaying: asyncio.Task[None] | None = None
         self._said: bool | None = None
         """what the register was told last of whether anybody watches here; None: it may not know"""
 
@@ -66,7 +68,13 @@ class Wakes:
                 yield event
         finally:
             self._watchers -= 1
-            await asyncio.shield(self.say_watching())
+            # Not waited for: whoever was woken has an answer to give, and this is a write of its own.
+            if self._watchers == 0 and (self._unsaying is None or self._unsaying.done()):
+                self._unsaying = asyncio.create_task(self._unsay())
+
+    async def _unsay(self) -> None:
+        await asyncio.sleep(LINGER_SECONDS)
+        await self.say_watching()
 
     async def say_watching(self) -> None:
         """Tell the register whether anybody watches here, unless it knows. Called again with every tick."""

@@ -39,12 +39,16 @@ async def lock_dependencies(
     connection: Connection, *, tenant_id: UUID, card_ids: Sequence[str]
 ) -> dict[str, Dependency]:
     """Hold off completions of these cards until the transaction ends; returns those there are."""
+    if not card_ids:
+        return {}
     rows = await connection.fetch(SQL.lock_dependencies, tenant_id, list(card_ids))
     return {row["card_id"]: Dependency(**dict(row)) for row in rows}
 
 
 async def add_edges(connection: Connection, *, tenant_id: UUID, edges: Sequence[tuple[str, str]]) -> None:
     """Add edges (card, what it depends on); the counters are the caller's to keep."""
+    if not edges:
+        return
     await connection.executemany(SQL.add_edge, [(tenant_id, card, needed) for card, needed in edges])
 
 
