@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -62,12 +63,16 @@ class Backlog:
         for one, answer in zip(at_once, answers, strict=True):
             if answer.card is not None:
                 came_of_it[named[one.card_id]] = _told(one, answer)
-        for place, one in enumerate(done):
-            if place not in came_of_it:
-                try:
-                    came_of_it[place] = await self.complete(tenant_id, one)
-                except FleetError as error:
-                    came_of_it[place] = error
+        try:
+            for place, one in enumerate(done):
+                if place not in came_of_it:
+                    try:
+                        came_of_it[place] = await self.complete(tenant_id, one)
+                    except FleetError as error:
+                        came_of_it[place] = error
+        except asyncio.CancelledError:
+            self.claiming.untold(tenant_id, wish, taken)
+            raise
         return [(one, came_of_it[place]) for place, one in enumerate(done)], taken
 
     async def paused(self, tenant_id: UUID) -> bool:

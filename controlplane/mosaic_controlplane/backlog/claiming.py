@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from mosaic_framework.errors import InvalidInput
+from mosaic_framework.errors import FleetError, InvalidInput
 
 from mosaic_controlplane.backlog.errors import CardNotFound, CardNotReady, holder_of, refused
 from mosaic_controlplane.backlog.gather import Gatherer
@@ -104,6 +104,7 @@ class Claiming:
         self._hot = hot
         self._wakes = wakes
         self._lanes: dict[tuple[UUID, Filter], _Lane] = {}
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     def claimable(self, tenant_id: UUID, place: tuple[int, int] | None = None) -> None:
         """Cards at or after `place` (None: anywhere) can be claimed now that could not before: wake whoever waits."""
@@ -119,8 +120,49 @@ class Claiming:
         """
         check(wish)
         if wish.card_id:
-            return [await self._claim_one(tenant_id, wish)]
+            call = self._go_on(self._claim_one(tenant_id, wish))
+            try:
+                return [await asyncio.shield(call)]
+            except asyncio.CancelledError:
+                call.add_done_callback(
+                    lambda done: None if done.exception() else self.untold(tenant_id, wish, [done.result()])
+                )
+                raise
         return (await self.work(tenant_id, (), wish))[1]
+
+    def untold(self, tenant_id: UUID, wish: Wish | None, taken: Sequence[Taken]) -> None:
+        """Give back what a request got whose caller went away before it was told; begins it, and returns at once.
+
+        A card that nobody knows to hold would be out of reach until its lease is over; for an agent, whose host renews,
+        until its limit. The same request made again meanwhile keeps what it is told then.
+        """
+        if wish is not None and taken:
+            self._go_on(self._give_back(tenant_id, wish))
+
+    async def _give_back(self, tenant_id: UUID, wish: Wish) -> None:
+        async def once() -> list[CardRow]:
+            async with self._hot.connection() as connection:
+                return await claim_table.give_back(
+                    connection, tenant_id=tenant_id, request_id=wish.request_id, actor_id=wish.actor.id
+                )
+
+        try:
+            cards = await _patiently(once)
+        except FleetError as error:
+            log.warning("a claim that nobody was told of is held until its lease is over", why=error.why or error.what)
+            return
+        for card in cards:
+            log.info("a claim was given back: nobody was there to be told", card=card.card_id, holder=wish.actor.name)
+        ready = [card.place for card in cards if card.claimable]
+        if ready:
+            self.claimable(tenant_id, min(ready))
+
+    def _go_on(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Carry out `work` to its end, whoever is cancelled meanwhile."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
 
     async def complete(self, tenant_id: UUID, completion: Completion) -> CardRow:
         """Complete a card; returns it. The same completion again is accepted. Raises what backlog/errors.py has."""
@@ -157,7 +199,13 @@ class Claiming:
                 return await self._work_all(tenant_id, which, lane_of, asks)
 
             lane_of = _Lane(
-                Gatherer(carry_out, apart=lambda one: one.apart, weight=lambda one: one.weight, most=2 * MOST_CARDS)
+                Gatherer(
+                    carry_out,
+                    apart=lambda one: one.apart,
+                    weight=lambda one: one.weight,
+                    most=2 * MOST_CARDS,
+                    untold=lambda one, got: self.untold(tenant_id, one.wish, got[1]),
+                )
             )
             lane = self._lanes[key] = lane_of
             self._forget_idle_lanes()

@@ -16,6 +16,7 @@ class Gatherer(Generic[Asked, Answer]):
     """One call at a time of `carry_out`, which answers all that it is given, in order.
 
     `apart`: what must not be in one call twice; the second one waits for the next call. What fails, fails for all.
+    `untold`: called with an answer whose caller was cancelled while its call was under way.
     """
 
     def __init__(
@@ -25,11 +26,13 @@ class Gatherer(Generic[Asked, Answer]):
         apart: Callable[[Asked], Collection[Hashable]],
         weight: Callable[[Asked], int] = lambda _asked: 1,
         most: int = MOST_AT_ONCE,
+        untold: Callable[[Asked, Answer], None] = lambda _asked, _answer: None,
     ) -> None:
         self._carry_out = carry_out
         self._apart = apart
         self._weight = weight
         self._most = most
+        self._untold = untold
         self._waiting: list[tuple[Asked, asyncio.Future[Answer]]] = []
         self._runner: asyncio.Task[None] | None = None
 
@@ -44,7 +47,12 @@ class Gatherer(Generic[Asked, Answer]):
         self._waiting.append((asked, answer))
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self._untold(asked, answer.result())  # answered, and cancelled before it could go on
+            raise
 
     async def _run(self) -> None:
         try:
@@ -60,7 +68,7 @@ class Gatherer(Generic[Asked, Answer]):
                     for _, future in batch:
                         future.cancel()
                     raise
-                _answer(batch, call)
+                self._answer(batch, call)
                 # Who is answered now asks again at once: give them the time to, so that they are gathered too.
                 await asyncio.sleep(0)
         finally:
@@ -90,14 +98,16 @@ class Gatherer(Generic[Asked, Answer]):
         self._waiting = later
         return batch
 
-
-def _answer(batch: Sequence[tuple[Asked, asyncio.Future[Answer]]], call: asyncio.Future[Sequence[Answer]]) -> None:
-    error = call.exception()
-    answers = [] if error is not None else call.result()
-    for index, (_, future) in enumerate(batch):
-        if future.done():  # its caller has gone
-            continue
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(answers[index])
+    def _answer(
+        self, batch: Sequence[tuple[Asked, asyncio.Future[Answer]]], call: asyncio.Future[Sequence[Answer]]
+    ) -> None:
+        error = call.exception()
+        answers = [] if error is not None else call.result()
+        for index, (asked, future) in enumerate(batch):
+            if future.done():  # its caller has gone
+                if error is None:
+                    self._untold(asked, answers[index])
+            elif error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(answers[index])

@@ -244,11 +244,20 @@ def _taken(row: object) -> Taken:
 async def claimed_by_requests(
     connection: Connection, *, tenant_id: UUID, requests: Sequence[tuple[UUID, UUID]]
 ) -> list[Taken]:
-    """Return what these requests (id, actor's id) have claimed, with the cards as they are now."""
+    """Return what these requests (id, actor's id) have claimed, with the cards as they are now.
+
+    From here on they have been told, and `give_back` leaves it to them.
+    """
     rows = await connection.fetch(
         SQL.claimed_by_requests, tenant_id, [one for one, _ in requests], [actor for _, actor in requests]
     )
     return [Taken(row["request_id"], row["place"], card_row(row["card"]), row["fence"], row["at"]) for row in rows]
+
+
+async def give_back(connection: Connection, *, tenant_id: UUID, request_id: UUID, actor_id: UUID) -> list[CardRow]:
+    """Undo the claims of a request that nobody was told of; returns the cards that are ready again."""
+    rows = await connection.fetch(SQL.give_back, tenant_id, request_id, actor_id)
+    return [card_row(row["card"]) for row in rows]
 
 
 async def hold(
