@@ -77,6 +77,7 @@ async def test_an_agent_works_on_cards_from_its_pane_and_the_card_it_holds_is_th
 ) -> None:
     anna = persons(mesh, tmp_path / "anna")
     with_cards(anna, tmp_path)
+    (tmp_path / "cards.jsonl").write_text(mosaic(anna, "backlog", "export").out)
     await seats(mesh, coder0="code", coder1="code")
     coder, other = await inside(mesh, "coder0"), await inside(mesh, "coder1")
     claim = mosaic(coder, "backlog", "claim", "-o", "json")
@@ -89,6 +90,10 @@ async def test_an_agent_works_on_cards_from_its_pane_and_the_card_it_holds_is_th
     assert (done.json["status"], done.json["spent"]["tokens"]) == ("done", 1000), done
     assert mosaic(coder, "backlog", "claim", "page", "-o", "json").json["card"]["id"] == "page"
     assert mosaic(coder, "backlog", "create", "of my own").code == 4
+    for forbidden in (("import", "-f", str(tmp_path / "cards.jsonl")), ("export",)):
+        refused = mosaic(coder, "backlog", *forbidden)
+        assert (refused.code, refused.error_code) == (4, "denied"), refused
+        assert "may not" in refused.err, refused
 
 
 async def test_the_card_of_an_agent_that_is_gone_comes_back(mesh: Mesh, tmp_path: Path) -> None:

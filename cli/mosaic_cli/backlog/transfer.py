@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import grpc
-from mosaic_framework.errors import Conflict, FleetError
+from mosaic_framework.errors import Conflict, Denied, FleetError
+from mosaic_framework.pane import Pane
 from mosaic_proto.v1 import backlog_pb2 as pb
 
 from mosaic_cli import output
@@ -60,7 +61,15 @@ def export_cards(file: Path | None, *, history: bool, context: str, tenant: str)
 
 
 def import_cards(file: str, *, request_id: str, form: Format, context: str, tenant: str) -> None:
-    """Bring the cards of an export in, all or none. Raises ExportInvalid or ImportRefused."""
+    """Bring the cards of an export in, all or none. Raises ExportInvalid, ImportRefused, or Denied in a pane."""
+    seat = Pane.from_environment(os.environ)
+    if seat is not None:
+        # Told here: when a stream is refused while it is sent, the relay may hear no more than that it ended.
+        raise Denied(
+            f"agent {seat.agent} may not import cards",
+            why="an admin brings a whole backlog in, with its history",
+            next_step="run it outside of the pane; to make new cards: mosaic backlog create",
+        )
     with ExitStack() as stack:
         stream: BinaryIO = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
         source = "standard input" if file == "-" else file

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from mosaic_framework.errors import Ambiguous, InvalidInput
+from mosaic_framework.names import nearest
 
 from mosaic_controlplane.backlog.drafts import CARD_ID
 from mosaic_controlplane.backlog.errors import CardNotFound, NotHolder
@@ -40,7 +41,12 @@ async def resolve(connection: Connection, *, tenant_id: UUID, card_id: str) -> s
     if card_id in found or len(found) == 1:
         return card_id if card_id in found else found[0]
     if not found:
-        raise CardNotFound(f"there is no card {card_id!r}")
+        close = nearest(card_id, await card_table.beside(connection, tenant_id=tenant_id, card_id=card_id))
+        raise CardNotFound(
+            f"there is no card {card_id!r}",
+            why=f"the nearest are {', '.join(close)}" if close else "",
+            details={"nearest": " ".join(close)} if close else {},
+        )
     candidates = " ".join(found[:5])
     raise Ambiguous(
         f"{card_id!r} fits more than one card",
