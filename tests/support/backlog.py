@@ -17,9 +17,11 @@ from mosaic_controlplane.backlog.transitions import Under
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import card as card_table
+from mosaic_controlplane.register import card_history as history_table
 from mosaic_controlplane.register import replica
-from mosaic_controlplane.register.card import CardContent, CardRow, Mismatch
+from mosaic_controlplane.register.card import CardContent, CardRow
 from mosaic_controlplane.register.card_claim import Actor, Completion, Spent, Taken, connect_hot
+from mosaic_controlplane.register.card_view import Mismatch
 from mosaic_controlplane.register.database import Database
 from mosaic_framework.ids import new_id
 
@@ -118,7 +120,7 @@ class Yard:
 
     async def history(self, card_id: str) -> list[str]:
         async with self.database.connection() as connection:
-            events = await card_table.history(connection, tenant_id=self.tenant_id, card_id=card_id, limit=1000)
+            events = await history_table.history(connection, tenant_id=self.tenant_id, card_id=card_id, limit=1000)
         return [event.kind for event in events]
 
     async def verify(self) -> list[Mismatch]:

@@ -19,8 +19,9 @@ from mosaic_controlplane.backlog.claiming import Filter
 from mosaic_controlplane.backlog.drafts import LIST_LIMIT, Draft, require
 from mosaic_controlplane.backlog.exchange import Record
 from mosaic_controlplane.identity.caller import Caller
-from mosaic_controlplane.register.card import ATTEMPT_LIMIT, CONTENT_FIELDS, TIME_LIMIT, CardContent, CardRow, EventRow
+from mosaic_controlplane.register.card import ATTEMPT_LIMIT, CONTENT_FIELDS, TIME_LIMIT, CardContent, CardRow
 from mosaic_controlplane.register.card_claim import Spent
+from mosaic_controlplane.register.card_history import EventRow
 
 _SPEND_LIMIT = 2**53
 _EVENT_KINDS = frozenset(

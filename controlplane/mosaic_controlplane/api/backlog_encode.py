@@ -16,8 +16,10 @@ from mosaic_controlplane.backlog.drafts import Problem
 from mosaic_controlplane.backlog.exchange import Record
 from mosaic_controlplane.backlog.graph import DrawnNode
 from mosaic_controlplane.backlog.views import Shown, Statistics
-from mosaic_controlplane.register.card import CardRow, EventRow, FlowRow
+from mosaic_controlplane.register.card import CardRow
 from mosaic_controlplane.register.card_claim import PauseRow, Taken
+from mosaic_controlplane.register.card_history import EventRow
+from mosaic_controlplane.register.card_view import FlowRow
 
 
 def status(name: str) -> pb.CardStatus.ValueType:

@@ -18,9 +18,11 @@ from mosaic_controlplane.backlog.transitions import Transitions
 from mosaic_controlplane.backlog.views import Views
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import card_claim as claim_table
+from mosaic_controlplane.register import card_lease as lease_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register.card import CardRow
-from mosaic_controlplane.register.card_claim import Completed, Completion, HeldByRun, Taken
+from mosaic_controlplane.register.card_claim import Completed, Completion, Taken
+from mosaic_controlplane.register.card_lease import HeldByRun
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkKey
 
@@ -84,7 +86,7 @@ class Backlog:
         """A host vouches for runs of its seats: renew what they hold, and return it. Raises LinkSuperseded."""
         async with self.database.transaction() as connection:
             await host_table.hold_link(connection, link)
-            return await claim_table.renew_runs(
+            return await lease_table.renew_runs(
                 connection, tenant_id=link.tenant_id, host_id=link.host_id, run_ids=run_ids, lease=AGENT_LEASE
             )
 

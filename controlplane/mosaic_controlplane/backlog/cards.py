@@ -25,8 +25,8 @@ from mosaic_controlplane.backlog.graph import depths, order
 from mosaic_controlplane.backlog.standing import actor_of, resolve
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.register import card as card_table
-from mosaic_controlplane.register import card_claim as claim_table
 from mosaic_controlplane.register import card_graph as graph_table
+from mosaic_controlplane.register import card_transition as transition_table
 from mosaic_controlplane.register.card import CONTENT_FIELDS, CardRow, Maker, NewCard
 from mosaic_controlplane.register.card_graph import DEPTH_LIMIT, Dependency
 from mosaic_controlplane.register.database import Connection, Database
@@ -230,7 +230,7 @@ class Cards:
                 await card_table.set_content(connection, tenant_id=tenant_id, card_id=named, content=content)
                 actor = actor_of(caller)
                 fields = ", ".join(sorted(changes))
-                await claim_table.note(
+                await transition_table.note(
                     connection, tenant_id=tenant_id, card_id=named, kind="changed", actor=actor, reason=fields
                 )
                 await writing.record(
@@ -314,7 +314,7 @@ class Cards:
                 changed = await change(connection, tenant_id, named, needed)
                 if changed:
                     actor = actor_of(caller)
-                    await claim_table.note(
+                    await transition_table.note(
                         connection,
                         tenant_id=tenant_id,
                         card_id=named,

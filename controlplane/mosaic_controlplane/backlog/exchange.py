@@ -15,7 +15,9 @@ from mosaic_controlplane.backlog.graph import depths, order
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.register import card as card_table
 from mosaic_controlplane.register import card_graph as graph_table
-from mosaic_controlplane.register.card import CardRow, EventRow
+from mosaic_controlplane.register import card_history as history_table
+from mosaic_controlplane.register.card import CardRow
+from mosaic_controlplane.register.card_history import EventRow
 from mosaic_controlplane.register.database import Connection, Database
 
 IMPORT_LIMIT = 200_000
@@ -64,7 +66,7 @@ class Exchange:
                 edges = await graph_table.dependencies(connection, tenant_id=tenant_id, card_ids=ids)
                 events: dict[str, list[EventRow]] = {}
                 if history:
-                    events = await card_table.histories(connection, tenant_id=tenant_id, card_ids=ids)
+                    events = await history_table.histories(connection, tenant_id=tenant_id, card_ids=ids)
                 for card in cards:
                     yield Record(card, tuple(edges.get(card.card_id, ())), tuple(events.get(card.card_id, ())))
 
@@ -160,7 +162,7 @@ class Exchange:
         await card_table.bring_in(connection, tenant_id=tenant_id, cards=rows)
         edges = [(record.card.card_id, one) for record in new for one in record.depends_on]
         await graph_table.add_edges(connection, tenant_id=tenant_id, edges=edges)
-        await card_table.add_events(connection, tenant_id=tenant_id, events=events)
+        await history_table.add_events(connection, tenant_id=tenant_id, events=events)
         imported = [
             (
                 card.card_id,
@@ -179,4 +181,4 @@ class Exchange:
             )
             for card, _, _ in rows
         ]
-        await card_table.add_events(connection, tenant_id=tenant_id, events=imported, now=True)
+        await history_table.add_events(connection, tenant_id=tenant_id, events=imported, now=True)

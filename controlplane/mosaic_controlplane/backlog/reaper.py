@@ -11,7 +11,7 @@ from mosaic_framework.errors import FleetError
 from mosaic_controlplane.backlog.claiming import Claiming
 from mosaic_controlplane.backlog.notices import tell_of_limit
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import card_claim as claim_table
+from mosaic_controlplane.register import card_lease as lease_table
 from mosaic_controlplane.register.card import CardRow
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.replica import WakeKey
@@ -54,8 +54,8 @@ class Reaper:
         """Take back what ran out, and tell the agents that came to their limit; returns how many cards that were."""
         wakes: list[WakeKey] = []
         async with connection.transaction():
-            gap = await claim_table.tick(connection)
-            expired = await claim_table.expire(connection, limit=AT_ONCE)
+            gap = await lease_table.tick(connection)
+            expired = await lease_table.expire(connection, limit=AT_ONCE)
             for card, at_limit in expired:
                 if at_limit:
                     wakes += await tell_of_limit(connection, card)

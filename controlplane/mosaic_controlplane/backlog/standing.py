@@ -11,7 +11,7 @@ from mosaic_controlplane.backlog.drafts import CARD_ID
 from mosaic_controlplane.backlog.errors import CardNotFound, NotHolder
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.register import card as card_table
-from mosaic_controlplane.register import card_claim as claim_table
+from mosaic_controlplane.register import card_lease as lease_table
 from mosaic_controlplane.register.card_claim import Actor
 from mosaic_controlplane.register.database import Connection
 
@@ -57,7 +57,7 @@ async def resolve(connection: Connection, *, tenant_id: UUID, card_id: str) -> s
 
 async def held_card(connection: Connection, *, tenant_id: UUID, actor: Actor) -> str:
     """Return the one card that the actor's run holds, or held when its lease ran out. Raises NotHolder or Ambiguous."""
-    held = await claim_table.held_by_run(connection, tenant_id=tenant_id, run_id=actor.run_id)
+    held = await lease_table.held_by_run(connection, tenant_id=tenant_id, run_id=actor.run_id)
     living = [card for card in held if card.status == "claimed"] or held
     if not living:
         raise NotHolder(

@@ -18,6 +18,8 @@ from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.register import card as card_table
 from mosaic_controlplane.register import card_claim as claim_table
+from mosaic_controlplane.register import card_lease as lease_table
+from mosaic_controlplane.register import card_transition as transition_table
 from mosaic_controlplane.register.card import CardRow
 from mosaic_controlplane.register.card_claim import Actor, PauseRow, Spent
 from mosaic_controlplane.register.database import Connection, Database
@@ -67,7 +69,9 @@ class Transitions:
             raise InvalidInput("the extension is out of range", why="it lies between 1 second and 7 days")
 
         async def change(connection: Connection, card_id: str) -> CardRow:
-            return await claim_table.renew(connection, tenant_id=tenant_id, card_id=card_id, lease=lease, extend=extend)
+            return await transition_table.renew(
+                connection, tenant_id=tenant_id, card_id=card_id, lease=lease, extend=extend
+            )
 
         reason = f"limit moved to {extend} from now" if extend is not None else ""
         return await self._move(tenant_id, under, "renew", "renewed", change, reason)
@@ -84,7 +88,7 @@ class Transitions:
             require(text, what=what)
 
         async def change(connection: Connection, card_id: str) -> CardRow:
-            return await claim_table.propose(
+            return await transition_table.propose(
                 connection,
                 tenant_id=tenant_id,
                 card_id=card_id,
@@ -111,7 +115,7 @@ class Transitions:
         require(reason, what="reason")
 
         async def change(connection: Connection, card_id: str) -> CardRow:
-            return await claim_table.release(
+            return await transition_table.release(
                 connection, tenant_id=tenant_id, card_id=card_id, reason=reason, spent=spent
             )
 
@@ -122,7 +126,9 @@ class Transitions:
         require(reason, what="reason", needed=True)
 
         async def change(connection: Connection, card_id: str) -> CardRow:
-            return await claim_table.block(connection, tenant_id=tenant_id, card_id=card_id, reason=reason, spent=spent)
+            return await transition_table.block(
+                connection, tenant_id=tenant_id, card_id=card_id, reason=reason, spent=spent
+            )
 
         return await self._move(tenant_id, under, "block", "blocked", change, reason)
 
@@ -131,7 +137,7 @@ class Transitions:
         require(reason, what="reason")
 
         async def change(connection: Connection, card_id: str) -> CardRow:
-            return await claim_table.unblock(connection, tenant_id=tenant_id, card_id=card_id, reason=reason)
+            return await transition_table.unblock(connection, tenant_id=tenant_id, card_id=card_id, reason=reason)
 
         return await self._move(tenant_id, under, "unblock", "unblocked", change, reason, caller=caller)
 
@@ -140,7 +146,7 @@ class Transitions:
         require(reason, what="reason")
 
         async def change(connection: Connection, card_id: str) -> CardRow:
-            return await claim_table.cancel(connection, tenant_id=tenant_id, card_id=card_id, reason=reason)
+            return await transition_table.cancel(connection, tenant_id=tenant_id, card_id=card_id, reason=reason)
 
         return await self._move(tenant_id, under, "cancel", "cancelled", change, reason, caller=caller)
 
@@ -158,13 +164,15 @@ class Transitions:
     ) -> CardRow:
         """Lock a card, judge, change and note it, in one transaction; a request that was carried out is not again."""
         async with self._database.transaction() as connection:
-            written = await claim_table.written_by(connection, request_id=under.request_id, actor_id=under.actor.id)
+            written = await transition_table.written_by(
+                connection, request_id=under.request_id, actor_id=under.actor.id
+            )
             if written is not None:
                 if written[0] != kind or (under.card_id and not written[1].startswith(under.card_id)):
                     raise RequestReused(details={"request_id": str(under.request_id)})
                 return (await card_table.get(connection, tenant_id=tenant_id, card_ids=[written[1]]))[written[1]]
             card_id = await named_or_held(connection, tenant_id=tenant_id, card_id=under.card_id, actor=under.actor)
-            held = await claim_table.hold(
+            held = await transition_table.hold(
                 connection, tenant_id=tenant_id, card_id=card_id, verb=verb, fence=under.fence, actor=under.actor
             )
             if held is None:
@@ -173,7 +181,7 @@ class Transitions:
             if refusal:
                 raise refused(refusal, card, card_id=card_id, verb=verb, fence=under.fence)
             card = await change(connection, card_id)
-            await claim_table.note(
+            await transition_table.note(
                 connection,
                 tenant_id=tenant_id,
                 card_id=card_id,
@@ -215,7 +223,7 @@ class Transitions:
             raise InvalidInput(f"{len(card_ids):,} cards are named", why=f"at most {RECLAIM_LIMIT:,} may be")
         async with self._database.transaction() as connection:
             if expired:
-                taken = await claim_table.expire(connection, limit=RECLAIM_LIMIT, tenant_id=tenant_id)
+                taken = await lease_table.expire(connection, limit=RECLAIM_LIMIT, tenant_id=tenant_id)
                 cards = [card for card, _ in taken]
             else:
                 named = [await resolve(connection, tenant_id=tenant_id, card_id=one) for one in card_ids]
@@ -223,7 +231,7 @@ class Transitions:
                 if agent:
                     holder = (await addresses.one_seat(connection, tenant_id=tenant_id, address=agent)).agent_id
                 actor = actor_of(caller)
-                cards = await claim_table.reclaim(
+                cards = await transition_table.reclaim(
                     connection,
                     tenant_id=tenant_id,
                     card_ids=named if card_ids else None,

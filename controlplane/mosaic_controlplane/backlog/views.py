@@ -17,9 +17,13 @@ from mosaic_controlplane.backlog.standing import named_or_held
 from mosaic_controlplane.register import card as card_table
 from mosaic_controlplane.register import card_claim as claim_table
 from mosaic_controlplane.register import card_graph as graph_table
+from mosaic_controlplane.register import card_history as history_table
+from mosaic_controlplane.register import card_view as view_table
 from mosaic_controlplane.register import replica
-from mosaic_controlplane.register.card import STATUSES, CardRow, CountRow, EventRow, FlowRow, Mismatch, PageFilter
+from mosaic_controlplane.register.card import STATUSES, CardRow
 from mosaic_controlplane.register.card_claim import FIRST_PLACE, Actor, PauseRow
+from mosaic_controlplane.register.card_history import EventRow
+from mosaic_controlplane.register.card_view import CountRow, FlowRow, Mismatch, PageFilter
 from mosaic_controlplane.register.database import Database
 
 PAGE_DEFAULT = 100
@@ -98,13 +102,13 @@ class Views:
             cards: list[CardRow] = []
             if ready:
                 rank, seq = _parse_cursor(cursor, "claim", FIRST_PLACE)
-                cards = await card_table.page_ready(
+                cards = await view_table.page_ready(
                     connection, tenant_id=tenant_id, after=(rank, seq), wanted=wanted, limit=limit + 1
                 )
             else:
                 first, seq = _parse_cursor(cursor, "listed", (0, 0))
                 for index in range(first, len(chosen)):
-                    cards += await card_table.page(
+                    cards += await view_table.page(
                         connection,
                         tenant_id=tenant_id,
                         status=chosen[index],
@@ -140,7 +144,7 @@ class Views:
             cards = await card_table.get(connection, tenant_id=tenant_id, card_ids=[named])
             if named not in cards:
                 raise CardNotFound(f"there is no card {named!r}")
-            history = await card_table.history(connection, tenant_id=tenant_id, card_id=named, limit=newest + 1)
+            history = await history_table.history(connection, tenant_id=tenant_id, card_id=named, limit=newest + 1)
             edges = await graph_table.dependencies(connection, tenant_id=tenant_id, card_ids=[named])
             trees: list[list[DrawnNode]] = [[], []]
             if tree_depth >= 0:
@@ -176,9 +180,9 @@ class Views:
             raise InvalidInput("the window is out of range", why="it lies between now and 30 days ago")
         async with self._database.transaction() as connection:
             return Statistics(
-                counts=await card_table.counts(connection, tenant_id=tenant_id),
-                flow={row.kind: row for row in await card_table.flow(connection, tenant_id=tenant_id, window=window)},
-                oldest=await card_table.oldest_ready(connection, tenant_id=tenant_id),
+                counts=await view_table.counts(connection, tenant_id=tenant_id),
+                flow={row.kind: row for row in await view_table.flow(connection, tenant_id=tenant_id, window=window)},
+                oldest=await view_table.oldest_ready(connection, tenant_id=tenant_id),
                 pause=await claim_table.paused(connection, tenant_id=tenant_id),
                 window=window,
                 at=await replica.database_time(connection),
@@ -187,8 +191,8 @@ class Views:
     async def verify(self, tenant_id: UUID) -> tuple[int, int, list[Mismatch], bool]:
         """Compute anew what is kept: returns (cards, edges, what differs, whether more differs than is told)."""
         async with self._database.transaction() as connection:
-            cards, edges = await card_table.size(connection, tenant_id=tenant_id)
-            found = await card_table.verify(connection, tenant_id=tenant_id, limit=MISMATCH_LIMIT + 1)
+            cards, edges = await view_table.size(connection, tenant_id=tenant_id)
+            found = await view_table.verify(connection, tenant_id=tenant_id, limit=MISMATCH_LIMIT + 1)
         return cards, edges, found[:MISMATCH_LIMIT], len(found) > MISMATCH_LIMIT
 
 

@@ -11,7 +11,7 @@ import structlog
 from mosaic_framework.steps import reached
 
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import card_claim
+from mosaic_controlplane.register import card_lease as lease_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import run as run_table
@@ -107,7 +107,7 @@ async def record(database: Database, wakes: Wakes, key: LinkKey, events: Sequenc
                         exit_status=event.exit_status,
                         age=event.age,
                     )
-                    await card_claim.run_ended(
+                    await lease_table.run_ended(
                         connection,
                         tenant_id=key.tenant_id,
                         run_id=event.run_id,

@@ -1,15 +1,14 @@
-"""Cards of the backlog: what they say, their state, their history. Claims: card_claim.py; edges: card_graph.py."""
+"""Cards of the backlog: what they say, and their state. Beside it card_*.py: history, claims, leases, edges, views."""
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from mosaic_controlplane.register.card_history import EventRow, add_events
 from mosaic_controlplane.register.database import Connection
 from mosaic_controlplane.register.sql import load
 
@@ -160,92 +159,6 @@ class Maker:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """One transition of a card. `status` and `fence` are those afterwards."""
-
-    at: datetime
-    kind: str
-    status: str
-    fence: int
-    actor_kind: str
-    actor_id: UUID
-    actor_name: str
-    run_id: UUID | None
-    reason: str
-    details: dict[str, str]
-    waited: timedelta | None = None
-
-
-_EVENT_FIELDS = tuple(one.name for one in fields(EventRow))
-
-
-@dataclass(frozen=True, slots=True)
-class PageFilter:
-    """Which cards a listing shows; empty: any."""
-
-    required_class: str = ""
-    labels: Sequence[str] = ()
-    mission: str = ""
-    phase: str = ""
-    holder: str = ""
-    repository: str = ""
-    text: str = ""
-    goal: str = ""
-    requirement: str = ""
-
-    def parameters(self) -> tuple[object, ...]:
-        """Return the parameters that both queries of pages take in the middle."""
-        return (
-            self.required_class,
-            list(self.labels),
-            self.mission,
-            self.phase,
-            self.holder,
-            self.repository,
-            self.text,
-            self.goal,
-            self.requirement,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CountRow:
-    """How many cards have one status, one required class, and something unmet or not; and what they cost."""
-
-    status: str
-    free: bool
-    required_class: str
-    cards: int
-    spent_cost_micros: int
-    spent_tokens: int
-    spent_seconds: int
-    estimate_cost_micros: int
-    estimate_tokens: int
-    estimate_seconds: int
-    leases_over: int
-
-
-@dataclass(frozen=True, slots=True)
-class FlowRow:
-    """Transitions of one kind within a window, and how long each had waited, in seconds."""
-
-    kind: str
-    events: int
-    p50: float | None
-    p95: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """Something kept about a card that is not what follows from the other rows."""
-
-    card_id: str
-    what: str
-    kept: str
-    found: str
-
-
 def _content_parameters(content: CardContent) -> list[object]:
     return [getattr(content, name) for name in CONTENT_FIELDS]
 
@@ -314,32 +227,6 @@ async def bring_in(connection: Connection, *, tenant_id: UUID, cards: Sequence[t
     )
 
 
-async def add_events(
-    connection: Connection, *, tenant_id: UUID, events: Sequence[tuple[str, EventRow]], now: bool = False
-) -> None:
-    """Add transitions to histories. `now`: their time is the transaction's."""
-    await connection.executemany(
-        SQL.add_event,
-        [
-            (
-                tenant_id,
-                card_id,
-                None if now else event.at,
-                event.kind,
-                event.status,
-                event.fence,
-                event.actor_kind,
-                event.actor_id,
-                event.actor_name,
-                event.run_id,
-                event.reason,
-                json.dumps(event.details) if event.details else None,
-            )
-            for card_id, event in events
-        ],
-    )
-
-
 async def get(connection: Connection, *, tenant_id: UUID, card_ids: Sequence[str]) -> dict[str, CardRow]:
     """Return the cards there are of these ids."""
     rows = await connection.fetch(SQL.get, tenant_id, list(card_ids))
@@ -375,71 +262,8 @@ async def set_content(connection: Connection, *, tenant_id: UUID, card_id: str, 
     )
 
 
-async def page(
-    connection: Connection, *, tenant_id: UUID, status: str, after: int, wanted: PageFilter, limit: int
-) -> list[CardRow]:
-    """Return cards of one status after the one of that seq, oldest first."""
-    rows = await connection.fetch(SQL.page, tenant_id, status, after, *wanted.parameters(), limit)
-    return [card_row(row["card"]) for row in rows]
-
-
-async def page_ready(
-    connection: Connection, *, tenant_id: UUID, after: tuple[int, int], wanted: PageFilter, limit: int
-) -> list[CardRow]:
-    """Return what can be claimed now after that place, in the order of claims."""
-    rows = await connection.fetch(SQL.page_ready, tenant_id, *after, *wanted.parameters(), limit)
-    return [card_row(row["card"]) for row in rows]
-
-
 async def everything(connection: Connection, *, tenant_id: UUID) -> AsyncIterator[list[CardRow]]:
     """Yield every card in the order of creation, a few hundred at a time. The connection is in a transaction."""
     cursor = await connection.cursor(SQL.everything, tenant_id)
     while rows := await cursor.fetch(_EXPORT_PAGE):
         yield [card_row(row["card"]) for row in rows]
-
-
-async def history(connection: Connection, *, tenant_id: UUID, card_id: str, limit: int) -> list[EventRow]:
-    """Return the newest transitions of a card, oldest first."""
-    rows = await connection.fetch(SQL.history, tenant_id, card_id, limit)
-    return [_event(row) for row in reversed(rows)]
-
-
-async def histories(connection: Connection, *, tenant_id: UUID, card_ids: Sequence[str]) -> dict[str, list[EventRow]]:
-    """Return all transitions of these cards, oldest first."""
-    found: dict[str, list[EventRow]] = defaultdict(list)
-    for row in await connection.fetch(SQL.histories, tenant_id, list(card_ids)):
-        found[row["card_id"]].append(_event(row))
-    return dict(found)
-
-
-def _event(row: Any) -> EventRow:
-    values = {name: row[name] for name in _EVENT_FIELDS}
-    return EventRow(**{**values, "details": json.loads(row["details"] or "{}")})
-
-
-async def counts(connection: Connection, *, tenant_id: UUID) -> list[CountRow]:
-    """Return the cards counted by status, required class, and whether anything is unmet."""
-    return [CountRow(**dict(row)) for row in await connection.fetch(SQL.counts, tenant_id)]
-
-
-async def oldest_ready(connection: Connection, *, tenant_id: UUID) -> tuple[str, datetime] | None:
-    """Return the card that has been claimable for longest, and since when; or None."""
-    row = await connection.fetchrow(SQL.oldest_ready, tenant_id)
-    return None if row is None else (row["card_id"], row["ready_since"])
-
-
-async def flow(connection: Connection, *, tenant_id: UUID, window: timedelta) -> list[FlowRow]:
-    """Return how many claims, completions and expiries the last `window` saw."""
-    return [FlowRow(**dict(row)) for row in await connection.fetch(SQL.flow, tenant_id, window)]
-
-
-async def verify(connection: Connection, *, tenant_id: UUID, limit: int) -> list[Mismatch]:
-    """Compute anew what is kept about every card; returns what differs."""
-    return [Mismatch(**dict(row)) for row in await connection.fetch(SQL.verify, tenant_id, limit)]
-
-
-async def size(connection: Connection, *, tenant_id: UUID) -> tuple[int, int]:
-    """Return how many cards and edges there are."""
-    row = await connection.fetchrow(SQL.size, tenant_id)
-    assert row is not None
-    return row["cards"], row["edges"]

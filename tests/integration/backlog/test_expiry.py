@@ -8,7 +8,7 @@ from datetime import timedelta
 from mosaic_controlplane.backlog.reaper import DUTY, Reaper
 from mosaic_controlplane.backlog.transitions import Under
 from mosaic_controlplane.mesh.messages import Messages
-from mosaic_controlplane.register import card_claim as claim_table
+from mosaic_controlplane.register import card_lease as lease_table
 from mosaic_controlplane.register.card_claim import Actor
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.singleton import elected
@@ -162,7 +162,7 @@ async def test_the_leases_of_a_run_that_has_ended_are_over(database: Database) -
         async with database.connection() as connection:
             for host_id in (new_id(), site.host_id):
                 assert await yard.reap() == 0
-                await claim_table.run_ended(
+                await lease_table.run_ended(
                     connection, tenant_id=site.tenant_id, run_id=coder.run_id, agent_id=agent_id, host_id=host_id
                 )
         assert await yard.reap() == 1

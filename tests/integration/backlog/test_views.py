@@ -11,7 +11,8 @@ from mosaic_controlplane.backlog.drafts import Draft
 from mosaic_controlplane.backlog.errors import CardNotFound
 from mosaic_controlplane.backlog.exchange import Imported, Record
 from mosaic_controlplane.backlog.standing import resolve
-from mosaic_controlplane.register.card import CardContent, PageFilter
+from mosaic_controlplane.register.card import CardContent
+from mosaic_controlplane.register.card_view import PageFilter
 from mosaic_framework.errors import InvalidInput
 from mosaic_framework.ids import new_id
 from mosaic_proto.v1 import backlog_pb2 as pb
