@@ -105,7 +105,8 @@ async def waits(cluster: Cluster, *, rounds: int, peers: bool) -> None:
     print(f"{'backlog, claim --wait over mTLS':<36}{ours:>12.1f} (aim: under 10)", flush=True)
     if peers:
         for name in throughput.PEERS:
-            print(f"{name:<36}{await throughput.peer(cluster, name, 'latency', rounds):>12.1f}", flush=True)
+            theirs = await throughput.peer(cluster, name, "latency", rounds)
+            print(f"{name:<36}{theirs:>12.1f}   backlog / {name}: {ours / theirs:.1f}", flush=True)
 
 
 async def simulate(cluster: Cluster, *, steps: int, seed: int) -> int:
@@ -124,7 +125,8 @@ async def simulate(cluster: Cluster, *, steps: int, seed: int) -> int:
         finally:
             await database.close()
         done += simulation.steps
-        told = f"{simulation.killed:,} clients killed, {len(broken)} violations, {left} forgotten"
+        faults = f"{simulation.killed:,} clients killed, {simulation.cuts:,} connections cut"
+        told = f"{faults}, {len(broken)} violations, {left} forgotten"
         print(f"{done:>10,} steps, {told}", flush=True)
         if broken or left:
             print("\n".join([f"seed {seed + done - simulation.steps}:", *broken[:20]]))

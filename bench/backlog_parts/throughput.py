@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import statistics
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 from mosaic_controlplane.backlog.claiming import Wish
 from mosaic_controlplane.register.card_claim import Completion
@@ -23,7 +25,7 @@ from mosaic_proto.v1 import backlog_pb2_grpc
 from bench.backlog_parts.databases import fresh, vacuumed
 from bench.backlog_parts.shapes import FLAT, load
 from bench.backlog_parts.yards import open_yard
-from tests.support.mesh import CHECKOUT, Mesh, running_mesh
+from tests.support.mesh import CHECKOUT, running_mesh
 
 PEERS_ENVIRONMENT = CHECKOUT / ".venv-bench"
 PEERS = ("procrastinate", "pgqueuer")
@@ -100,17 +102,24 @@ async def streamed(cluster: Cluster, *, jobs: int, agents: int) -> float:
         drafts = [pb.CardDraft(content=pb.CardContent(title=f"card {n}")) for n in range(jobs)]
         for first in range(0, jobs, 2000):
             await stub.Create(pb.CreateCardsRequest(request_id=str(new_id()), cards=drafts[first : first + 2000]))
-        began = time.perf_counter()
-        done = await asyncio.gather(*(_agent(mesh) for _ in range(agents)))
-        seconds = time.perf_counter() - began
+        assert mesh.operator is not None
+        async with contextlib.AsyncExitStack() as stack:
+            # Connected before the clock starts, as the peers' workers are.
+            channels = [
+                await stack.enter_async_context(wire.aio_channel(mesh.operator, f"{mesh.listen}:{mesh.fleet_port}"))
+                for _ in range(agents)
+            ]
+            await asyncio.gather(*(channel.channel_ready() for channel in channels))
+            began = time.perf_counter()
+            done = await asyncio.gather(*(_agent(channel) for channel in channels))
+            seconds = time.perf_counter() - began
         left = await mesh.register_value("select count(*) from fleet.card where status <> 'done'")
     assert (sum(done), left) == (jobs, 0)
     return jobs / seconds
 
 
-async def _agent(mesh: Mesh) -> int:
+async def _agent(channel: grpc.aio.Channel) -> int:
     """Work until nothing is left: done and next in one message. Returns how many cards were done."""
-    assert mesh.operator is not None
     done = 0
     answered: asyncio.Queue[pb.WorkReply] = asyncio.Queue()
 
@@ -123,11 +132,10 @@ async def _agent(mesh: Mesh) -> int:
             finished = pb.CompleteRequest(card_id=claim.card.id, fence=claim.fence)
             yield pb.WorkRequest(request_id=str(new_id()), done=[finished], next=1)
 
-    async with wire.aio_channel(mesh.operator, f"{mesh.listen}:{mesh.fleet_port}") as channel:
-        stub: backlog_pb2_grpc.BacklogServiceAsyncStub = backlog_pb2_grpc.BacklogServiceStub(channel)
-        async for reply in stub.Work(requests()):
-            assert not any(one.HasField("error") for one in reply.done), reply
-            answered.put_nowait(reply)
+    stub: backlog_pb2_grpc.BacklogServiceAsyncStub = backlog_pb2_grpc.BacklogServiceStub(channel)
+    async for reply in stub.Work(requests()):
+        assert not any(one.HasField("error") for one in reply.done), reply
+        answered.put_nowait(reply)
     return done
 
 

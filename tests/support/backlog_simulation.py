@@ -64,6 +64,8 @@ class Simulation:
         self.cards: list[str] = []
         self.steps = 0
         self.killed = 0
+        self.cuts = 0
+        self.broken: list[str] = []
         self.sessions = [
             Session(yards[0].worker(f"w{n}"), yards[n % len(yards)], random.Random(self.random.random()))
             for n in range(sessions)
@@ -81,6 +83,7 @@ class Simulation:
             (8, self._time_passes),
             (8, self._reap),
             (2, self._reclaim),
+            (1, self._cut),
         ]
 
     async def watch(self, *, fence: bool = True) -> None:
@@ -131,7 +134,7 @@ class Simulation:
             self.acknowledged,
             {row["card_id"]: (row["status"], row["fence"]) for row in final},
         )
-        return found + [f"verify: {one}" for one in await self.yards[0].verify()]
+        return self.broken + found + [f"verify: {one}" for one in await self.yards[0].verify()]
 
     async def _call(self, session: Session, call: Callable[[], Awaitable[Any]]) -> Any:
         """Call as a client that may die before the answer; None then, unless it comes back with the same request."""
@@ -265,3 +268,14 @@ class Simulation:
                 reason="",
                 request_id=new_id(),
             )
+
+    async def _cut(self, session: Session) -> None:
+        """Cut the connections on which cards are claimed and completed; what is kept must be right at once."""
+        cut = await session.yard.database.pool.fetchval(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+            " and query like '%fleet.take_cards(%' and query not like '%pg_terminate_backend%'"
+        )
+        if cut:
+            self.cuts += cut
+            self.broken += [f"verify after a fault: {one}" for one in await session.yard.verify()]

@@ -229,6 +229,10 @@ def _using(url: str, connection: Connection) -> Iterator[None]:
         if _gone(connection):
             raise _unreachable(url, error) from error
         raise
+    except (OSError, asyncpg.InternalClientError) as error:
+        # The socket broke under a statement, before asyncpg had heard that the connection ended: it is of no use now.
+        connection.terminate()
+        raise _unreachable(url, error) from error
 
 
 def _gone(connection: Connection) -> bool:

@@ -25,6 +25,7 @@ async def test_no_promise_is_broken_and_no_card_forgotten(database: Database, se
         kinds = {row["kind"] for row in await database.pool.fetch("select distinct kind from fleet.card_event")}
         assert {"claimed", "completed", "released", "blocked", "expired", "reclaimed", "linked", "unlinked"} <= kinds
         assert simulation.killed > 100
+        assert simulation.cuts > 0
 
 
 async def test_without_the_fence_the_same_clients_break_promises(database: Database) -> None:
