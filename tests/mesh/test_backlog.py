@@ -176,3 +176,25 @@ async def test_a_living_run_keeps_its_card_and_a_killed_one_gives_it_back(
             await asyncio.sleep(0.05)
     assert (shown.card.fence, shown.card.expired) == (claim.fence, True)
     assert [event.kind for event in shown.history] == ["created", "claimed", "expired"]
+
+
+async def test_clients_that_die_while_they_wait_leave_the_card_to_whoever_waits_on(
+    mesh: Mesh, backlog: backlog_pb2_grpc.BacklogServiceAsyncStub
+) -> None:
+    streams = [backlog.Work() for _ in range(4)]
+    for stream in streams:
+        await stream.write(pb.WorkRequest(request_id=rid(), claimant_id=rid(), next=1, wait=Duration(seconds=60)))
+    asked = [
+        backlog.Claim(pb.ClaimRequest(request_id=rid(), claimant_id=rid(), wait=Duration(seconds=60))) for _ in range(4)
+    ]
+    await asyncio.sleep(0.1)
+    for call in (*streams, *asked):
+        call.cancel()
+    await create(backlog, draft("a"), draft("b"), draft("c"))
+    got: list[str] = []
+    async with asyncio.timeout(WAIT_SECONDS):
+        while len(got) < 3:
+            reply = await backlog.Claim(pb.ClaimRequest(request_id=rid(), max=3, wait=Duration(seconds=60)))
+            got += [one.card.id for one in reply.claims]
+    assert sorted(got) == ["a", "b", "c"]
+    assert list((await backlog.Verify(pb.VerifyBacklogRequest())).mismatches) == []
