@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 
 import pytest
 from mosaic_controlplane.api import backlog_decode, backlog_encode
@@ -63,7 +62,17 @@ async def test_pages_show_every_card_once_by_status_and_age(yard: Yard, limit: i
 
 
 @pytest.mark.parametrize(
-    "cursor", ["x", "e30", base64.urlsafe_b64encode(json.dumps(["claim", 0, 0]).encode()).decode(), "\x00"]
+    "cursor",
+    [
+        "x",
+        "e30",
+        "\x00",
+        *(
+            base64.urlsafe_b64encode(text).decode()
+            for text in (b'["claim", 0, 0]', b'["listed", Infinity, 0]', b'["listed", 0, NaN]', b"[" * 100_000)
+        ),
+    ],
+    ids=range(7),
 )
 async def test_a_cursor_that_is_not_of_this_listing_is_refused(yard: Yard, cursor: str) -> None:
     with pytest.raises(InvalidInput, match="cursor"):
