@@ -67,7 +67,7 @@ async def test_people_make_claim_and_complete_cards_over_the_wire(
     made = await create(backlog, draft("a", priority=3, labels=["x"]), draft("b", "a"), draft("c"))
     assert [card.id for card in made.cards] == ["a", "b", "c"]
     wrong = await create(backlog, draft("d", "nowhere"), draft("d"))
-    assert {(one.index, one.code) for one in wrong.problems} == {(1, "duplicate")}
+    assert {(one.index, one.code) for one in wrong.problems} == {(0, "unknown-dependency"), (1, "duplicate")}
     listed = await backlog.List(pb.ListCardsRequest(ready=True, limit=1))
     assert [card.id for card in listed.cards] == ["a"]
     rest = await backlog.List(pb.ListCardsRequest(ready=True, limit=5, cursor=listed.next_cursor))
