@@ -105,6 +105,24 @@ async def test_people_make_claim_and_complete_cards_over_the_wire(
     assert (verified.cards, verified.edges, list(verified.mismatches)) == (3, 2, [])
 
 
+async def test_no_call_reaches_into_another_tenant(
+    mesh: Mesh, backlog: backlog_pb2_grpc.BacklogServiceAsyncStub
+) -> None:
+    await create(backlog, draft("a"))
+    tried = set()
+    for method in pb.DESCRIPTOR.services_by_name["BacklogService"].methods:
+        if method.client_streaming or method.server_streaming:
+            continue
+        fields = method.input_type.fields_by_name
+        known = {"tenant": "elsewhere", "request_id": rid(), "card_id": "a", "reason": "r"}
+        request = getattr(pb, method.input_type.name)(**{name: known[name] for name in known if name in fields})
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await getattr(backlog, method.name)(request)
+        assert told.value.code() == grpc.StatusCode.PERMISSION_DENIED, (method.name, told.value.details())
+        tried.add(method.name)
+    assert {"Create", "List", "Show", "Claim", "Complete", "Reclaim"} <= tried
+
+
 async def test_an_agent_works_on_one_stream_and_is_told_of_each_refusal(
     mesh: Mesh, backlog: backlog_pb2_grpc.BacklogServiceAsyncStub
 ) -> None:

@@ -31,8 +31,9 @@ def places(package: str) -> list[str]:
 
 
 CONTROLPLANE_PLACES = places("controlplane")
-# Resets and updates of runtimes have places too, on ways of their own: test_resetting, test_updating, test_joined_view.
-OTHER_WAYS = ("hostagent.reset-", "hostagent.update-")
+# Resets, updates of runtimes and hand-overs without a key have places too, on ways that a shell's message does not go:
+# test_resetting, test_updating, test_joined_view, test_by_letterbox.
+OTHER_WAYS = ("hostagent.reset-", "hostagent.update-", "hostagent.given")
 HOSTAGENT_PLACES = [place for place in places("hostagent") if not place.startswith(OTHER_WAYS)]
 # Between these two the host-agent cannot know what the terminal got.
 MAY_BE_UNKNOWN = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -34,6 +35,12 @@ class Snapshot:
         living.backup(copy)
         living.close()
         copy.close()
+
+    @property
+    def has_told_all(self) -> bool:
+        """Whether the register had acknowledged every fact."""
+        with contextlib.closing(sqlite3.connect(self._file)) as database:
+            return bool(database.execute("select count(*) = 0 from outbox").fetchone()[0])
 
     @property
     def _journal(self) -> Path:
@@ -104,6 +111,7 @@ async def test_what_was_typed_since_and_never_heard_of_by_the_register_is_not_ty
     if taken == "before it was given":
         # The register never hears that the host has it: the control plane dies with the first word of it.
         links = host.program.log.read_text().count('"link up"')
+        await eventually(lambda: Snapshot(host, tmp_path).has_told_all, "what came before is in the register")
         mesh.controlplane.stop()
         mesh.controlplane.start(killed_at="controlplane.events-received")
         await mesh.serving()

@@ -18,6 +18,8 @@ from mosaic_controlplane.register.database import Connection
 GATE_CLASS = "merge-gate"
 """The class of agents that completes what others propose."""
 
+_BESIDE = 100
+
 
 def actor_of(caller: Caller, *, claimant: UUID | None = None) -> Actor:
     """Return the caller as the one who writes.
@@ -34,17 +36,20 @@ def actor_of(caller: Caller, *, claimant: UUID | None = None) -> Actor:
 
 
 async def resolve(connection: Connection, *, tenant_id: UUID, card_id: str) -> str:
-    """Return the id that `card_id` is, or is the beginning of. Raises CardNotFound or Ambiguous."""
+    """Return the id that `card_id` is, or begins. Raises CardNotFound with the nearest ids, or Ambiguous."""
     if not CARD_ID.fullmatch(card_id):
         raise CardNotFound(f"{card_id[:64]!r} is no card id", why="it has letters, digits and _.-, at most 128")
     found = await card_table.by_prefix(connection, tenant_id=tenant_id, prefix=card_id)
     if card_id in found or len(found) == 1:
         return card_id if card_id in found else found[0]
     if not found:
-        close = nearest(card_id, await card_table.beside(connection, tenant_id=tenant_id, card_id=card_id))
+        # A backlog may hold a million ids: only those beside this one in their order are compared.
+        close = nearest(
+            card_id, await card_table.beside(connection, tenant_id=tenant_id, card_id=card_id, most=_BESIDE)
+        )
         raise CardNotFound(
             f"there is no card {card_id!r}",
-            why=f"the nearest are {', '.join(close)}" if close else "",
+            why=f"the nearest ids are {', '.join(close)}" if close else "",
             details={"nearest": " ".join(close)} if close else {},
         )
     candidates = " ".join(found[:5])

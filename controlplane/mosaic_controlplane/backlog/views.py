@@ -207,7 +207,7 @@ def _parse_cursor(text: str, kind: str, first: tuple[int, int]) -> tuple[int, in
     try:
         found, rank, seq = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         place = (int(rank), int(seq))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise InvalidInput("this cursor is not one of ours", why=f"it reads {text[:80]!r}") from None
     if found != kind or not (-(2**31) <= place[0] < 2**31 and 0 <= place[1] < 2**63):
         raise InvalidInput("this cursor is of another listing", why="filters and order stay the same from page to page")

@@ -238,9 +238,9 @@ async def by_prefix(connection: Connection, *, tenant_id: UUID, prefix: str) -> 
     return [row["card_id"] for row in await connection.fetch(SQL.by_prefix, tenant_id, prefix)]
 
 
-async def beside(connection: Connection, *, tenant_id: UUID, card_id: str, limit: int = 200) -> list[str]:
-    """Return up to twice `limit` ids that stand beside this one in the order of ids."""
-    return [row["card_id"] for row in await connection.fetch(SQL.beside, tenant_id, card_id, limit)]
+async def beside(connection: Connection, *, tenant_id: UUID, card_id: str, most: int) -> list[str]:
+    """Return up to `most` ids on either side of `card_id` in the order of ids."""
+    return [row["card_id"] for row in await connection.fetch(SQL.beside, tenant_id, card_id, most)]
 
 
 async def by_keys(connection: Connection, *, tenant_id: UUID, keys: Sequence[str]) -> dict[str, CardRow]:

@@ -27,10 +27,10 @@ where c.tenant_id = $1 and c.card_id >= $2 and c.card_id < $2 || '~'
 order by c.card_id limit 6
 
 -- name: beside
--- Ids on both sides of one that is not there, in the order of ids: what was mistyped lies close by.
+-- Read from the primary key in both directions, so that it costs the same in a backlog of any size.
 (select c.card_id from fleet.card c where c.tenant_id = $1 and c.card_id < $2 order by c.card_id desc limit $3)
 union all
-(select c.card_id from fleet.card c where c.tenant_id = $1 and c.card_id >= $2 order by c.card_id limit $3)
+(select c.card_id from fleet.card c where c.tenant_id = $1 and c.card_id > $2 order by c.card_id limit $3)
 
 -- name: by_keys
 select c as card from fleet.card c where c.tenant_id = $1 and c.idempotency_key = any($2::text[])

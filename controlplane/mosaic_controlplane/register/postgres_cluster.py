@@ -129,6 +129,7 @@ class Cluster:
             self._tool([*program, SUPERUSER], input=_BOOTSTRAP, cwd=staging)
             staging.rename(self.data)
         except BaseException:
+            end_at_once(processes_of(staging))  # initdb's own children outlive it for a moment, and go on writing
             shutil.rmtree(staging, ignore_errors=True)
             raise
         _sync_folder(self.data.parent)

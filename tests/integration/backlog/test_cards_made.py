@@ -178,6 +178,17 @@ async def test_a_prefix_that_fits_one_card_names_it(yard: Yard) -> None:
         await yard.link("lo", "login")
 
 
+async def test_an_unknown_card_is_refused_with_the_nearest_ids(yard: Yard) -> None:
+    await yard.create("login-page", "logout-page", "billing")
+    with pytest.raises(CardNotFound, match="'login-pgae'") as refusal:
+        await yard.link("login-pgae", "billing")
+    assert refusal.value.details["nearest"].split()[0] == "login-page"
+    assert "login-page" in refusal.value.why
+    with pytest.raises(CardNotFound) as refusal:
+        await yard.link("zzz", "billing")
+    assert "nearest" not in refusal.value.details
+
+
 async def test_counters_hold_while_cards_are_linked_made_and_completed_at_once(yard: Yard) -> None:
     """The trap of completing in one statement: an edge added meanwhile is missed, and the counter wrong for ever."""
     await yard.create(*(f"base{n}" for n in range(40)))

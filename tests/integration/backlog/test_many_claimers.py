@@ -95,6 +95,33 @@ async def test_all_who_wait_are_served_when_enough_comes_and_the_others_wait_on(
         await asyncio.gather(listening, return_exceptions=True)
 
 
+async def test_whoever_is_gone_while_it_waits_takes_no_card_from_those_who_wait_on(yard: Yard) -> None:
+    listening = asyncio.create_task(yard.wakes.run())
+    try:
+        gone = [asyncio.create_task(yard.claim(yard.worker(f"gone{n}"), wait=timedelta(seconds=60))) for n in range(8)]
+        await asyncio.sleep(0.1)  # all of them have found nothing and wait
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        await yard.create("a")
+        (taken,) = await yard.claim(yard.worker("here"), wait=timedelta(seconds=60))
+        assert (taken.card.card_id, taken.fence) == ("a", 1)
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_whoever_is_gone_before_its_claim_is_carried_out_takes_no_card(yard: Yard) -> None:
+    await yard.create("a")
+    gone = [asyncio.create_task(yard.claim(yard.worker(f"gone{n}"))) for n in range(8)]
+    await asyncio.sleep(0)  # all of them have asked, and the statement has not begun
+    for task in gone:
+        task.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    (taken,) = await yard.claim(yard.worker("here"))
+    assert (taken.card.card_id, taken.fence) == ("a", 1)
+
+
 async def test_a_resumed_tenant_wakes_who_waits(yard: Yard) -> None:
     listening = asyncio.create_task(yard.wakes.run())
     try:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 
 import pytest
 from mosaic_controlplane.api import backlog_decode, backlog_encode
 from mosaic_controlplane.backlog.drafts import Draft
-from mosaic_controlplane.backlog.errors import CardNotFound
 from mosaic_controlplane.backlog.exchange import Imported, Record
-from mosaic_controlplane.backlog.standing import resolve
 from mosaic_controlplane.register.card import CardContent
 from mosaic_controlplane.register.card_view import PageFilter
 from mosaic_framework.errors import InvalidInput
@@ -66,7 +63,17 @@ async def test_pages_show_every_card_once_by_status_and_age(yard: Yard, limit: i
 
 
 @pytest.mark.parametrize(
-    "cursor", ["x", "e30", base64.urlsafe_b64encode(json.dumps(["claim", 0, 0]).encode()).decode(), "\x00"]
+    "cursor",
+    [
+        "x",
+        "e30",
+        "\x00",
+        *(
+            base64.urlsafe_b64encode(text).decode()
+            for text in (b'["claim", 0, 0]', b'["listed", Infinity, 0]', b'["listed", 0, NaN]', b"[" * 100_000)
+        ),
+    ],
+    ids=range(7),
 )
 async def test_a_cursor_that_is_not_of_this_listing_is_refused(yard: Yard, cursor: str) -> None:
     with pytest.raises(InvalidInput, match="cursor"):
@@ -164,16 +171,3 @@ async def test_an_import_that_cannot_be_is_refused_whole(yard: Yard) -> None:
     done = await bring_in(other, records)
     assert [(one.card_id, one.code) for one in done.problems] == [("a", "exists")]
     assert await pages(other, limit=10) == ["a"]
-
-
-async def test_an_id_that_is_not_there_is_told_with_the_nearest_of_the_same_tenant(yard: Yard) -> None:
-    other = yard.of_tenant(await add_tenant(yard.database, "other"), "other")
-    await yard.create("schema", "page", "guide", *(f"task-{n}" for n in range(500)))
-    await other.create("shcemas")
-    async with yard.database.connection() as connection:
-        with pytest.raises(CardNotFound) as told:
-            await resolve(connection, tenant_id=yard.tenant_id, card_id="shcema")
-        with pytest.raises(CardNotFound) as nothing:
-            await resolve(connection, tenant_id=yard.tenant_id, card_id="zzzzzz")
-    assert (told.value.why, told.value.details) == ("the nearest are schema", {"nearest": "schema"})
-    assert nothing.value.why == ""

@@ -198,9 +198,10 @@ async def test_a_busy_shell_works_and_a_quiet_program_without_a_prompt_is_availa
     world.want(seat, world.seat("b", command=["cat"]), generation=1)
     world.start()
     await world.available("a")
-    await world.ended(await world.send(seat, "sleep 2"))
-    await eventually(lambda: last(world, "a").state == pb.SeatReport(state="AGENT_STATE_WORKING").state, "it works")
-    assert last(world, "a").detail == "it runs sleep"
+    await world.ended(await world.send(seat, "sleep 4"))
+    # A look in the moment between Enter and the program sees a shell without a prompt.
+    await eventually(lambda: last(world, "a").detail == "it runs sleep", "it works")
+    assert last(world, "a").state == pb.SeatReport(state="AGENT_STATE_WORKING").state
     resident = await world.available("b")
     assert resident.state.source == "process"
     await world.available("a")
