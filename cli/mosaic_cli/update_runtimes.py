@@ -113,7 +113,7 @@ def _words(update: pb.RuntimeUpdate) -> str:
             up = sum(one.well for one in update.seats)
             return f"relaunching on {update.version_after}" + (f", {up} up" if up else "")
         case pb.UPDATE_STATE_DONE:
-            return f"done, {_versions(update)}"
+            return f"{_state(update)}, {_versions(update)}"
         case _:
             return update.problem or "failed"
 
@@ -133,6 +133,9 @@ def _failed(plan: pb.PlannedUpdate, problem: str) -> pb.RuntimeUpdate:
 
 
 def _state(update: pb.RuntimeUpdate) -> str:
+    """Return how far it is; what the command left at the version it was is `unchanged`, and no fault."""
+    if update.state == pb.UPDATE_STATE_DONE and update.version_before == update.version_after != "":
+        return "unchanged"
     return str(pb.UpdateState.Name(update.state)).removeprefix("UPDATE_STATE_").lower()
 
 

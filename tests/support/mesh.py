@@ -24,6 +24,7 @@ from mosaic_framework.catalog import Catalog, shipped_data
 from mosaic_framework.enrolment import JoinToken
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
+from mosaic_framework.manifest import Manifest
 from mosaic_framework.paths import Home
 from mosaic_framework.resolve import resolve_roster
 from mosaic_framework.roster_file import parse_roster
@@ -303,8 +304,9 @@ class Mesh:
         runtime: str = "shell",
         runtimes: dict[str, str] | None = None,
         more: str = "",
+        manifest: Manifest | None = None,
     ) -> None:
-        """Apply a roster: agent name → host name. `more`: another line of each agent."""
+        """Apply a roster: agent name → host name. `more`: another line of each agent; `manifest`: of all of them."""
         lines = [
             "version: 1",
             "transport: tmux",
@@ -326,6 +328,8 @@ class Mesh:
         catalog = Catalog(shipped_data())
         roster = parse_roster("\n".join(lines) + "\n", source="roster.yaml", catalog=catalog).roster
         resolved = resolve_roster(roster, catalog=catalog)
+        for seat in resolved.seats if manifest is not None else ():
+            seat.manifest_json = manifest.as_json()
         reply = await self.fleet.ApplyRoster(
             fleet_pb2.ApplyRosterRequest(
                 request_id=str(new_id()),

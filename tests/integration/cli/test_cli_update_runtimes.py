@@ -62,6 +62,16 @@ def test_hosts_are_updated_one_after_another_with_progress_and_a_summary(
     ]
 
 
+def test_a_version_that_stayed_as_it_was_is_told_as_unchanged_and_is_no_failure(
+    two_hosts: FakeControlPlane, mosaic: Mosaic
+) -> None:
+    two_hosts.update_script["build1/claude"] = [told("DONE", version_before="2.0.0", version_after="2.0.0")]
+    done = mosaic("update", "--runtimes", "-o", "json")
+    assert done.code == 0
+    assert [(one["host"], one["state"]) for one in done.json["items"]] == [("build1", "unchanged"), ("build2", "done")]
+    assert "build1/claude: unchanged, 2.0.0 as before" in done.err
+
+
 def test_one_that_fell_short_makes_the_exit_code_1_and_the_others_go_on(
     two_hosts: FakeControlPlane, mosaic: Mosaic
 ) -> None:
