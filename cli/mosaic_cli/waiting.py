@@ -48,7 +48,8 @@ def wait_for_seats(
     waiting += [f"{name} ({found.text})" for name, found in _outcomes(fleet, wanted).items() if not found.settled]
     raise Unfinished(
         f"not finished after {timeout:.0f} s; it goes on",
-        why=f"still waiting for {', '.join(waiting[:4]) or 'the first answer'}",
+        why=f"still waiting for {', '.join(waiting[:4]) or 'the first answer'}"
+        + (f" (and {len(waiting) - 4} more)" if len(waiting) > 4 else ""),
         next_step="mosaic fleet ps",
         details={"waiting": "; ".join(waiting)},
     )

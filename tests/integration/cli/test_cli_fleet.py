@@ -215,6 +215,24 @@ def test_stop_waits_until_the_seat_is_gone(plane: FakeControlPlane, mosaic: Mosa
     assert list(plane.changed[0].agents) == ["coder0"]
 
 
+def test_stop_tries_every_seat_and_tells_of_each_that_failed(plane: FakeControlPlane, mosaic: Mosaic) -> None:
+    plane.add_host("build1")
+    agents = [plane.add_agent("good", "EXITED", desired_running=False, pid=0)]
+    agents += [
+        plane.add_agent(name, desired_running=False, problem=f"tmux refused to end {name}")
+        for name in ("bad0", "bad1", "bad2")
+    ]
+    plane.change_reply = fleet_pb2.ChangeSeatsReply(
+        agents=agents, generations=[fleet_pb2.HostGeneration(host="build1", generation=4)]
+    )
+    done = mosaic("fleet", "stop", "--all")
+    assert done.code == 1
+    assert "build1/good: stopped" in done.err
+    for name in ("bad0", "bad1", "bad2"):
+        assert f"build1/{name}: tmux refused to end {name}" in done.err
+    assert "3 of 4 seats have a problem (seats-have-problems)" in done.err
+
+
 def test_watch_shows_each_change_once_though_the_connection_breaks(plane: FakeControlPlane, mosaic: Mosaic) -> None:
     plane.add_host("build1")
     agent = plane.add_agent("coder0")
