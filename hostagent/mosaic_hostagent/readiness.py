@@ -172,9 +172,9 @@ def asks_on_screen(case: Case) -> State | None:
 
 
 def failed_by_hook(case: Case) -> State | None:
-    """A hook told that the model failed. It stands until the next turn, or until the screen shows work."""
+    """A hook told that the model failed. It stands until the next turn, or until screen or heartbeat show work."""
     told, screen = case.signals.told, case.signals.screen
-    if told.phase != "failed":
+    if told.phase != "failed" or _beats_on(case):
         return None
     if screen is not None and screen.working is not None and case.hooks_age >= GRACE_SECONDS:
         return State(AgentState.WORKING, "screen", f"it works again: the {_seen(screen)}")
@@ -201,17 +201,17 @@ def left_in_the_turn(case: Case) -> State | None:
 
 
 def hangs_in_the_turn(case: Case) -> State | None:
-    """A turn has begun, and for long neither an event nor the screen told of anything."""
+    """A turn has begun, and for long neither an event nor the screen told of anything. Stuck: its work stands still."""
     told, signals = case.signals.told, case.signals
     bound = case.manifest.signals.hang_seconds
-    if told.phase != "working" or signals.now - told.heard < bound:
+    if told.phase != "working" or signals.now - told.heard < bound or _beats_on(case):
         return None
     if signals.screen is None:
         return State(AgentState.UNKNOWN, "hook", f"{told.event} came last, and its terminal cannot be read")
-    if signals.quiet < bound:
+    if signals.quiet < bound or not signals.in_foreground:
         return None
-    if not case.measured and signals.screen.working is None:
-        return State(AgentState.UNKNOWN, "hook", f"{told.event} came last; its screen is still and shows no known sign")
+    if signals.screen.working is None:
+        return State(AgentState.UNKNOWN, "hook", f"{told.event} came last; its screen is still and shows no work")
     return State(AgentState.STUCK, "hook", f"{told.event} came last; no event, no change of its screen for {bound} s")
 
 
@@ -242,6 +242,9 @@ def beats(case: Case) -> State | None:
     heartbeat = case.signals.heartbeat
     if heartbeat is None or not heartbeat.is_fresh(case.signals.now) or not heartbeat.state:
         return None
+    screen = case.signals.screen
+    if heartbeat.state == AgentState.STUCK and screen is not None and screen.working is not None:
+        return State(AgentState.UNKNOWN, "heartbeat", f"its heartbeat says {heartbeat.status}, and the {_seen(screen)}")
     return State(AgentState(heartbeat.state), "heartbeat", f"its heartbeat says {heartbeat.status}")
 
 
@@ -331,6 +334,14 @@ RULES: Sequence[Rule] = (
     runs_something,
     says_nothing,
 )
+
+
+def _beats_on(case: Case) -> bool:
+    """Say whether a heartbeat, newer than the newest event, tells that the program goes on."""
+    heartbeat, signals = case.signals.heartbeat, case.signals
+    if heartbeat is None or not heartbeat.is_fresh(signals.now) or heartbeat.at < signals.told.heard:
+        return False
+    return bool(heartbeat.state) and heartbeat.state != AgentState.STUCK
 
 
 def _is_settled(case: Case) -> bool:

@@ -116,6 +116,22 @@ TABLE: list[tuple[str, dict[str, Any], Manifest, str, str, str]] = [
         "screen",
     ),
     (
+        "an error, and a heartbeat that came after it",
+        {"told": hook("failed", 60), "heartbeat": beat("busy", 5)},
+        CLAUDE,
+        "beats",
+        "working",
+        "heartbeat",
+    ),
+    (
+        "an error, and a heartbeat of before it",
+        {"told": hook("failed", 5), "heartbeat": beat("busy", 10)},
+        CLAUDE,
+        "failed-by-hook",
+        "stuck",
+        "hook",
+    ),
+    (
         "the agent says it is stuck",
         {"told": hook("stuck", 9_000, reported=True)},
         CLAUDE,
@@ -180,6 +196,38 @@ TABLE: list[tuple[str, dict[str, Any], Manifest, str, str, str]] = [
         "unknown",
         "hook",
     ),
+    (
+        "a turn of long ago that nothing else speaks of",
+        {"told": hook("working", 9_000, reported=True), "quiet": HANG, "screen": BLANK},
+        CLAUDE,
+        "hangs-in-the-turn",
+        "unknown",
+        "hook",
+    ),
+    (
+        "work reported long ago, and a prompt is up",
+        {"told": hook("working", 9_000, reported=True), "quiet": HANG},
+        SHELL,
+        "hangs-in-the-turn",
+        "unknown",
+        "hook",
+    ),
+    (
+        "work reported long ago, and what was started runs on in silence",
+        {"told": hook("working", 9_000, reported=True), "quiet": HANG, "screen": BLANK, "in_foreground": False},
+        SHELL,
+        "works-by-hook",
+        "working",
+        "hook",
+    ),
+    (
+        "no hang: its heart beats",
+        {"told": hook("working", 9_000), "screen": BUSY, "quiet": HANG, "heartbeat": beat("busy", 10)},
+        CLAUDE,
+        "works-by-hook",
+        "working",
+        "hook",
+    ),
     ("a turn", {"told": hook("working", 5), "screen": BUSY, "quiet": 0.1}, CLAUDE, "works-by-hook", "working", "hook"),
     ("a turn ended", {"told": hook("available", 9_000)}, CLAUDE, "rests-by-hook", "available", "hook"),
     (
@@ -216,6 +264,14 @@ TABLE: list[tuple[str, dict[str, Any], Manifest, str, str, str]] = [
     ),
     ("a heartbeat that says it rests", {"heartbeat": beat("idle", 5)}, SHELL, "beats", "available", "heartbeat"),
     ("a heartbeat that says it is stuck", {"heartbeat": beat("stuck", 5)}, SHELL, "beats", "stuck", "heartbeat"),
+    (
+        "a heartbeat that says it is stuck, over a screen that works",
+        {"heartbeat": beat("stuck", 5), "screen": BUSY},
+        CLAUDE,
+        "beats",
+        "unknown",
+        "heartbeat",
+    ),
     ("a heartbeat under a prompt", {"heartbeat": beat("busy", 46)}, SHELL, "rests-on-screen", "available", "screen"),
     (
         "a heartbeat that stopped",
@@ -338,8 +394,9 @@ TOLD = st.just(Told()) | st.builds(
     AGES,
     AGES,
 )
+TOLD |= st.builds(lambda phase, age: hook(phase, age, reported=True), st.sampled_from(["working", "available"]), AGES)
 BEATS = st.none() | st.builds(
-    lambda status, age: beat(status, age), st.sampled_from(["busy", "idle", "waiting", "what?", ""]), AGES
+    lambda status, age: beat(status, age), st.sampled_from(["busy", "idle", "waiting", "stuck", "what?", ""]), AGES
 )
 KNOWN = st.builds(
     lambda **known: signals(**known),
@@ -361,11 +418,15 @@ def test_without_positive_evidence_nothing_is_stuck(known: Signals, of: Manifest
     verdict = judge(known, of)
     if verdict.state.state is not AgentState.STUCK:
         return
-    told = known.told
-    failed = told.phase == "failed"
+    told, screen, heart = known.told, known.screen, known.heartbeat
     bound = of.signals.hang_seconds
-    hung = told.phase == "working" and known.screen is not None and known.quiet >= bound and NOW - told.heard >= bound
-    assert failed or hung, verdict
+    says_stuck = heart is not None and heart.is_fresh(NOW) and heart.state == "stuck"
+    goes_on = heart is not None and heart.is_fresh(NOW) and heart.at >= told.heard and heart.state not in ("", "stuck")
+    stands_still = known.quiet >= bound and NOW - told.heard >= bound
+    works = screen is not None and screen.working is not None
+    failed = told.phase == "failed" and not goes_on
+    hung = told.phase == "working" and works and stands_still and not goes_on
+    assert failed or hung or (says_stuck and not works), verdict
 
 
 @settings(max_examples=100)
