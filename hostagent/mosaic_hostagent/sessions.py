@@ -20,6 +20,7 @@ from mosaic_framework import pane
 from mosaic_framework.errors import NotAuthenticated
 
 from mosaic_hostagent.storage import write_state
+from mosaic_hostagent.units.launch_file import LETTERBOX_DIGITS
 
 FOLDER = "sessions"
 SPOOLS = "spool"
@@ -150,7 +151,7 @@ class Sessions:
             session.letterbox.unlink(missing_ok=True)
 
     def _letterbox(self, run_id: str) -> Path:
-        return self._socket.with_name(f"{_LETTERBOX}{run_id[-12:]}")
+        return self._socket.with_name(f"{_LETTERBOX}{run_id[-LETTERBOX_DIGITS:]}")
 
     def _living(self, session: PaneSession) -> PaneSession | None:
         run_id = next((one for one in reversed(session.runs) if self.lives(session.agent_id, one)), None)

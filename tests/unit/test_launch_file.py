@@ -10,6 +10,7 @@ from pathlib import Path
 from mosaic_framework.ids import new_id
 from mosaic_hostagent import crashes
 from mosaic_hostagent.backoff import Crashes
+from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.units import launch_file
 
 
@@ -50,6 +51,19 @@ def test_a_second_start_has_its_own_id_token_and_files(tmp_path: Path) -> None:
     assert token != prepared["env"]["MOSAIC_AGENT_TOKEN"]  # type: ignore[index]
     kept = json.loads((files / "session.json").read_text())
     assert kept["token_sha256"] == hashlib.sha256(token.encode()).hexdigest()
+
+
+def test_a_second_start_listens_for_messages_where_the_host_agent_looks_for_it(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path / "state", host="here", socket=tmp_path / "agent.sock")
+    session, token = sessions.begin(str(new_id()), agent_id="agent-a")
+    old = session.run_id
+    prepared = launch(old) | {"env": sessions.session_environment(session, token, agent="a")}
+    tally = {**launch_file.read_tally(str(tmp_path), "a", prepared), "launched": old, "latest": old}
+    made = launch_file.as_new_run(str(tmp_path), prepared, tally)
+    sessions.take_up(made["run_id"])
+    taken_up = sessions.of_token(made["env"]["MOSAIC_AGENT_TOKEN"])
+    assert made["env"] == sessions.session_environment(taken_up, made["env"]["MOSAIC_AGENT_TOKEN"], agent="a")
+    assert taken_up.letterbox != session.letterbox
 
 
 def test_a_run_that_was_prepared_long_before_it_begins_has_an_id_that_tells_when_it_began(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # typing costs a megabyte a process
 FOLDER = "seats"
 SESSIONS = "sessions"
 TOKEN = "MOSAIC_AGENT_TOKEN"  # noqa: S105 - the variable's name
+LETTERBOX = "MOSAIC_LETTERBOX"
+LETTERBOX_DIGITS = 12
+"""So much of a run's id the name of its letterbox ends in."""
 
 
 def clock() -> float:
@@ -77,6 +80,8 @@ def as_new_run(home: str, launch: Launch, tally: Mapping[str, Any]) -> Launch:
     env = {key: str(value).replace(prepared, fresh) for key, value in launch["env"].items()}
     if TOKEN in env:
         env[TOKEN] = token
+    if LETTERBOX in env:  # a socket's path is short: it has only the end of the id
+        env[LETTERBOX] = env[LETTERBOX].removesuffix(prepared[-LETTERBOX_DIGITS:]) + fresh[-LETTERBOX_DIGITS:]
     sessions = f"{home}/state/{SESSIONS}"
     source = next((one for one in (prepared, latest) if one and os.path.isdir(f"{sessions}/{one}")), "")  # noqa: PTH112
     if source:
