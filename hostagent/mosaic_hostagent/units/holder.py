@@ -53,7 +53,7 @@ def main(home: str, instance: str) -> int:
     if asked.wait(process=int(pid)):
         tell(f"the tmux server {pid} has ended")
         return AGAIN
-    if asked.stop:
+    if asked.stop and not asked.let_go:
         try:
             if _owner(tmux, holder) == digest:
                 tmux.ask("kill-session", "-t", f"={holder}:")

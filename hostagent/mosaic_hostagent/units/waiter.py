@@ -78,7 +78,7 @@ class Waiter:
         notify("READY=1", f"STATUS=run {found.run_id}, pid {found.pid}")
         if self._asked.wait(process=found.pid):
             return self._ended(max(0.0, time.time() - found.began))
-        if self._asked.stop:
+        if self._asked.stop and not self._asked.let_go:
             self._stop(found)
         return 0
 
