@@ -7,7 +7,7 @@ import os
 import socket
 import time
 
-from mosaic_framework.errors import FleetError, InvalidInput, Unreachable
+from mosaic_framework.errors import EXIT_USAGE, FleetError, InvalidInput, Unreachable
 from mosaic_framework.ids import new_id
 from mosaic_framework.pane import Pane
 
@@ -23,8 +23,21 @@ class NotInAPane(InvalidInput):
     hint = "run it inside an agent's pane; from outside, see: mosaic agent explain"
 
 
+class NoSuchState(InvalidInput):
+    """An agent cannot report this state."""
+
+    code = "no-such-state"
+    exit_code = EXIT_USAGE
+    hint = f"one of: {', '.join(STATES)}"
+
+
 def report(state: str, detail: str) -> str:
-    """Report a state of the agent of this pane; returns its address. Raises NotInAPane, Unreachable or its refusal."""
+    """Report a state of the agent of this pane; returns its address.
+
+    Raises NoSuchState, NotInAPane, Unreachable or the host-agent's refusal.
+    """
+    if state not in STATES:
+        raise NoSuchState(f"an agent cannot report {state[:40]!r}")
     seat = Pane.from_environment(os.environ)
     if seat is None:
         raise NotInAPane

@@ -97,7 +97,8 @@ async def test_an_agent_reports_its_state_from_its_pane(mesh: Mesh) -> None:
         agent = await until_state(mesh, "own", found, "hook")
         assert agent.state_detail == "agent-report: says so"
     refused = mosaic(environment, "agent", "report", "asleep")
-    assert (refused.code, refused.error_code) == (1, "no-such-state"), refused
+    assert (refused.code, refused.error_code) == (2, "no-such-state"), refused
+    assert "working, available, waiting, stuck" in refused.err
     outside = {key: value for key, value in environment.items() if key != pane.SOCKET}
     assert mosaic(outside, "agent", "report", "working").error_code == "not-in-a-pane"
     stolen = mosaic(environment | {pane.TOKEN: "0" * 64}, "agent", "report", "working")
