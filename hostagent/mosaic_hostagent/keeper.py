@@ -20,7 +20,7 @@ from mosaic_hostagent.readiness import NOT_RUNNING, AgentState, State, exited
 from mosaic_hostagent.reconcile import Keep, Rest, SeatPlan, Start, Stop
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.running import NOTHING
-from mosaic_hostagent.seats import Seat, Session
+from mosaic_hostagent.seats import Seat, Session, began_ms
 from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.terminal.pane import Pane
 from mosaic_hostagent.terminal.pool import ServerPool
@@ -223,6 +223,9 @@ class SeatKeeper:
         if session.alive and not self._supervision.keeps(seat.agent_id):
             launch = await self._prepare_next(resident, read_manifest(seat))
             await self._supervision.adopt(launch, seat.server)
+        elif session.alive and session.launch_digest != seat.launch_digest != resident.prepared_for:
+            resident.prepared_for = seat.launch_digest
+            await self._renew(resident)  # for a boot, or a crash that nobody here sees; what runs goes on
         note = _note_of_living(resident, session) if session.alive else resident.note
         standing = self._supervision.standing(seat.agent_id, seat.name)
         acted = resident.acted if resident.reset_is_due else seat.generation
@@ -260,6 +263,7 @@ class SeatKeeper:
         resident.mark = resident.ending = resident.note = resident.problem = ""
         pane_session = self._sessions.of_run(session.run_id)
         resident.forget(pane_session.heartbeat_file if pane_session is not None else None)
+        resident.began_ms = began_ms(pane_session.runs[0] if pane_session is not None else session.run_id)
         resident.letterbox = pane_session.letterbox if pane_session is not None else None
         resident.runs = NOTHING
         resident.renew, resident.reset_problem = None, ""
@@ -329,9 +333,10 @@ class SeatKeeper:
         try:
             launch = await self._prepare_next(resident, read_manifest(seat))
             await self._supervision.renew(launch, seat.server)
-        except FleetError:
-            # The next round tries to start it, and tells what is wrong with it.
-            await self._supervision.let_go(seat.agent_id, for_good=False)
+        except FleetError as error:
+            log.warning("a seat's next start cannot be prepared", agent=seat.agent_id, what=error.what, why=error.why)
+            if not resident.alive:  # the next round tries to start it, and tells what is wrong with it
+                await self._supervision.let_go(seat.agent_id, for_good=False)
 
     async def _exit_status(self, session: Session) -> tuple[int | None, bool]:
         """Ask tmux, which reaps the program, how it ended: (status, whether the session is still there)."""

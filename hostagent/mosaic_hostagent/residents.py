@@ -47,6 +47,8 @@ class Resident:
     """the seat's generation as last brought about, or tried"""
     exit_status: int | None = None
     launched: float = 0.0
+    began_ms: int = 0
+    """when its program was started, by the wall clock; a reset begins another run of the same program"""
     was_ready: bool = False
     mark: str = ""
     wrote: float = 0.0
@@ -84,6 +86,8 @@ class Resident:
     """why we end its session just now"""
     prepared: str = ""
     """the run that whoever supervises the seat begins next, as last written"""
+    prepared_for: str = ""
+    """the launch digest for which that was last tried while another launch ran"""
     standing: Standing | None = None
     """who starts it, as last told"""
     changed: asyncio.Event = field(default_factory=asyncio.Event)

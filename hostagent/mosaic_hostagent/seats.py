@@ -99,7 +99,12 @@ class Session:
     @property
     def began_ms(self) -> int:
         """When its run was launched, by the wall clock: its id says so."""
-        return UUID(self.run_id).int >> 80
+        return began_ms(self.run_id)
+
+
+def began_ms(run_id: str) -> int:
+    """Return the milliseconds since 1970 at which a run's id was made."""
+    return UUID(run_id).int >> 80
 
 
 def _launch_digest(spec: fleet_pb2.SeatSpec, briefing: seeding_pb2.Briefing) -> str:

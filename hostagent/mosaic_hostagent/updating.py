@@ -34,6 +34,7 @@ from mosaic_hostagent.relaunching import Relaunching
 from mosaic_hostagent.resetting import is_calm
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.update_command import Command, Ended, tail_of
+from mosaic_hostagent.versions import changed_since
 
 HOLD = "its runtime is being updated"
 COMMAND_SECONDS = 600.0
@@ -181,12 +182,22 @@ class Updating:
             short = "the program does not say its version any more"
         if short:
             return await self._tell(update, state=FAILED, problem=f"{short}; the seats run as before")
-        if update.relaunch and update.runs:
-            return await self._tell(update, state=RELAUNCHING)
-        left = (
-            "" if after == update.version_before else f"runs {update.version_before or 'the old one'} until a relaunch"
+        old = {one.seat.agent_id: one for one in self._seats(update.runtime) if _runs_another(one, update, program)}
+        runs = {agent_id: run_id for agent_id, run_id in update.runs.items() if agent_id in old}
+        if update.relaunch and runs:
+            return await self._tell(update, state=RELAUNCHING, runs=runs)
+        before = update.version_before if update.version_before != after else ""
+        seen = tuple(
+            Seen(
+                one.seat.name,
+                well=True,
+                detail=f"runs {one.version or before or 'an older one'} until a relaunch"
+                if one.seat.agent_id in old
+                else f"runs {after}",
+            )
+            for one in self._seats(update.runtime)
+            if one.alive
         )
-        seen = tuple(Seen(one.seat.name, well=True, detail=left) for one in self._seats(update.runtime) if one.alive)
         return await self._tell(update, state=DONE, seats=seen)
 
     def _seats(self, runtime: str) -> list[Resident]:
@@ -238,6 +249,15 @@ class Updating:
                 await asyncio.sleep(_JOURNAL_RETRY)
             else:
                 return
+
+
+def _runs_another(resident: Resident, update: Update, program: str) -> bool:
+    """Whether a living seat runs another version than the one that is installed now."""
+    if not resident.alive or resident.version == update.version_after:
+        return False
+    if resident.version or update.version_before != update.version_after:
+        return True
+    return changed_since(program, resident.began_ms)
 
 
 async def _version(manifest: Manifest, program: str) -> str:

@@ -61,7 +61,8 @@ class Versions:
         if mark not in self._known:
             self._known[mark] = asyncio.create_task(self._read(manifest, program), name="read-version")
         version = await asyncio.shield(self._known[mark])
-        if version and resident.run_id == run_id:
+        # One that was put there since is not what was started: nobody can say which version that was.
+        if version and resident.run_id == run_id and not changed_since(program, resident.began_ms):
             resident.version = version
             self._on_found(resident)
 
@@ -77,6 +78,17 @@ class Versions:
             except FleetError as error:
                 log.warning("a runtime did not say its version", runtime=manifest.name, why=error.why)
                 return ""
+
+
+def changed_since(program: str, began_ms: int) -> bool:
+    """Whether a program's file is another one, or was put there, since `began_ms` (Unix milliseconds).
+
+    By its ctime: installers set the mtime to what they like.
+    """
+    try:
+        return Path(program).resolve().stat().st_ctime_ns > began_ms * 1_000_000
+    except FileNotFoundError:
+        return True
 
 
 def _mark(program: str) -> _Mark:

@@ -25,9 +25,14 @@ update)
   slow*)
     echo $$ > "$here/hangs"
     while [ ! -e "$here/go" ]; do sleep 0.05; done
-    echo "${{what#slow }}" > "$here/version" ;;
+    echo "${{what#slow }}" > "$here/version"
+    touch "$here/claude" ;;
   vanish) : > "$here/version" ;;
-  *) echo "$what" > "$here/version"; echo "updated to $what" ;;
+  "$version") echo "$what is the newest" ;;
+  *)
+    echo "$what" > "$here/version"
+    touch "$here/claude"  # a real one is replaced
+    echo "updated to $what" ;;
   esac ;;
 *)
   echo "$version" >> "$here/launches"

@@ -91,6 +91,38 @@ async def test_without_a_relaunch_the_seats_run_on(world: World, runtime: Runtim
     assert world.resident("a").run_id == before["a"]
 
 
+async def test_seats_that_run_the_newest_version_already_are_not_relaunched(world: World, runtime: Runtime) -> None:
+    before = await running(world, "a")
+    runtime.next("1.0.0")
+    await world.updating.take(wanted())
+    last = await ended(world)
+    assert (word(last), last.version_before, last.version_after) == ("done", "1.0.0", "1.0.0")
+    assert [(one.name, one.well, one.detail) for one in last.seats] == [("a", True, "runs 1.0.0")]
+    assert len(runtime.lines("updates")) == 1
+    assert world.resident("a").run_id == before["a"]
+
+
+async def test_a_relaunch_asked_for_later_reaches_the_seats_that_still_run_the_old_version(
+    world: World, runtime: Runtime
+) -> None:
+    before = await running(world, "a")
+    await world.updating.take(wanted(relaunch=False))
+    await ended(world)
+    await taken_up(world, "a", "b")  # which version an adopted seat was started with, only its program's file can say
+    await world.available("a")
+    newer = (await world.available("b")).run_id
+    later = wanted()
+    await world.updating.take(later)
+    async with asyncio.timeout(40):
+        while not (found := [one for one in await told(world) if one.id == later.id]) or word(found[-1]) != "done":
+            await asyncio.sleep(0.05)
+    assert (found[-1].version_before, found[-1].version_after) == ("2.0.0", "2.0.0")
+    assert [(one.name, one.detail) for one in found[-1].seats] == [("a", "relaunched, available")]
+    assert world.resident("a").run_id > before["a"]
+    assert world.resident("b").run_id == newer
+    assert runtime.lines("launches") == ["1.0.0", "2.0.0", "2.0.0"]
+
+
 async def test_an_update_that_is_asked_for_again_is_carried_out_once(world: World, runtime: Runtime) -> None:
     await running(world, "a")
     update = wanted(relaunch=False)

@@ -96,6 +96,26 @@ async def test_a_unit_stopped_by_hand_ends_its_own_session_and_no_other(world: S
     assert alive(sibling.pid)
 
 
+async def test_a_waiter_told_to_leave_its_agent_does_so_even_when_it_is_stopped_before_it_has(
+    world: SystemdWorld,
+) -> None:
+    world.want(world.seat("a"), generation=1)
+    world.start()
+    sitting, server = await sits(world, "a"), server_pid(world)
+    await world.stop()
+    holder = f"mosaic-holder@{world.private.socket_name}.service"
+    units = (unit_of("a"), holder)
+    for unit in units:
+        pid = int(world.systemd.value(unit, "MainPID"))
+        for number in (signal.SIGSTOP, signal.SIGUSR1, signal.SIGTERM, signal.SIGCONT):  # a machine under load
+            os.kill(pid, number)
+    await eventually(
+        lambda: [world.systemd.value(unit, "ActiveState") for unit in units] == ["inactive", "inactive"], "both ended"
+    )
+    assert (sessions(world), server_pid(world)) == (["_holder", "a"], server)
+    assert alive(sitting.pid)
+
+
 async def test_units_are_enabled_for_what_is_wanted_and_nothing_else(world: SystemdWorld) -> None:
     wants = world.private.folder / "home" / ".config" / "systemd" / "user" / "default.target.wants"
 
@@ -128,6 +148,21 @@ async def test_a_crashed_agent_starts_as_the_roster_has_it_by_then(world: System
     os.kill(first.pid, signal.SIGKILL)
     await sits(world, "a", not_run=first.run_id)
     assert [running(*nap(7404)), running(*nap(7405))] == [0, 1]
+
+
+async def test_a_boot_without_a_host_agent_starts_what_the_roster_said_last(world: SystemdWorld) -> None:
+    world.want(world.seat("a", command=nap(7406)), generation=1)
+    world.start()
+    first = await sits(world, "a")
+    world.want(world.seat("a", generation=2, command=nap(7407)), generation=2)
+    await world.reconciled(2)
+    assert (world.resident("a").session, alive(first.pid)) == (first, True)
+    await world.stop()
+    world.switch_off()
+    await eventually(lambda: not alive(first.pid), "the machine is off")
+    world.boot()
+    await eventually(lambda: running(*nap(7407)) == 1, "it is back")
+    assert running(*nap(7406)) == 0
 
 
 async def test_a_server_that_the_holder_lost_is_held_again(world: SystemdWorld) -> None:
