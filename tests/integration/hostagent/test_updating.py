@@ -10,6 +10,8 @@ from unittest.mock import patch
 import pytest
 from mosaic_framework import steps
 from mosaic_framework.ids import new_id
+from mosaic_framework.paths import Home
+from mosaic_hostagent.versions import Versions
 from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import runtimes_pb2
 
@@ -121,6 +123,25 @@ async def test_a_relaunch_asked_for_later_reaches_the_seats_that_still_run_the_o
     assert world.resident("a").run_id > before["a"]
     assert world.resident("b").run_id == newer
     assert runtime.lines("launches") == ["1.0.0", "2.0.0", "2.0.0"]
+
+
+async def test_a_seat_that_was_started_before_its_program_was_replaced_is_told_no_version(
+    world: World, runtime: Runtime
+) -> None:
+    await running(world, "a")
+    await world.updating.take(wanted(relaunch=False))
+    await ended(world)
+    await taken_up(world, "a", "b")
+    versions = Versions(Home(world.state.parent), world.private.environment | os.environ, lambda _: None)
+    world.keeper.on_occupied = versions.ask
+    try:
+        await world.available("b")
+        versions.ask(world.resident("a"))
+        await eventually(lambda: world.resident("b").version == "2.0.0", "the new one's version is known")
+        await asyncio.gather(*versions._tasks)
+        assert world.resident("a").version == ""
+    finally:
+        await versions.close()
 
 
 async def test_an_update_that_is_asked_for_again_is_carried_out_once(world: World, runtime: Runtime) -> None:

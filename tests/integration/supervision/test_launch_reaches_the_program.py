@@ -69,6 +69,7 @@ def environment(runtime: str, *, session: Path) -> dict[str, Any]:
             return {
                 "CLAUDE_CODE_DISABLE_1M_CONTEXT": "1",
                 "CLAUDE_CODE_AUTO_COMPACT_WINDOW": "200000",
+                "DISABLE_AUTOUPDATER": "1",
             } | ({"IS_SANDBOX": "1"} if os.getuid() == 0 else {})
         case "pi":
             return {"PI_OFFLINE": "1", "PI_TELEMETRY": "0"}

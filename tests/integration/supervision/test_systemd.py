@@ -11,9 +11,10 @@ import psutil
 import pytest
 from mosaic_framework.manifest import Manifest
 from mosaic_hostagent.journal import Journal
+from mosaic_hostagent.units import launch_file
 
 from tests.support.hostagent import World, eventually
-from tests.support.seats import alive, nap, running, server_pid, sessions, sits
+from tests.support.seats import alive, last, nap, running, server_pid, sessions, sits
 from tests.support.supervised import SystemdWorld, unit_of
 from tests.support.tmux import PrivateTmux
 from tests.support.user_systemd import UserSystemd
@@ -114,6 +115,20 @@ async def test_a_waiter_told_to_leave_its_agent_does_so_even_when_it_is_stopped_
     )
     assert (sessions(world), server_pid(world)) == (["_holder", "a"], server)
     assert alive(sitting.pid)
+
+
+async def test_a_crash_loop_is_told_by_its_unit_and_slowed_down_without_a_host_agent(world: SystemdWorld) -> None:
+    world.want(world.seat("a", command=["false"]), generation=1)
+    world.start()
+    await eventually(lambda: world.reports and "started again" in last(world, "a").problem, "it has crashed")
+    await world.stop()
+    root = str(world.state.parent)
+    tally = launch_file.read_tally(root, "a", launch_file.read(root, "a"))
+    launch_file.write_tally(root, "a", {**tally, "count": 5, "next": launch_file.clock() + 50})
+    world.systemd.ctl("restart", unit_of("a"))
+    told = world.systemd.value(unit_of("a"), "StatusText")
+    assert told.startswith("crash loop: it has ended 5 times in a row; the next try is in "), told
+    assert world.systemd.value(unit_of("a"), "ActiveState") == "active"
 
 
 async def test_units_are_enabled_for_what_is_wanted_and_nothing_else(world: SystemdWorld) -> None:
