@@ -45,12 +45,22 @@ def running(*argv: str) -> int:
     return found
 
 
+def _is_a_launcher(pid: int) -> bool:
+    """Whether it is still the shell that sets a program's variables and then becomes it."""
+    try:
+        return any('exec "$@"' in word for word in psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
+
+
 async def sits(world: World, name: str, *, not_run: str = "") -> Session:
     """Wait until a program sits in the seat, in another run than `not_run`; return its session."""
 
     def there() -> bool:
         found = [one for one in world.supervisor.residents.values() if one.seat.name == name]
-        return bool(found) and found[0].alive and found[0].run_id != not_run
+        if not found or not found[0].alive or found[0].run_id == not_run:
+            return False
+        return found[0].session is not None and not _is_a_launcher(found[0].session.pid)
 
     await eventually(there, f"a program sits in {name}; told: {[str(report) for report in world.reports[-3:]]}")
     session = world.resident(name).session
