@@ -55,8 +55,10 @@ class Intake:
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def take(self, session: PaneSession, report: Report) -> str:
-        """Take one report of a living session; returns what its hook is to print. Raises NotAState, SeatNotReady."""
+        """Take one report of a session; returns what its hook is to print. Raises NotAState, SeatNotReady."""
         resident = self._residents.get(session.agent_id)
+        if session.over:
+            return await self._take_late(session, report, resident)
         if resident is None or resident.manifest is None or resident.run_id != session.run_id:
             raise SeatNotReady
         if self._is_known(session.run_id, report.id):
@@ -75,6 +77,19 @@ class Intake:
         self._enter(resident, fold(resident.hooks, signal))
         return await self._tell(session, signal, resident)
 
+    async def _take_late(self, session: PaneSession, report: Report, resident: Resident | None) -> str:
+        """Take what a program said before it ended: it proves what became of messages, and no state."""
+        if resident is None or report.event in (REPORTED, HANDED_OVER):
+            return ""
+        if resident.manifest is None:
+            if resident.seat.running and not resident.seat.on_demand:
+                raise SeatNotReady
+            return ""  # no program of it will run, so that nobody reads its signals
+        if not self._is_known(session.run_id, report.id):
+            at = time.monotonic() - max(0.0, time.time() - report.at)
+            await self._tell_turns(session, understand(report, resident.manifest, at=at))
+        return ""
+
     def _report(self, resident: Resident, report: Report, at: float) -> None:
         state = report.payload.get("state")
         if not isinstance(state, str) or state not in REPORTABLE:
@@ -88,9 +103,23 @@ class Intake:
 
     async def _tell(self, session: PaneSession, signal: Signal, resident: Resident) -> str:
         """Tell who waits for prompts and turns; returns the answer to a hook that can take the next text."""
+        await self._tell_turns(session, signal)
+        listener, agent, run = self._listener, session.agent_id, session.run_id
+        event = resident.manifest.signals.events.get(signal.event) if resident.manifest is not None else None
+        if listener is None or event is None or event.handover is None:
+            return ""
+        if time.monotonic() - signal.at > _ANSWERED_SECONDS:
+            return ""
+        text = await listener.handover(agent, run)
+        if text is None:
+            return ""
+        self._enter(resident, fold(resident.hooks, Signal(signal.event, Meaning.TURN_STARTED, time.monotonic())))
+        return answer_of(event, text)
+
+    async def _tell_turns(self, session: PaneSession, signal: Signal) -> None:
         listener, agent, run = self._listener, session.agent_id, session.run_id
         if listener is None:
-            return ""
+            return
         at_ms = int((time.time() - (time.monotonic() - signal.at)) * 1000)
         match signal.means:
             case Meaning.PROMPT_ACCEPTED:
@@ -99,14 +128,6 @@ class Intake:
                 await listener.turn_started(agent, run, SOURCE, at_ms=at_ms)
             case Meaning.TURN_ENDED | Meaning.TURN_FAILED:
                 await listener.turn_ended(agent, run, SOURCE, at_ms=at_ms)
-        event = resident.manifest.signals.events.get(signal.event) if resident.manifest is not None else None
-        if event is None or event.handover is None or time.monotonic() - signal.at > _ANSWERED_SECONDS:
-            return ""
-        text = await listener.handover(agent, run)
-        if text is None:
-            return ""
-        self._enter(resident, fold(resident.hooks, Signal(signal.event, Meaning.TURN_STARTED, time.monotonic())))
-        return answer_of(event, text)
 
     def _is_known(self, run_id: str, identity: str) -> bool:
         key = (run_id, identity)

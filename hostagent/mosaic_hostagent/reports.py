@@ -78,8 +78,9 @@ class Reports:
         async with self._draining:
             for name in sorted(_names(self._sessions.spools)):
                 run_id = name.removesuffix(_DRAINED)
-                if (session := self._sessions.of_run(run_id)) is None:
-                    self._forget(self._sessions.spools / name)  # its run has ended: it has no seat any more
+                session = self._sessions.of_run(run_id) or self._sessions.of_ended_run(run_id)
+                if session is None:
+                    self._forget(self._sessions.spools / name)  # its run ended long ago
                 elif name.endswith(_DRAINED) or _set_aside(self._sessions.spools / name):
                     await self._drain(session, self._sessions.spools / f"{run_id}{_DRAINED}")
 

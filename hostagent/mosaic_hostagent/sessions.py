@@ -10,6 +10,7 @@ import hashlib
 import json
 import secrets
 import shutil
+from collections import OrderedDict
 from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ SPOOLS = "spool"
 _FILE = "session.json"
 _TOKEN_BYTES = 32
 _LETTERBOX = "letters-"
+_ENDED_KEPT = 256
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,8 @@ class PaneSession:
     runs: tuple[str, ...] = ()
     letterbox: Path | None = None
     """where its program may listen for messages; beside the host-agent's socket, because a path there is short"""
+    over: bool = False
+    """its program has ended"""
 
     @property
     def heartbeat_file(self) -> Path:
@@ -66,6 +70,7 @@ class Sessions:
         self._socket = socket
         self._by_digest: dict[str, PaneSession] = {}
         self._by_run: dict[str, str] = {}
+        self._over: OrderedDict[str, PaneSession] = OrderedDict()
 
     def load(self, *, living: Set[str]) -> None:
         """Take up the sessions that an earlier host-agent began: runs in `living` keep their token, others go."""
@@ -124,6 +129,10 @@ class Sessions:
         session = self._by_digest.get(digest) if digest is not None else None
         return (self._living(session) or session) if session is not None else None
 
+    def of_ended_run(self, run_id: str) -> PaneSession | None:
+        """Return the session of a run that ended lately, for what it said last; None for one that nobody knows."""
+        return self._over.get(run_id)
+
     def carry_on(self, before: str, run_id: str) -> None:
         """A reset is about to begin the run `run_id` of the program that has had the run `before`.
 
@@ -146,6 +155,9 @@ class Sessions:
         session = self._by_digest.pop(digest)
         for one in session.runs:
             self._by_run.pop(one, None)
+            self._over[one] = replace(session, run_id=one, over=True)
+        while len(self._over) > _ENDED_KEPT:
+            self._over.popitem(last=False)
         shutil.rmtree(session.folder, onerror=_tell)
         if session.letterbox is not None:
             session.letterbox.unlink(missing_ok=True)

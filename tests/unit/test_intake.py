@@ -20,6 +20,7 @@ from mosaic_hostagent.signals import HANDED_OVER, REPORTED, Report, SeatNotReady
 from mosaic_proto.v1 import fleet_pb2, host_link_pb2, seeding_pb2
 
 RUN = "01a221c6-9dff-746e-9b1a-694c821e51cb"
+EARLIER = "01a221c6-9000-746e-9b1a-694c821e51cb"
 SESSION = PaneSession(RUN, "a", Path("/nowhere"))
 
 
@@ -122,6 +123,31 @@ async def test_reports_of_another_run_than_the_seats_wait() -> None:
         await intake.take(PaneSession("another", "a", Path("/nowhere")), said("Stop"))
     with pytest.raises(SeatNotReady):
         await intake.take(PaneSession(RUN, "unknown", Path("/nowhere")), said("Stop"))
+
+
+async def test_what_a_run_said_before_it_ended_tells_of_its_messages_and_of_no_state() -> None:
+    resident, listener, poked = a_resident(), Listener("next"), []
+    intake = Intake({"a": resident}, poked.append, listener)
+    before = PaneSession(EARLIER, "a", Path("/nowhere"), over=True)
+    for _ in range(2):
+        assert await intake.take(before, said("UserPromptSubmit", prompt="[anna → x #m1] do")) == ""
+        assert await intake.take(before, said("Stop")) == ""
+        assert await intake.take(before, said(REPORTED, state="stuck")) == ""
+    assert [one[:3] for one in listener.told] == [("accepted", "a", EARLIER), ("ended", "a", EARLIER)]
+    assert (poked, resident.hooks.phase, resident.speaks) == ([], "", False)
+
+
+async def test_what_a_run_said_before_it_ended_waits_until_its_seat_is_known_again() -> None:
+    resident, listener = a_resident(), Listener()
+    manifest, resident.manifest = resident.manifest, None
+    intake = Intake({"a": resident}, lambda _: None, listener)
+    before = PaneSession(EARLIER, "a", Path("/nowhere"), over=True)
+    with pytest.raises(SeatNotReady):
+        await intake.take(before, said("Stop"))
+    resident.manifest = manifest
+    await intake.take(before, said("Stop"))
+    assert [one[0] for one in listener.told] == ["ended"]
+    assert await intake.take(PaneSession(EARLIER, "gone", Path("/nowhere"), over=True), said("Stop")) == ""
 
 
 @pytest.mark.parametrize("state", ["", "exited", "lost", None, 7, ["working"]])

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from mosaic_framework import pane
@@ -137,10 +138,20 @@ async def test_a_spool_that_is_written_to_while_it_is_read_loses_nothing(host: H
     assert host.events == ["one", "two", "three"]
 
 
-async def test_a_spool_of_a_run_that_has_ended_goes_with_it(host: Host) -> None:
+async def test_what_a_run_said_before_it_ended_is_delivered_all_the_same(host: Host) -> None:
     await host.stop()
     await host.report("Stop")
     host.sessions.end(RUN)
+    await host.reports.drain()
+    assert host.events == ["Stop"]
+    (aside,) = host.sessions.spools.iterdir()
+    os.utime(aside, (1, 1))
+    await host.reports.drain()
+    assert (host.events, list(host.sessions.spools.iterdir())) == (["Stop"], [])
+
+
+async def test_a_spool_of_a_run_that_nobody_knows_is_taken_away(host: Host) -> None:
+    (host.sessions.spools / str(uuid4())).write_bytes(b"x\ty\n")
     await host.reports.drain()
     assert (host.taken, list(host.sessions.spools.iterdir())) == ([], [])
 
