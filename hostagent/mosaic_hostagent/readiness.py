@@ -163,12 +163,8 @@ def asks_on_screen(case: Case) -> State | None:
     screen = case.signals.screen
     if screen is None or screen.waiting is None:
         return None
-    return State(
-        AgentState.WAITING,
-        "screen",
-        f"it asks a question: {screen.waiting.where} shows {screen.waiting.pattern!r}",
-        True,
-    )
+    asks = screen.asks or f"a question: {screen.waiting.where} shows {screen.waiting.pattern!r}"
+    return State(AgentState.WAITING, "screen", f"it asks {asks}", True)
 
 
 def failed_by_hook(case: Case) -> State | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from mosaic_framework.manifest import Manifest, Sign
 
 from mosaic_hostagent.terminal.composer import composer_region
 from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up, signs_seen
+
+_OPTION = re.compile(r"\W*\d+[.)]\s|\s*[│┃|]?\s*[\u276f\u203a>]\s")
+_FRAME = " \t│┃|╭╮╰╯─━"
+_QUESTION_LIMIT = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +27,18 @@ class ScreenFacts:
     """its composer is on the screen; for a line program: its prompt waits at the cursor"""
     alternate: bool
     command: str
+    asks: str = ""
+    """the line that a person would read of the question that waits; empty where that is not on the screen"""
 
     @classmethod
     def of(cls, shot: Snapshot, manifest: Manifest) -> ScreenFacts:
         """Return what `shot` shows."""
         line = manifest.composer.kind == "line"
         prompt = prompt_is_up(shot, manifest) if line else False
+        waiting = signs_seen(manifest.signs.waiting, shot.screen, shot.title)
         return cls(
-            waiting=signs_seen(manifest.signs.waiting, shot.screen, shot.title),
+            waiting=waiting,
+            asks=question(waiting, shot.screen) if waiting is not None and waiting.where == "screen" else "",
             working=signs_seen(manifest.signs.working, shot.screen, shot.title),
             ready=prompt if line else signs_seen(manifest.signs.ready, shot.screen, shot.title) is not None,
             composer=prompt and not shot.alternate
@@ -38,3 +47,15 @@ class ScreenFacts:
             alternate=shot.alternate,
             command=shot.command,
         )
+
+
+def question(sign: Sign, screen: str) -> str:
+    """Return the line at which `sign` is seen; where that is an option, the line above all options."""
+    found = re.search(sign.pattern, screen, re.MULTILINE)
+    if found is None:
+        return ""
+    above, _, rest = screen[: found.end()].rpartition("\n")
+    at = rest + screen[found.end() :].partition("\n")[0]
+    lines = [at, *reversed(above.split("\n"))] if above else [at]
+    asked = next((line for line in lines if line.strip(_FRAME) and not _OPTION.match(line)), at)
+    return " ".join(asked.strip(_FRAME).split())[:_QUESTION_LIMIT]
