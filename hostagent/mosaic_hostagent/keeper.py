@@ -160,7 +160,6 @@ class SeatKeeper:
             await self._launch(resident, seat)
 
     async def _launch(self, resident: Resident, seat: Seat) -> None:
-        resident.acted = seat.generation
         manifest = read_manifest(seat)
         launch = await self._prepare(seat, manifest)
         # First the journal: a run that is in tmux and that the register never hears of cannot be.
@@ -171,6 +170,7 @@ class SeatKeeper:
             await self._journal.run_ended(launch.run_id, reason=reconcile.EXITED)
             raise
         log.info("seat started", agent=seat.agent_id, session=session.name, run=session.run_id, pid=session.pid)
+        resident.acted = seat.generation
         resident.manifest = manifest
         resident.was_ready = False
         self._occupy(resident, session, _LAUNCHED)

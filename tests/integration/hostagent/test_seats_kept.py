@@ -142,6 +142,17 @@ async def test_a_runtime_that_is_not_installed_is_a_problem_and_no_crash(world: 
     assert await world.runs() == [("started", "", 0)]
 
 
+async def test_a_seat_that_fails_again_as_before_is_told_to_have_been_tried_again(world: World) -> None:
+    world.want(world.seat("a", working_directory="/no/such/place"), generation=1)
+    world.start()
+    await world.reconciled(1)
+    first = last(world, "a")
+    world.want(world.seat("a", working_directory="/no/such/place", generation=2), generation=2)
+    await world.reconciled(2)
+    again = last(world, "a")
+    assert (first.generation, again.generation, again.problem) == (1, 2, first.problem)
+
+
 async def test_a_working_directory_is_made_below_home_and_nowhere_else(world: World) -> None:
     world.want(
         world.seat("a", working_directory="~/src/new"),
