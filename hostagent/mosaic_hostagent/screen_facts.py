@@ -13,6 +13,8 @@ from mosaic_hostagent.terminal.evidence import Snapshot, prompt_is_up, signs_see
 _OPTION = re.compile(r"\W*\d+[.)]\s|\s*[│┃|]?\s*[\u276f\u203a>]\s")
 _FRAME = " \t│┃|╭╮╰╯─━"
 _QUESTION_LIMIT = 80
+_LINES_ABOVE = 6
+"""So many of them may stand between a question and its options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,15 @@ class ScreenFacts:
 
 
 def question(sign: Sign, screen: str) -> str:
-    """Return the line at which `sign` is seen; where that is an option, the line above all options."""
+    """Return the line at which `sign` is seen; where that is an option, the question above all options."""
     found = re.search(sign.pattern, screen, re.MULTILINE)
     if found is None:
         return ""
     above, _, rest = screen[: found.end()].rpartition("\n")
     at = rest + screen[found.end() :].partition("\n")[0]
     lines = [at, *reversed(above.split("\n"))] if above else [at]
-    asked = next((line for line in lines if line.strip(_FRAME) and not _OPTION.match(line)), at)
+    said = [line for line in lines if line.strip(_FRAME) and not _OPTION.match(line)][:_LINES_ABOVE]
+    asked = said[0] if said else at
+    if _OPTION.match(at):
+        asked = next((line for line in said if "?" in line), asked)
     return " ".join(asked.strip(_FRAME).split())[:_QUESTION_LIMIT]

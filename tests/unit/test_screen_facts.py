@@ -30,6 +30,7 @@ def facts(runtime: str, screen: str) -> ScreenFacts:
             " Trust this folder?\n\n \u276f No, exit\n   Yes, I trust it\n\n Enter to confirm · Esc to cancel\n",
             None,
         ),
+        ("claude", " Is it yours?\n It will read files.\n Security guide\n \u276f No, exit\n   Yes\n", "Is it yours?"),
         ("claude", " Security notes:\n Press Enter to continue\n", "Press Enter to continue"),
         (
             "codex",
