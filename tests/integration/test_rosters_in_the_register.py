@@ -358,7 +358,14 @@ async def test_a_cursor_that_cannot_be_resumed_is_told_and_a_snapshot_follows(si
     assert watcher.states() == [("a", "unknown")]
 
 
-@pytest.mark.parametrize("text", ["", "x", "1.2", "zz.1.2", f"{'0' * 32}.-1.0", f"{'0' * 32}.1.{2**70}", "é" * 300])
+SNAPSHOTS_OF_NOBODY = ["", "5", "5:4:", "0:4:", "5:9:9", "5:9:7,6", "5:9:4", "5:9:x", f"5:{2**70}:", "5:9:7:", "5:9:."]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "1.2", "zz.1.2", f"{'0' * 32}.-1.0", f"{'0' * 32}.1.{2**70}", "é" * 300]
+    + [f"{'0' * 32}.1.1.{snapshot}" for snapshot in SNAPSHOTS_OF_NOBODY],
+)
 def test_a_cursor_that_is_not_ours_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         Cursor.parse(text)
@@ -379,3 +386,31 @@ async def test_what_the_snapshot_showed_is_not_told_again_though_an_older_transa
     finally:
         await slow.close()
     assert watcher.states() == [("a", "unknown"), ("a", "working")]
+
+
+async def test_a_watch_broken_off_right_after_its_snapshot_goes_on_without_telling_it_again(site: Site) -> None:
+    await apply(site, "a", "b", base=0)
+    slow = await site.database.dedicated()
+    try:
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute("select pg_current_xact_id()")
+        await report(site, "a", "working")  # newer than the open transaction, and in the snapshot
+        async with Watcher(site) as before:
+            await before.until(1)
+        await slow.execute("update fleet.agent set state = 'waiting' where name = 'b'")
+        await transaction.commit()
+        cursors = [Cursor.parse(str(before.seen[-1].cursor))]
+        async with Watcher(site, cursors[0]) as after:
+            await after.until_state("b", "waiting")
+        cursors += [watched.cursor for watched in after.seen if watched.cursor is not None]
+        await report(site, "b", "available")
+        async with Watcher(site, Cursor.parse(str(cursors[1]))) as last:
+            await last.until_state("b", "available")
+    finally:
+        await slow.close()
+    assert before.states() == [("a", "working"), ("b", "unknown")]
+    assert after.states() == [("b", "waiting")]
+    assert last.states() == [("b", "available")]
+    assert last.seen[-1].cursor is not None
+    assert last.seen[-1].cursor.seen == "", "past the snapshot it need not be carried on"
