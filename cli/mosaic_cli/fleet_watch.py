@@ -22,13 +22,20 @@ def watch_fleet(*, cursor: str, form: Format, context: str, tenant: str) -> None
     """
     with connect(context, tenant=tenant) as connection:
         on_loss = lambda error: output.say(f"the connection is lost ({error.why}); trying again")  # noqa: E731
-        for fleet, event in follow(connection, cursor=cursor, on_loss=on_loss):
+        on_reset = lambda why: _tell_reset(why, form)  # noqa: E731
+        for fleet, event in follow(connection, cursor=cursor, on_loss=on_loss, on_reset=on_reset):
             if event.WhichOneof("event") == "bookmark" and event.bookmark.snapshot_complete:
                 for item in (*map(_host, fleet.hosts.values()), *map(_agent, fleet.agents.values())):
                     item.cursor = event.cursor
                     _show(fleet, item, form)
             else:
                 _show(fleet, event, form)
+
+
+def _tell_reset(why: str, form: Format) -> None:
+    if form is Format.JSON:
+        output.show_line("Reset", {"reason": why})  # what was told before it may be gone without a word
+    output.say(f"{why}: all is shown anew")
 
 
 def _host(host: pb.Host) -> pb.WatchEvent:

@@ -263,6 +263,46 @@ def test_watch_shows_each_change_once_though_the_connection_breaks(plane: FakeCo
     assert [request.cursor for request in plane.watches] == ["", "3", "4"]
 
 
+def interrupted_at(plane: FakeControlPlane, number: int) -> None:
+    """Interrupt the command a moment after its watch has begun for the `number`th time."""
+
+    def interrupt(_context: grpc.ServicerContext) -> None:
+        if len(plane.watches) == number:
+            threading.Timer(0.5, _thread.interrupt_main).start()
+
+    plane.before["Watch"] = interrupt
+
+
+def test_what_went_while_a_snapshot_broke_off_half_way_is_not_shown(plane: FakeControlPlane, mosaic: Mosaic) -> None:
+    plane.add_host("build1")
+    gone = plane.add_agent("gone")
+    plane.events = [[fleet_pb2.WatchEvent(agent=gone)]]  # and no bookmark
+    plane.agents.clear()
+    plane.add_agent("kept")
+    interrupted_at(plane, 2)
+    done = mosaic("agent", "ls", "-w", "-o", "name")
+    assert done.out == "build1/kept\n"
+    assert [request.cursor for request in plane.watches] == ["", ""]
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_watch_says_that_it_cannot_go_on_from_a_cursor_and_shows_all_anew(
+    plane: FakeControlPlane, mosaic: Mosaic, form: str
+) -> None:
+    plane.add_host("build1")
+    plane.add_agent("coder0")
+    plane.events = [[fleet_pb2.WatchEvent(reset=fleet_pb2.Reset(reason="the cursor is too old"))]]
+    interrupted_at(plane, 2)
+    done = mosaic("fleet", "watch", "--cursor", "old", "-o", form)
+    assert [request.cursor for request in plane.watches] == ["old", ""]
+    assert "the cursor is too old" in done.err
+    if form == "json":
+        told = [json.loads(line) for line in lines(done.out)]
+        assert [one["kind"] for one in told] == ["Reset", "Host", "Agent"]
+    else:
+        assert "build1/coder0" in done.out
+
+
 def test_an_unknown_host_ends_with_3_and_the_nearest_names(plane: FakeControlPlane, mosaic: Mosaic) -> None:
     plane.add_host("build1")
     done = mosaic("host", "show", "biuld1")
