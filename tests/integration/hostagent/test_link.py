@@ -277,6 +277,30 @@ async def test_a_refused_link_is_tried_again_and_seats_are_left_alone(
     await plane.link(count=2)
 
 
+async def test_dials_that_fail_are_spread_wider_each_time_and_after_a_link_that_held_begin_anew(
+    host: Running, plane: FakeHostLinks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+
+    def spread(attempt: int) -> float:
+        attempts.append(attempt)
+        return 0.01
+
+    monkeypatch.setattr(link_module, "full_jitter", spread)
+    monkeypatch.setattr(link_module, "STABLE_SECONDS", 0.3)
+    plane.refuse = RuntimeError("away")
+    await host.start()
+    await eventually(lambda: len(attempts) >= 4, "it dials again and again")
+    assert attempts[:4] == [1, 2, 3, 4]
+    plane.refuse = None
+    link = await plane.link()
+    await asyncio.sleep(0.4)
+    attempts.clear()
+    link.drop()
+    await plane.link(count=2)
+    assert attempts == [0]
+
+
 async def test_a_home_that_was_given_to_another_host_ends_the_process(host: Running, plane: FakeHostLinks) -> None:
     await host.start()
     link = await plane.link()
