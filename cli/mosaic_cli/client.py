@@ -23,6 +23,7 @@ from mosaic_proto.v1.signals_pb2_grpc import SignalServiceStub
 from mosaic_proto.v1.terminal_pb2_grpc import TerminalServiceStub
 
 from mosaic_cli import context as contexts
+from mosaic_cli import interrupts
 from mosaic_cli.context import Context
 from mosaic_cli.failures import UsageError
 
@@ -108,7 +109,8 @@ class Connection:
     def stream(self, method: Callable[..., Any], request: Any, *, until: float | None = None) -> Iterator[Any]:
         """Yield the replies of a streaming call; `until` is a deadline on time.monotonic(). Raises as `call` does."""
         timeout = None if until is None else max(until - time.monotonic(), 0.001)
-        replies = method(request, timeout=timeout)
+        with interrupts.held_back():  # a call interrupted while gRPC makes it leaves a channel that never closes
+            replies = method(request, timeout=timeout)
         try:
             yield from replies
         except grpc.RpcError as error:
