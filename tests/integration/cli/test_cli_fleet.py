@@ -299,6 +299,7 @@ def test_a_watch_says_that_it_cannot_go_on_from_a_cursor_and_shows_all_anew(
     if form == "json":
         told = [json.loads(line) for line in lines(done.out)]
         assert [one["kind"] for one in told] == ["Reset", "Host", "Agent"]
+        assert [one["cursor"] for one in told[1:]] == ["", "3"], "whoever read half of it cannot go on from there"
     else:
         assert "build1/coder0" in done.out
 
