@@ -129,7 +129,7 @@ async def test_nothing_goes_down_a_link_that_another_replicas_has_superseded(sit
     await site.link(journal_epoch=old.link_epoch)
     link, pushed = held(old)
     with pytest.raises(LinkSuperseded):
-        await writer.links.hold(link)
+        await asyncio.wait_for(writer.links.hold(link), 10)
     assert pushed.mock_calls == []
 
 
@@ -144,7 +144,7 @@ async def test_an_older_link_that_comes_late_to_its_place_does_not_end_its_succe
         await until(lambda: pushed.dispatch.await_count == 1)
         late, _ = held(old)
         with pytest.raises(FleetError):
-            await writer.links.hold(late)
+            await asyncio.wait_for(writer.links.hold(late), 10)
         assert not successor.ended.is_set()
         assert writer.links.held(site.host_id, "alpha") is successor
     finally:
