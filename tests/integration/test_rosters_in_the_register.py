@@ -117,6 +117,64 @@ async def test_a_seat_on_a_host_that_never_joined_is_refused_and_nothing_is_appl
         assert await agent.list_agents(connection, tenant_id=site.tenant_id) == []
 
 
+async def add_host(site: Site, name: str) -> None:
+    async with site.database.connection() as connection:
+        await connection.execute(
+            "insert into fleet.host (tenant_id, host_id, name, state) values ($1, $2, $3, 'live')",
+            site.tenant_id,
+            new_id(),
+            name,
+        )
+
+
+async def move(site: Site, *, staying: str = "b", force: bool = False) -> rosters.Applied:
+    """Apply a second roster, which has agent a on beta and the others where they were."""
+    async with site.database.transaction() as connection:
+        return await rosters.apply(
+            connection,
+            tenant_id=site.tenant_id,
+            document="{}",
+            wanted=[wanted_seat("a", host_name="beta"), *(wanted_seat(name, host_name="alpha") for name in staying)],
+            base_version=1,
+            default_host="",
+            applied_by="anna",
+            force_moves=force,
+        )
+
+
+@pytest.mark.parametrize("state", ["stale", "lost", "revoked"])
+async def test_an_agent_is_moved_off_a_host_that_cannot_be_reached_only_by_force(site: Site, state: str) -> None:
+    await add_host(site, "beta")
+    await apply(site, "a", "b", base=0, on="alpha")
+    async with site.database.connection() as connection:
+        await connection.execute("update fleet.host set state = $1 where name = 'alpha'", state)
+    staying = "" if state == "revoked" else "b"  # nobody can be placed on a host that was revoked
+    with pytest.raises(rosters.SeatOutOfReach, match="agent a may still run on host alpha") as refused:
+        await move(site, staying=staying)
+    assert "twice" in refused.value.why
+    assert "--force" in refused.value.next_step
+    async with site.database.connection() as connection:
+        assert [row.host for row in await agent.list_agents(connection, tenant_id=site.tenant_id)] == ["alpha"] * 2
+    changes = (await move(site, staying=staying, force=True)).changes
+    assert {("a", "added"), ("a", "removed")} <= {(c.name, c.change) for c in changes}
+
+
+@pytest.mark.parametrize("why", ["its host is there", "it stands still"])
+async def test_an_agent_that_cannot_run_twice_is_moved_at_once(site: Site, why: str) -> None:
+    await add_host(site, "beta")
+    await apply(site, "a", "b", base=0, on="alpha")
+    async with site.database.connection() as connection:
+        await connection.execute("update fleet.host set state = 'live'")
+        if why == "it stands still":
+            await connection.execute("update fleet.host set state = 'lost' where name = 'alpha'")
+            await connection.execute(
+                "update fleet.agent set desired_running = false, observed_generation = generation where name = 'a'"
+            )
+    assert {("beta", "a", "added"), ("alpha", "a", "removed")} <= {
+        (c.host, c.name, c.change) for c in (await move(site)).changes
+    }
+
+
 async def test_a_seat_without_a_host_is_refused_when_there_are_several(site: Site) -> None:
     async with site.database.connection() as connection:
         await connection.execute(
@@ -284,10 +342,13 @@ async def test_a_watch_resumed_from_its_cursor_has_no_gap_and_no_repeat(site: Si
         await report(site, "a", "starting")
         await before.until(2)
     await report(site, "b", "working")
-    await report(site, "a", "available")
     async with Watcher(site, before.seen[-1].cursor) as after:
         await after.until(1)
-    assert after.states() == [("b", "working"), ("a", "available")]
+    assert after.states() == [("b", "working")]
+    await report(site, "a", "available")
+    async with Watcher(site, before.seen[-1].cursor) as later:
+        await later.until(1)
+    assert later.states() == [("b", "working"), ("a", "available")]
 
 
 async def test_a_change_that_commits_late_is_not_skipped_by_the_cursor(site: Site) -> None:

@@ -189,6 +189,15 @@ def test_removing_a_seat_is_refused_off_a_terminal_without_yes(
     assert mosaic("fleet", "apply", "--detach", "--yes").code == 0
 
 
+def test_force_is_handed_on_with_an_apply_and_only_when_it_is_said(
+    plane: FakeControlPlane, mosaic: Mosaic, roster: Path
+) -> None:
+    seats_come_up(plane, "coder0", "coder1")
+    mosaic("fleet", "apply", "--detach")
+    mosaic("fleet", "apply", "--detach", "--force")
+    assert [request.force_moves for request in plane.applied] == [False, True]
+
+
 def test_a_wrong_roster_is_told_with_file_line_and_nearest_key_and_sends_nothing(
     plane: FakeControlPlane, mosaic: Mosaic, roster: Path
 ) -> None:
