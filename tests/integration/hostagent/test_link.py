@@ -225,6 +225,9 @@ async def test_an_older_desired_state_is_ignored(
     want(link, seat("a"), generation=5)
     await link.has("applied")
     want(link, generation=4)
+    link.send(capture=pb.CaptureTerminal(call_id="c", agent_id="agent-a"))
+    (answer,) = await link.has("terminal")
+    assert answer.terminal.problem == "", "the seat is still held"
     want(link, seat("a"), seat("b"), generation=6)
     await link.has("applied", 2)
     assert [frame.applied.generation for frame in link.of("applied")] == [5, 6]
