@@ -35,6 +35,8 @@ class Wish:
     yes: bool = False
     detach: bool = False
     timeout: float = 60.0
+    force: bool = False
+    """also move agents off a host that cannot be reached"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ def apply_roster(wish: Wish, *, context: str, tenant: str) -> Listing[Change]:
             base_version=base,
             default_host=default_host,
             briefing=resolved.briefing,
+            force_moves=wish.force,
         )
         reply = connection.call(connection.fleet.ApplyRoster, request)
         write_private(memory, json.dumps({"version": reply.version}).encode())

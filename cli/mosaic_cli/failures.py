@@ -17,6 +17,7 @@ from mosaic_framework.names import nearest
 
 from mosaic_cli.text import printable
 
+_JOIN_TOKEN = "mosaic1."  # noqa: S105  how one begins: mosaic_framework.enrolment, which is slow to import
 _tracebacks = False
 
 
@@ -91,6 +92,12 @@ def as_fleet_error(error: Exception) -> FleetError:
     if isinstance(error, typer.TyperException) and hasattr(error, "ctx"):
         context = error.ctx
         path = context.command_path if context is not None else "mosaic"
+        if _JOIN_TOKEN in error.format_message():
+            return UsageError(
+                "a token is not taken as an argument",
+                why="others can read it there: in the list of processes and in the shell's history",
+                next_step=f"make another one, and give it on standard input or in a file: {path} --token-file FILE",
+            )
         return UsageError(_lower_first(error.format_message().rstrip(".")), next_step=f"{path} --help")
     if isinstance(error, OSError) and error.errno is not None:
         name = f"{error.filename}: " if error.filename else ""

@@ -31,9 +31,7 @@ class Fleet:
         """Apply one event. Returns whether there is something new to show. A reset empties what was known."""
         kind = event.WhichOneof("event")
         if kind == "reset":
-            self.agents.clear()
-            self.hosts.clear()
-            self.cursor, self.complete = "", False
+            self.forget()
             return False
         if kind == "agent" and event.agent.removed:
             self.agents.pop(event.agent.id, None)
@@ -45,6 +43,12 @@ class Fleet:
             self.complete = True
         self.cursor = event.cursor or self.cursor
         return self.complete
+
+    def forget(self) -> None:
+        """Begin anew: a snapshot tells of all that is there, and not of what is gone."""
+        self.agents.clear()
+        self.hosts.clear()
+        self.cursor, self.complete = "", False
 
     def now(self) -> Timestamp:
         """Return the database's time, by this machine's clock and the difference seen at the start."""
@@ -59,17 +63,21 @@ def follow(
     cursor: str = "",
     deadline: float | None = None,
     on_loss: Callable[[Unreachable], None] | None = None,
+    on_reset: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[Fleet, pb.WatchEvent]]:
     """Yield the fleet and the event after the snapshot and after each change, until `deadline` (time.monotonic()).
 
     With a `cursor` of an earlier stream there is no snapshot, only what changed after it.
     A lost connection is made again, and the stream goes on at its cursor; `on_loss` is told once for each loss.
+    A cursor that nothing can go on from is told to `on_reset` with why; a snapshot follows.
     A control plane that cannot be reached at the first try raises Unreachable.
     """
     fleet = Fleet(cursor=cursor, complete=bool(cursor), clock_ahead=_clock_difference(connection))
     pause = _PAUSE_FIRST
     lost = False
     while deadline is None or time.monotonic() < deadline:
+        if not fleet.cursor:
+            fleet.forget()  # of a snapshot that broke off half way
         request = pb.WatchRequest(tenant=connection.tenant, cursor=fleet.cursor)
         try:
             for event in connection.stream(connection.fleet.Watch, request, until=deadline):
@@ -77,6 +85,8 @@ def follow(
                 if fleet.take(event):
                     yield fleet, event
                 if event.WhichOneof("event") == "reset":
+                    if on_reset:
+                        on_reset(event.reset.reason)
                     break
             else:
                 raise Unreachable("the stream ended", why="the control plane is stopping")

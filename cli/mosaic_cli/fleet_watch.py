@@ -18,17 +18,27 @@ from mosaic_cli.text import local_time, printable
 def watch_fleet(*, cursor: str, form: Format, context: str, tenant: str) -> None:
     """Print what there is and then each change, until interrupted; with `cursor` only what changed after it.
 
-    As JSON each line carries the cursor after it. A cursor that is too old is told, and all is shown anew.
+    As JSON each line carries the cursor after it, of what there was at first the last line alone. A cursor that is too
+    old is told, and all is shown anew.
     """
     with connect(context, tenant=tenant) as connection:
         on_loss = lambda error: output.say(f"the connection is lost ({error.why}); trying again")  # noqa: E731
-        for fleet, event in follow(connection, cursor=cursor, on_loss=on_loss):
+        on_reset = lambda why: _tell_reset(why, form)  # noqa: E731
+        for fleet, event in follow(connection, cursor=cursor, on_loss=on_loss, on_reset=on_reset):
             if event.WhichOneof("event") == "bookmark" and event.bookmark.snapshot_complete:
-                for item in (*map(_host, fleet.hosts.values()), *map(_agent, fleet.agents.values())):
-                    item.cursor = event.cursor
+                items = [*map(_host, fleet.hosts.values()), *map(_agent, fleet.agents.values())]
+                for item in items[-1:]:
+                    item.cursor = event.cursor  # the last one's: whoever read only some of them has to begin anew
+                for item in items:
                     _show(fleet, item, form)
             else:
                 _show(fleet, event, form)
+
+
+def _tell_reset(why: str, form: Format) -> None:
+    if form is Format.JSON:
+        output.show_line("Reset", {"reason": why})  # what was told before it may be gone without a word
+    output.say(f"{why}: all is shown anew")
 
 
 def _host(host: pb.Host) -> pb.WatchEvent:

@@ -83,6 +83,16 @@ async def test_steps_only_rise_and_only_unknown_may_be_settled_later(database: D
         assert may is expected, (old, new)
 
 
+async def test_a_step_that_is_no_rise_is_not_taken_and_leaves_no_trace(site: Site, messages: Messages) -> None:
+    message_id = await send(site, messages)
+    assert await step(site, message_id, "submitted")
+    for name in ("queued", "dispatched", "typed", "submitted", "failed", "expired", "cancelled", "unknown"):
+        assert not await step(site, message_id, name), name
+    receipt = await messages.receipt(tenant_id=site.tenant_id, message_id=message_id)
+    assert (receipt.step, [made.step for made in receipt.steps]) == ("submitted", ["queued", "submitted"])
+    assert await step(site, message_id, "accepted")
+
+
 async def test_the_same_message_sent_again_is_one_message_with_its_first_receipt(
     site: Site, messages: Messages
 ) -> None:

@@ -65,6 +65,20 @@ async def test_messages_sent_at_once_get_one_order_a_seat_without_gap(site: Site
         assert [offer.seat_seq for offer in found if offer.recipient_id == agent_id] == list(range(1, 13))
 
 
+async def test_more_than_one_offer_can_take_come_in_the_order_of_typing_too(site: Site, messages: Messages) -> None:
+    for body in "zyxwv":
+        for to in ("coder0", "coder1"):
+            await messages.send(Draft(new_id(), to, body), caller=site.operator, tenant_id=site.tenant_id)
+    link = await site.link()
+    found: list[Offer] = []
+    async with site.database.connection() as connection:
+        while taken := await message.offer(connection, link, limit=3):
+            found += taken
+    for name in ("coder0", "coder1"):
+        agent_id = await site.agent_id(name)
+        assert [offer.seat_seq for offer in found if offer.recipient_id == agent_id] == [1, 2, 3, 4, 5]
+
+
 async def test_an_offer_carries_the_time_that_is_left_and_a_later_one_less(site: Site, messages: Messages) -> None:
     draft = Draft(new_id(), "coder0", "hello", deadline=timedelta(seconds=60))
     await messages.send(draft, caller=site.operator, tenant_id=site.tenant_id)

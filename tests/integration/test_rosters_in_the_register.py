@@ -117,6 +117,64 @@ async def test_a_seat_on_a_host_that_never_joined_is_refused_and_nothing_is_appl
         assert await agent.list_agents(connection, tenant_id=site.tenant_id) == []
 
 
+async def add_host(site: Site, name: str) -> None:
+    async with site.database.connection() as connection:
+        await connection.execute(
+            "insert into fleet.host (tenant_id, host_id, name, state) values ($1, $2, $3, 'live')",
+            site.tenant_id,
+            new_id(),
+            name,
+        )
+
+
+async def move(site: Site, *, staying: str = "b", force: bool = False) -> rosters.Applied:
+    """Apply a second roster, which has agent a on beta and the others where they were."""
+    async with site.database.transaction() as connection:
+        return await rosters.apply(
+            connection,
+            tenant_id=site.tenant_id,
+            document="{}",
+            wanted=[wanted_seat("a", host_name="beta"), *(wanted_seat(name, host_name="alpha") for name in staying)],
+            base_version=1,
+            default_host="",
+            applied_by="anna",
+            force_moves=force,
+        )
+
+
+@pytest.mark.parametrize("state", ["stale", "lost", "revoked"])
+async def test_an_agent_is_moved_off_a_host_that_cannot_be_reached_only_by_force(site: Site, state: str) -> None:
+    await add_host(site, "beta")
+    await apply(site, "a", "b", base=0, on="alpha")
+    async with site.database.connection() as connection:
+        await connection.execute("update fleet.host set state = $1 where name = 'alpha'", state)
+    staying = "" if state == "revoked" else "b"  # nobody can be placed on a host that was revoked
+    with pytest.raises(rosters.SeatOutOfReach, match="agent a may still run on host alpha") as refused:
+        await move(site, staying=staying)
+    assert "twice" in refused.value.why
+    assert "--force" in refused.value.next_step
+    async with site.database.connection() as connection:
+        assert [row.host for row in await agent.list_agents(connection, tenant_id=site.tenant_id)] == ["alpha"] * 2
+    changes = (await move(site, staying=staying, force=True)).changes
+    assert {("a", "added"), ("a", "removed")} <= {(c.name, c.change) for c in changes}
+
+
+@pytest.mark.parametrize("why", ["its host is there", "it stands still"])
+async def test_an_agent_that_cannot_run_twice_is_moved_at_once(site: Site, why: str) -> None:
+    await add_host(site, "beta")
+    await apply(site, "a", "b", base=0, on="alpha")
+    async with site.database.connection() as connection:
+        await connection.execute("update fleet.host set state = 'live'")
+        if why == "it stands still":
+            await connection.execute("update fleet.host set state = 'lost' where name = 'alpha'")
+            await connection.execute(
+                "update fleet.agent set desired_running = false, observed_generation = generation where name = 'a'"
+            )
+    assert {("beta", "a", "added"), ("alpha", "a", "removed")} <= {
+        (c.host, c.name, c.change) for c in (await move(site)).changes
+    }
+
+
 async def test_a_seat_without_a_host_is_refused_when_there_are_several(site: Site) -> None:
     async with site.database.connection() as connection:
         await connection.execute(
@@ -284,10 +342,13 @@ async def test_a_watch_resumed_from_its_cursor_has_no_gap_and_no_repeat(site: Si
         await report(site, "a", "starting")
         await before.until(2)
     await report(site, "b", "working")
-    await report(site, "a", "available")
     async with Watcher(site, before.seen[-1].cursor) as after:
         await after.until(1)
-    assert after.states() == [("b", "working"), ("a", "available")]
+    assert after.states() == [("b", "working")]
+    await report(site, "a", "available")
+    async with Watcher(site, before.seen[-1].cursor) as later:
+        await later.until(1)
+    assert later.states() == [("b", "working"), ("a", "available")]
 
 
 async def test_a_change_that_commits_late_is_not_skipped_by_the_cursor(site: Site) -> None:
@@ -358,7 +419,14 @@ async def test_a_cursor_that_cannot_be_resumed_is_told_and_a_snapshot_follows(si
     assert watcher.states() == [("a", "unknown")]
 
 
-@pytest.mark.parametrize("text", ["", "x", "1.2", "zz.1.2", f"{'0' * 32}.-1.0", f"{'0' * 32}.1.{2**70}", "é" * 300])
+SNAPSHOTS_OF_NOBODY = ["", "5", "5:4:", "0:4:", "5:9:9", "5:9:7,6", "5:9:4", "5:9:x", f"5:{2**70}:", "5:9:7:", "5:9:."]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "1.2", "zz.1.2", f"{'0' * 32}.-1.0", f"{'0' * 32}.1.{2**70}", "é" * 300]
+    + [f"{'0' * 32}.1.1.{snapshot}" for snapshot in SNAPSHOTS_OF_NOBODY],
+)
 def test_a_cursor_that_is_not_ours_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         Cursor.parse(text)
@@ -379,3 +447,31 @@ async def test_what_the_snapshot_showed_is_not_told_again_though_an_older_transa
     finally:
         await slow.close()
     assert watcher.states() == [("a", "unknown"), ("a", "working")]
+
+
+async def test_a_watch_broken_off_right_after_its_snapshot_goes_on_without_telling_it_again(site: Site) -> None:
+    await apply(site, "a", "b", base=0)
+    slow = await site.database.dedicated()
+    try:
+        transaction = slow.transaction()
+        await transaction.start()
+        await slow.execute("select pg_current_xact_id()")
+        await report(site, "a", "working")  # newer than the open transaction, and in the snapshot
+        async with Watcher(site) as before:
+            await before.until(1)
+        await slow.execute("update fleet.agent set state = 'waiting' where name = 'b'")
+        await transaction.commit()
+        cursors = [Cursor.parse(str(before.seen[-1].cursor))]
+        async with Watcher(site, cursors[0]) as after:
+            await after.until_state("b", "waiting")
+        cursors += [watched.cursor for watched in after.seen if watched.cursor is not None]
+        await report(site, "b", "available")
+        async with Watcher(site, Cursor.parse(str(cursors[1]))) as last:
+            await last.until_state("b", "available")
+    finally:
+        await slow.close()
+    assert before.states() == [("a", "working"), ("b", "unknown")]
+    assert after.states() == [("b", "waiting")]
+    assert last.states() == [("b", "available")]
+    assert last.seen[-1].cursor is not None
+    assert last.seen[-1].cursor.seen == "", "past the snapshot it need not be carried on"

@@ -36,9 +36,9 @@ class Watch:
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.out.read_text().splitlines()]
 
-    def wanted(self) -> list[int]:
-        """The generations of the seat, in the order they were told."""
-        return [line["generation"] for line in self.lines() if line["kind"] == "Agent" and line["name"] == "worker"]
+    def wanted(self, name: str = "worker") -> list[int]:
+        """The generations of a seat, in the order they were told."""
+        return [line["generation"] for line in self.lines() if line["kind"] == "Agent" and line["name"] == name]
 
     def stop(self) -> None:
         self.process.terminate()
@@ -48,12 +48,13 @@ class Watch:
 @pytest.fixture
 async def site(mesh: Mesh) -> Mesh:
     await mesh.join("alpha", started=False)  # no host-agent: what changes is what the test changes
-    await mesh.apply({"worker": "alpha"})
+    await mesh.apply({"worker": "alpha", "still": "alpha"})
     return mesh
 
 
 async def change(mesh: Mesh) -> None:
-    request = fleet_pb2.ChangeSeatsRequest(request_id=str(new_id()), action=fleet_pb2.SEAT_ACTION_RESTART)
+    action = fleet_pb2.SEAT_ACTION_RESTART
+    request = fleet_pb2.ChangeSeatsRequest(request_id=str(new_id()), action=action, agents=["worker"])
     await mesh.fleet.ChangeSeats(request, wait_for_ready=True)
 
 
@@ -64,7 +65,9 @@ async def test_a_watch_goes_on_after_the_control_plane_was_away(site: Mesh, tmp_
         await change(site)
         await eventually(lambda: watch.wanted() == [1, 2], "a change is shown")
         site.controlplane.kill()
-        await site.register_value("update fleet.agent set generation = generation + 1 returning 1")
+        await site.register_value(
+            "update fleet.agent set generation = generation + 1 where name = 'worker' returning 1"
+        )
         site.controlplane.start()
         await site.serving()
         await change(site)
@@ -75,7 +78,8 @@ async def test_a_watch_goes_on_after_the_control_plane_was_away(site: Mesh, tmp_
     # A change is told with the seat as it is then, so what was overtaken may be left out; each change is told once.
     assert told == sorted(told)
     assert told[:2] == [1, 2]
-    cursors = [line["cursor"] for line in watch.lines() if line["kind"] == "Agent"]
+    assert watch.wanted("still") == [1], "what did not change is not told again"
+    cursors = [line["cursor"] for line in watch.lines() if line["cursor"]]
     assert len(set(cursors)) == len(cursors)
 
 
@@ -95,3 +99,4 @@ async def test_a_watch_from_a_cursor_shows_what_came_after_it_and_nothing_twice(
     finally:
         second.stop()
     assert set(second.wanted()) == {3, 4}, "and nothing of before"
+    assert second.wanted("still") == []

@@ -35,6 +35,12 @@ def apply(
         int | None,
         typer.Option("--base", help="The applied version this edit started from; default: the last one applied here."),
     ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Move agents off a host that cannot be reached, too: they may run twice until it is back."
+        ),
+    ] = False,
     yes: options.Yes = False,
     timeout: options.Timeout = 60.0,
     detach: options.Detach = False,
@@ -45,7 +51,7 @@ def apply(
     """Make a roster file the desired one, and wait until its seats are up."""
     from mosaic_cli.apply import Wish, apply_roster
 
-    wish = Wish(path=roster, base=base, dry_run=dry_run, yes=yes, detach=detach, timeout=timeout)
+    wish = Wish(path=roster, base=base, dry_run=dry_run, yes=yes, detach=detach, timeout=timeout, force=force)
     output.show(apply_roster(wish, context=context, tenant=tenant), output_form)
 
 

@@ -91,6 +91,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
                 default_host=request_.default_host,
                 applied_by=caller.name,
                 briefing=request_.briefing,
+                force_moves=request_.force_moves,
             )
             wakes.extend(done.wakes)
             return pb.ApplyRosterReply(

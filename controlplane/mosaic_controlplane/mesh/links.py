@@ -27,7 +27,7 @@ from mosaic_controlplane.register import run as run_table
 from mosaic_controlplane.register import runtime_update as update_table
 from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
 from mosaic_controlplane.register.database import Database
-from mosaic_controlplane.register.host import LinkKey, OpenedLink
+from mosaic_controlplane.register.host import LinkKey, LinkSuperseded, OpenedLink
 from mosaic_controlplane.register.message import Offer
 from mosaic_controlplane.register.replica import Holder, WakeKey
 from mosaic_controlplane.register.runtime_update import WantedUpdate
@@ -140,10 +140,12 @@ class Links:
         return LinkKey(caller.tenant_id, caller.id, opened.link_epoch), opened
 
     async def hold(self, link: HeldLink) -> None:
-        """Push desired state and messages down the link until cancelled or superseded here."""
-        older = self._links.get(link.key.host_id)
-        if older is not None:
-            older.ended.set()
+        """Push desired state and messages down the link until cancelled or superseded here. Raises LinkSuperseded."""
+        other = self._links.get(link.key.host_id)
+        if other is not None and other.key.link_epoch > link.key.link_epoch:
+            raise LinkSuperseded
+        if other is not None:
+            other.ended.set()
         self._links[link.key.host_id] = link
         wake_key = WakeKey.host(link.key.tenant_id, link.key.host_id)
         sent_generation = -1

@@ -36,6 +36,12 @@ class SeatStopped(Conflict):
     code = "seat-stopped"
 
 
+class SeatOutOfReach(Conflict):
+    """An agent cannot be moved off a host that cannot be reached."""
+
+    code = "seat-out-of-reach"
+
+
 @dataclass(frozen=True, slots=True)
 class WantedSeat:
     """A seat as a roster names it: its host by name ('' for the default host)."""
@@ -147,10 +153,12 @@ async def apply(
     default_host: str,
     applied_by: str,
     briefing: Briefing | None = None,
+    force_moves: bool = False,
 ) -> Applied:
-    """Make a roster the desired one, in the caller's transaction. Raises RosterChanged, NotFound or InvalidInput.
+    """Make a roster the desired one, in the caller's transaction.
 
     `briefing`: its texts, laid over those applied before; the peers are those of the roster.
+    Raises RosterChanged, NotFound, InvalidInput, or, unless `force_moves`, SeatOutOfReach.
     """
     await roster_table.lock(connection, tenant_id=tenant_id)
     newest = await roster_table.newest(connection, tenant_id=tenant_id)
@@ -159,6 +167,8 @@ async def apply(
     rows = place(wanted, hosts, default_host)
     names = {host_id: name for name, host_id in hosts.items()}
     done = plan(await agent_table.seats_for_apply(connection, tenant_id=tenant_id), rows, names)
+    if not force_moves:
+        await _check_moves(connection, tenant_id, done)
 
     before = Briefing.FromString(await briefing_table.get(connection, tenant_id=tenant_id))
     after = with_peers(laid_over(before, briefing or Briefing()), rows, names)
@@ -185,6 +195,19 @@ async def apply(
         ],
         changed_texts(before, after),
     )
+
+
+async def _check_moves(connection: Connection, tenant_id: UUID, done: Plan) -> None:
+    """Raise SeatOutOfReach when an agent would begin on one host while nobody can end it on another."""
+    arriving = {row.name for row in done.added}
+    leaving = [seat.agent_id for seat in done.removed if seat.name in arriving]
+    for name, host, state in await agent_table.may_still_run(connection, tenant_id=tenant_id, agent_ids=leaving):
+        raise SeatOutOfReach(
+            f"agent {name} may still run on host {host}, which is {state}",
+            why="moved now, it would run twice until that host is back: two at work, on what both can reach",
+            next_step=f"wait until {host} is back, or see to it that nothing runs there and add --force",
+            details={"agent": name, "host": host},
+        )
 
 
 def _check_base(newest: RosterRow | None, base_version: int) -> None:

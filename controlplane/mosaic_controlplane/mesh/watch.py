@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from mosaic_controlplane.mesh.wakes import RESCAN_SECONDS, Wakes, wait_for_wake
@@ -47,7 +47,6 @@ async def watch(
     """Yield a tenant's agents and hosts as they are, then as they change; never ends by itself."""
     async with wakes.watching(WakeKey.change(tenant_id)) as wake:
         cursor, resumed = resume, resume is not None
-        read: str | None = None
         pause = HELD_BACK_SECONDS
         if cursor is not None and cursor.register_epoch != register_epoch:
             yield Watched(Restart("the register was restored from a backup, or is another one"), None)
@@ -58,10 +57,11 @@ async def watch(
                     database.connection() as connection,
                     connection.transaction(isolation="repeatable_read", readonly=True),
                 ):
-                    read = await change_table.snapshot(connection)
                     cursor, _ = await change_table.position(
                         connection, tenant_id=tenant_id, register_epoch=register_epoch
                     )
+                    seen = await change_table.snapshot(connection)
+                    cursor = replace(cursor, seen=seen).at(cursor.xid, cursor.seq)
                     hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
                     agents = await agent_table.list_agents(connection, tenant_id=tenant_id)
                 for host in hosts:
@@ -74,7 +74,7 @@ async def watch(
                 position, held_back = await change_table.position(
                     connection, tenant_id=tenant_id, register_epoch=register_epoch
                 )
-                changes = await change_table.after(connection, tenant_id=tenant_id, cursor=cursor, unseen_in=read)
+                changes = await change_table.after(connection, tenant_id=tenant_id, cursor=cursor)
                 # Asked after the reading: what was forgotten before it is then known to be.
                 gap = resumed and cursor.xid <= await change_table.forgotten_up_to(connection)
                 found = [(change, await _row(connection, tenant_id, change)) for change in newest_of_each(changes)]
@@ -85,13 +85,13 @@ async def watch(
                 continue
             for change, changed in found:
                 if changed is not None:
-                    yield Watched(changed, Cursor(register_epoch, change.xid, change.seq))
+                    yield Watched(changed, cursor.at(change.xid, change.seq))
             if changes:
-                cursor = Cursor(register_epoch, changes[-1].xid, changes[-1].seq)
+                cursor = cursor.at(changes[-1].xid, changes[-1].seq)
                 yield Watched(Complete(snapshot=False), cursor)
                 continue
             if (position.xid, position.seq) > (cursor.xid, cursor.seq):
-                cursor = position
+                cursor = cursor.at(position.xid, position.seq)
             pause = min(2 * pause, RESCAN_SECONDS) if held_back else HELD_BACK_SECONDS
             await wait_for_wake(wake, pause if held_back else RESCAN_SECONDS)
 

@@ -176,6 +176,14 @@ async def seats_applied(connection: Connection, *, tenant_id: UUID) -> list[Appl
     return [AppliedSeat(row["agent_id"], row["host_id"], row["name"], row["spec_digest"]) for row in rows]
 
 
+async def may_still_run(
+    connection: Connection, *, tenant_id: UUID, agent_ids: Sequence[UUID]
+) -> list[tuple[str, str, str]]:
+    """Return which of these seats may run on a host that cannot be reached: (name, host, state of the host)."""
+    rows = await connection.fetch(SQL.may_still_run, tenant_id, list(agent_ids))
+    return [(row["name"], row["host"], row["state"]) for row in rows]
+
+
 async def add_seat(connection: Connection, *, tenant_id: UUID, agent_id: UUID, seat: SeatSpecRow) -> None:
     """Add a seat."""
     await connection.execute(

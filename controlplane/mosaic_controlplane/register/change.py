@@ -19,24 +19,36 @@ _FORGOTTEN_AT_ONCE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in the stream of one register: (register_epoch, xid8, seq). Changes after it are still to come."""
+    """A place in the stream of one register: (register_epoch, xid8, seq). Changes after it are still to come.
+
+    `seen` is the snapshot that its watcher began with, in Postgres's own words: what committed before it, beside a
+    transaction that was still open, lies after the cursor and is known already. Empty once the cursor is past it.
+    """
 
     register_epoch: UUID
     xid: int
     seq: int
+    seen: str = ""
 
     def __str__(self) -> str:
-        return f"{self.register_epoch.hex}.{self.xid}.{self.seq}"
+        place = f"{self.register_epoch.hex}.{self.xid}.{self.seq}"
+        return f"{place}.{self.seen}" if self.seen else place
+
+    def at(self, xid: int, seq: int) -> Cursor:
+        """Return the cursor at a later place of the same stream."""
+        known = self.seen and xid < _snapshot_numbers(self.seen)[1]
+        return Cursor(self.register_epoch, xid, seq, self.seen if known else "")
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
         """Return the cursor that `str` wrote. Raises InvalidInput."""
         try:
-            epoch, xid, seq = text.split(".")
-            cursor = cls(UUID(hex=epoch), int(xid), int(seq))
+            epoch, xid, seq, *seen = text.split(".")
+            numbers = _snapshot_numbers(".".join(seen)) if seen else []
+            cursor = cls(UUID(hex=epoch), int(xid), int(seq), _snapshot_text(numbers))
         except ValueError:
             raise InvalidInput("this cursor is not one of ours", why=f"it reads {text[:80]!r}") from None
-        if not (0 <= cursor.xid < 2**63 and -1 <= cursor.seq < 2**63):
+        if not (0 <= cursor.xid < 2**63 and -1 <= cursor.seq < 2**63 and all(0 < one < 2**63 for one in numbers)):
             raise InvalidInput("this cursor is not one of ours", why="its numbers are out of range")
         return cursor
 
@@ -49,6 +61,23 @@ class Change:
     id: UUID
     xid: int
     seq: int
+
+
+def _snapshot_numbers(text: str) -> list[int]:
+    """Return xmin, xmax and the transactions open between them, of a pg_snapshot's text. Raises ValueError."""
+    oldest, newest, between = text.split(":")
+    numbers = [int(oldest), int(newest), *(int(one) for one in between.split(",") if between)]
+    first, last, *open_ones = numbers
+    if [first, *open_ones] != sorted([first, *open_ones]) or any(one >= last for one in open_ones) or first > last:
+        raise ValueError(text)
+    return numbers
+
+
+def _snapshot_text(numbers: list[int]) -> str:
+    if not numbers:
+        return ""
+    first, last, *open_ones = numbers
+    return f"{first}:{last}:{','.join(map(str, open_ones))}"
 
 
 async def position(connection: Connection, *, tenant_id: UUID, register_epoch: UUID) -> tuple[Cursor, bool]:
@@ -73,11 +102,9 @@ async def snapshot(connection: Connection) -> str:
     return str(await connection.fetchval(SQL.snapshot))
 
 
-async def after(
-    connection: Connection, *, tenant_id: UUID, cursor: Cursor, unseen_in: str | None = None, limit: int = PAGE
-) -> list[Change]:
-    """Return up to `limit` changes of a tenant after `cursor`, in order; without those that `unseen_in` saw."""
-    rows = await connection.fetch(SQL.after, str(cursor.xid), cursor.seq, tenant_id, limit, unseen_in)
+async def after(connection: Connection, *, tenant_id: UUID, cursor: Cursor, limit: int = PAGE) -> list[Change]:
+    """Return up to `limit` changes of a tenant after `cursor`, in order; without those that its snapshot showed."""
+    rows = await connection.fetch(SQL.after, str(cursor.xid), cursor.seq, tenant_id, limit, cursor.seen or None)
     return [Change(row["kind"], row["id"], int(row["xid"]), row["seq"]) for row in rows]
 
 

@@ -262,6 +262,7 @@ class ApplyRosterRequest(_message.Message):
     BASE_VERSION_FIELD_NUMBER: _builtins.int
     DEFAULT_HOST_FIELD_NUMBER: _builtins.int
     BRIEFING_FIELD_NUMBER: _builtins.int
+    FORCE_MOVES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     document: _builtins.str
@@ -270,6 +271,8 @@ class ApplyRosterRequest(_message.Message):
     """the version this edit started from; 0: none applied yet"""
     default_host: _builtins.str
     """for seats without a host"""
+    force_moves: _builtins.bool
+    """also off a host that cannot be reached: an agent may run twice until it is back"""
     @_builtins.property
     def seats(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeatSpec]: ...
     @_builtins.property
@@ -286,10 +289,11 @@ class ApplyRosterRequest(_message.Message):
         base_version: _builtins.int = ...,
         default_host: _builtins.str = ...,
         briefing: _seeding_pb2.Briefing | None = ...,
+        force_moves: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["briefing", b"briefing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "briefing", b"briefing", "default_host", b"default_host", "document", b"document", "request_id", b"request_id", "seats", b"seats", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "briefing", b"briefing", "default_host", b"default_host", "document", b"document", "force_moves", b"force_moves", "request_id", b"request_id", "seats", b"seats", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -85,6 +85,27 @@ async def test_only_one_replica_reaps_and_another_takes_over_when_it_dies(databa
             assert second is not None
 
 
+async def test_what_the_reaper_writes_goes_over_the_connection_that_holds_its_lock(yard: Yard) -> None:
+    await yard.create("a")
+    await yard.claim(yard.worker())
+    await yard.run_out("a")
+    async with yard.database.connection() as connection:  # else its first tick makes up for the time since the last one
+        await connection.execute("update fleet.card_reaper set ticked_at = now() + interval '1 minute'")
+    narrow = await Database.connect(yard.database.url, pool_size=1)
+    try:
+        async with narrow.connection():  # no other is to be had there
+            reaper = asyncio.create_task(Reaper(narrow, yard.backlog.claiming, yard.wakes, tick_seconds=0.05).run())
+            try:
+                async with asyncio.timeout(30):
+                    while (await yard.card("a")).status != "ready":
+                        await asyncio.sleep(0.05)
+            finally:
+                reaper.cancel()
+                await asyncio.gather(reaper, return_exceptions=True)
+    finally:
+        await narrow.close()
+
+
 async def test_a_running_reaper_takes_back_without_anybody_asking(yard: Yard) -> None:
     await yard.create("a")
     await yard.claim(yard.worker("gone"), lease=timedelta(seconds=1))

@@ -189,6 +189,15 @@ def test_removing_a_seat_is_refused_off_a_terminal_without_yes(
     assert mosaic("fleet", "apply", "--detach", "--yes").code == 0
 
 
+def test_force_is_handed_on_with_an_apply_and_only_when_it_is_said(
+    plane: FakeControlPlane, mosaic: Mosaic, roster: Path
+) -> None:
+    seats_come_up(plane, "coder0", "coder1")
+    mosaic("fleet", "apply", "--detach")
+    mosaic("fleet", "apply", "--detach", "--force")
+    assert [request.force_moves for request in plane.applied] == [False, True]
+
+
 def test_a_wrong_roster_is_told_with_file_line_and_nearest_key_and_sends_nothing(
     plane: FakeControlPlane, mosaic: Mosaic, roster: Path
 ) -> None:
@@ -261,6 +270,47 @@ def test_watch_shows_each_change_once_though_the_connection_breaks(plane: FakeCo
         ("Agent", "working", "4"),
     ]
     assert [request.cursor for request in plane.watches] == ["", "3", "4"]
+
+
+def interrupted_at(plane: FakeControlPlane, number: int) -> None:
+    """Interrupt the command a moment after its watch has begun for the `number`th time."""
+
+    def interrupt(_context: grpc.ServicerContext) -> None:
+        if len(plane.watches) == number:
+            threading.Timer(0.5, _thread.interrupt_main).start()
+
+    plane.before["Watch"] = interrupt
+
+
+def test_what_went_while_a_snapshot_broke_off_half_way_is_not_shown(plane: FakeControlPlane, mosaic: Mosaic) -> None:
+    plane.add_host("build1")
+    gone = plane.add_agent("gone")
+    plane.events = [[fleet_pb2.WatchEvent(agent=gone)]]  # and no bookmark
+    plane.agents.clear()
+    plane.add_agent("kept")
+    interrupted_at(plane, 2)
+    done = mosaic("agent", "ls", "-w", "-o", "name")
+    assert done.out == "build1/kept\n"
+    assert [request.cursor for request in plane.watches] == ["", ""]
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_watch_says_that_it_cannot_go_on_from_a_cursor_and_shows_all_anew(
+    plane: FakeControlPlane, mosaic: Mosaic, form: str
+) -> None:
+    plane.add_host("build1")
+    plane.add_agent("coder0")
+    plane.events = [[fleet_pb2.WatchEvent(reset=fleet_pb2.Reset(reason="the cursor is too old"))]]
+    interrupted_at(plane, 2)
+    done = mosaic("fleet", "watch", "--cursor", "old", "-o", form)
+    assert [request.cursor for request in plane.watches] == ["old", ""]
+    assert "the cursor is too old" in done.err
+    if form == "json":
+        told = [json.loads(line) for line in lines(done.out)]
+        assert [one["kind"] for one in told] == ["Reset", "Host", "Agent"]
+        assert [one["cursor"] for one in told[1:]] == ["", "3"], "whoever read half of it cannot go on from there"
+    else:
+        assert "build1/coder0" in done.out
 
 
 def test_an_unknown_host_ends_with_3_and_the_nearest_names(plane: FakeControlPlane, mosaic: Mosaic) -> None:

@@ -69,7 +69,11 @@ def test_a_token_on_standard_input_logs_in_and_makes_the_context_current(mesh: M
 
 def test_a_token_is_taken_from_a_file_and_never_from_an_argument(mesh: Mesh, run: Run, tmp_path: Path) -> None:
     token = operator_token(mesh, "bert")
-    assert run("login", token.strip()).returncode == 2
+    for command in (("login",), ("host", "join")):
+        refused = run(*command, token.strip())
+        assert refused.returncode == 2
+        assert token.strip().rpartition(".")[2] not in refused.stderr, "and it is not repeated where others may read it"
+        assert "--token-file" in refused.stderr
     (tmp_path / "token").write_text(token)
     assert run("login", "--token-file", str(tmp_path / "token")).returncode == 0
 

@@ -10,6 +10,7 @@ import pytest
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.journal import JournalUnwritable
 from mosaic_hostagent.journal_store import JournalStore
+from mosaic_hostagent.ladder import Step
 
 from tests.support.hostagent import World, eventually
 
@@ -47,4 +48,52 @@ async def test_nothing_is_typed_while_the_journal_cannot_be_written_and_it_is_ty
         screen = world.private.tmux("capture-pane", "-p", "-t", "=a:")
         assert "echo x" not in screen
     assert await world.ended(message_id) == ["dispatched", "typed", "submitted"]
+    await eventually(lambda: out.exists() and out.read_text() == "x\n", "it ran once")
+
+
+DONE = ["dispatched", "typed", "submitted"]
+
+
+def refuse(*_arguments: object, **_more: object) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+async def test_nothing_is_pasted_before_the_journal_has_that_it_is_being_typed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seat = world.private.folder / "home" / "out", world.seat("a")
+    world.want(seat, generation=1)
+    world.start()
+    await world.available("a")
+    with monkeypatch.context() as broken:
+        broken.setattr(JournalStore, "begin_typing", refuse)
+        message_id = await world.send(seat, "echo x >> out")
+        await asyncio.sleep(1)  # a shell is typed into within a fraction of that
+        assert "echo x" not in world.private.tmux("capture-pane", "-p", "-t", "=a:")
+        assert await world.steps(message_id) == ["dispatched"]
+    assert await world.ended(message_id) == DONE
+    await eventually(lambda: out.exists() and out.read_text() == "x\n", "it ran once")
+
+
+async def test_enter_is_not_pressed_before_the_journal_has_that_it_will_be(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seat = world.private.folder / "home" / "out", world.seat("a")
+    world.want(seat, generation=1)
+    world.start()
+    await world.available("a")
+    record = JournalStore.record
+
+    def refuse_enter(store: JournalStore, message_id: str, step: Step, *rest: object, **more: object) -> bool:
+        if step is Step.ENTERING:
+            refuse()
+        return record(store, message_id, step, *rest, **more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as broken:
+        broken.setattr(JournalStore, "record", refuse_enter)
+        message_id = await world.send(seat, "echo x >> out")
+        await eventually(lambda: "echo x" in world.private.tmux("capture-pane", "-p", "-t", "=a:"), "it is pasted")
+        await asyncio.sleep(1)
+        assert not out.exists()
+    assert await world.ended(message_id) == DONE
     await eventually(lambda: out.exists() and out.read_text() == "x\n", "it ran once")

@@ -225,6 +225,9 @@ async def test_an_older_desired_state_is_ignored(
     want(link, seat("a"), generation=5)
     await link.has("applied")
     want(link, generation=4)
+    link.send(capture=pb.CaptureTerminal(call_id="c", agent_id="agent-a"))
+    (answer,) = await link.has("terminal")
+    assert answer.terminal.problem == "", "the seat is still held"
     want(link, seat("a"), seat("b"), generation=6)
     await link.has("applied", 2)
     assert [frame.applied.generation for frame in link.of("applied")] == [5, 6]
@@ -275,6 +278,30 @@ async def test_a_refused_link_is_tried_again_and_seats_are_left_alone(
     assert "a" in private.tmux("list-sessions", "-F", "#{session_name}").split()
     plane.refuse = None
     await plane.link(count=2)
+
+
+async def test_dials_that_fail_are_spread_wider_each_time_and_after_a_link_that_held_begin_anew(
+    host: Running, plane: FakeHostLinks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+
+    def spread(attempt: int) -> float:
+        attempts.append(attempt)
+        return 0.01
+
+    monkeypatch.setattr(link_module, "full_jitter", spread)
+    monkeypatch.setattr(link_module, "STABLE_SECONDS", 0.3)
+    plane.refuse = RuntimeError("away")
+    await host.start()
+    await eventually(lambda: len(attempts) >= 4, "it dials again and again")
+    assert attempts[:4] == [1, 2, 3, 4]
+    plane.refuse = None
+    link = await plane.link()
+    await asyncio.sleep(0.4)
+    attempts.clear()
+    link.drop()
+    await plane.link(count=2)
+    assert attempts == [0]
 
 
 async def test_a_home_that_was_given_to_another_host_ends_the_process(host: Running, plane: FakeHostLinks) -> None:
