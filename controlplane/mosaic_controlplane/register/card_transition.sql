@@ -6,7 +6,7 @@ for no key update of c
 
 -- name: written_by
 select kind, card_id from fleet.card_event
-where request_id = $1 and actor_id = $2 and request_place = 0
+where request_id = $1 and actor_id = $2 and request_place = $3
 
 -- name: note
 insert into fleet.card_event (tenant_id, card_id, kind, status, fence, actor_kind, actor_id, actor_name, run_id, reason,

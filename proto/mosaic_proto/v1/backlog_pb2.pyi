@@ -1769,6 +1769,9 @@ class CardRecord(_message.Message):
 
     CARD_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    DRAFT_DIGEST_FIELD_NUMBER: _builtins.int
+    draft_digest: _builtins.bytes
+    """SHA-256 of what its idempotency key stands for; empty without a key"""
     @_builtins.property
     def card(self) -> Global___Card: ...
     @_builtins.property
@@ -1778,10 +1781,11 @@ class CardRecord(_message.Message):
         *,
         card: Global___Card | None = ...,
         history: _abc.Iterable[Global___CardEvent] | None = ...,
+        draft_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "history", b"history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "draft_digest", b"draft_digest", "history", b"history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
 
 import pytest
-from mosaic_controlplane.backlog.claiming import Filter
+from mosaic_controlplane.backlog.claiming import Filter, Wish
 from mosaic_controlplane.backlog.drafts import Draft
 from mosaic_controlplane.backlog.errors import (
     CardEnded,
@@ -20,8 +21,8 @@ from mosaic_controlplane.backlog.errors import (
 )
 from mosaic_controlplane.backlog.standing import actor_of
 from mosaic_controlplane.backlog.transitions import Proposal, Under
-from mosaic_controlplane.register.card import CardContent
-from mosaic_controlplane.register.card_claim import Actor
+from mosaic_controlplane.register.card import CardContent, CardRow
+from mosaic_controlplane.register.card_claim import Actor, Completion
 from mosaic_controlplane.register.request import RequestReused
 from mosaic_framework.ids import new_id
 
@@ -217,16 +218,22 @@ async def test_a_late_completion_of_what_nobody_has_taken_is_accepted(yard: Yard
     assert (await yard.complete(who, "b", b.fence)).status == "done"
 
 
-async def test_release_and_block_need_a_lease_that_is_live(yard: Yard) -> None:
+async def test_renew_release_and_block_need_a_lease_that_is_live(yard: Yard) -> None:
     await yard.create("a")
     who = yard.worker()
     (a,) = await yard.claim(who)
     await yard.run_out("a")
-    with pytest.raises(LeaseOver):
-        await yard.release(who, "a", a.fence)
-    await yard.reap()
-    with pytest.raises(LeaseOver):
-        await yard.block(who, "a", a.fence)
+
+    def writes() -> list[Awaitable[object]]:
+        renewal = yard.backlog.transitions.renew(yard.tenant_id, Under(new_id(), who, "a", a.fence))
+        return [renewal, yard.release(who, "a", a.fence), yard.block(who, "a", a.fence)]
+
+    for reaped in (False, True):
+        if reaped:
+            await yard.reap()
+        for write in writes():
+            with pytest.raises(LeaseOver):
+                await write
 
 
 async def test_a_fence_rises_on_release_and_block_so_that_the_same_holder_cannot_write_late(yard: Yard) -> None:
@@ -271,6 +278,55 @@ async def test_without_a_card_and_a_fence_the_run_s_own_claim_is_meant(yard: Yar
     with pytest.raises(NotHolder):
         await yard.release(reset, "", 0)
     assert (await yard.release(who, "", 0)).card_id == "b"
+
+
+async def test_a_repeated_completion_without_a_card_is_of_the_card_that_was_held_then(yard: Yard) -> None:
+    await yard.create("a", "b")
+    who, request_id = yard.worker(), new_id()
+    await yard.claim(who)
+    assert (await yard.complete(who, "", 0, request_id=request_id)).card_id == "a"
+    assert (await yard.complete(who, "", 0, request_id=request_id)).card_id == "a"
+    await yard.claim(who)
+    assert (await yard.complete(who, "", 0, request_id=request_id)).card_id == "a"
+    assert (await yard.card("b")).status == "claimed"
+
+
+async def test_what_is_done_without_a_name_is_what_was_held_before_the_next_card(yard: Yard) -> None:
+    await yard.create("a", "b")
+    who, request_id = yard.worker(), new_id()
+    await yard.claim(who)
+    for _ in range(2):  # the second time as a client that lost the answer
+        done = Completion("", 0, who, request_id, place=-1)
+        ((_, card),), taken = await yard.backlog.work(yard.tenant_id, [done], Wish(request_id, who))
+        assert isinstance(card, CardRow)
+        assert (card.card_id, card.status) == ("a", "done")
+        assert [one.card.card_id for one in taken] == ["b"]
+    ((_, refused),), _ = await yard.backlog.work(
+        yard.tenant_id, [Completion("", 0, yard.worker("idle"), new_id(), place=-1)], None
+    )
+    assert isinstance(refused, NotHolder)
+
+
+async def test_a_named_card_is_waited_for_and_one_that_has_ended_is_not(yard: Yard) -> None:
+    await yard.create("a")
+    await yard.make([Draft("b", CardContent("b"), ("a",))])
+    who = yard.worker()
+    (a,) = await yard.claim(who)
+    listening = asyncio.create_task(yard.wakes.run())
+    try:
+        waiting = asyncio.create_task(yard.claim(yard.worker("next"), "b", wait=timedelta(seconds=60)))
+        while not await yard.database.pool.fetchval("select bool_or(watching) from fleet.replica"):
+            await asyncio.sleep(0.01)
+        await yard.complete(who, "a", a.fence)
+        async with asyncio.timeout(30):
+            (taken,) = await waiting
+        assert taken.card.card_id == "b"
+        async with asyncio.timeout(30):
+            with pytest.raises(CardNotReady, match="a cannot be claimed"):
+                await yard.claim(who, "a", wait=timedelta(hours=1))
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
 
 
 async def test_a_gated_card_is_proposed_by_its_worker_and_completed_by_its_gate(yard: Yard) -> None:
