@@ -96,6 +96,19 @@ async def test_an_agent_works_on_cards_from_its_pane_and_the_card_it_holds_is_th
         assert "may not" in refused.err, refused
 
 
+async def test_what_would_be_cancelled_or_reclaimed_is_shown_and_not_done(mesh: Mesh, tmp_path: Path) -> None:
+    anna = persons(mesh, tmp_path / "anna")
+    with_cards(anna, tmp_path)
+    assert mosaic(anna, "backlog", "claim", "schema").code == 0
+    cancelled = mosaic(anna, "backlog", "cancel", "schema", "--dry-run")
+    assert (cancelled.code, "schema" in cancelled.out, "page would wait" in cancelled.err) == (0, True, True), cancelled
+    for chosen in (["schema", "guide"], ["--agent", "anna"]):
+        taken = mosaic(anna, "backlog", "reclaim", *chosen, "--dry-run", "-o", "name")
+        assert (taken.code, taken.out.split()) == (0, ["schema"]), taken
+    assert mosaic(anna, "backlog", "reclaim", "--expired", "--dry-run", "-o", "name").out == ""
+    assert mosaic(anna, "backlog", "show", "schema", "-o", "json").json["status"] == "claimed"
+
+
 async def test_the_card_of_an_agent_that_is_gone_comes_back(mesh: Mesh, tmp_path: Path) -> None:
     anna = persons(mesh, tmp_path / "anna")
     with_cards(anna, tmp_path)

@@ -207,15 +207,19 @@ async def test_a_superseded_fence_is_refused_with_who_holds_the_card_now(yard: Y
 
 
 async def test_a_late_completion_of_what_nobody_has_taken_is_accepted(yard: Yard) -> None:
-    await yard.create("a", "b", attempt_limit=1)
+    await yard.create("a", "b", "c", attempt_limit=1)
     who = yard.worker()
-    a, b = await yard.claim(who, most=2)
+    a, b, c = await yard.claim(who, most=3)
     await yard.run_out("a")
     assert (await yard.complete(who, "a", a.fence)).status == "done"  # over, but nobody has looked yet
     await yard.run_out("b")
     await yard.reap()
     assert ((await yard.card("b")).status, (await yard.card("b")).expired) == ("blocked", True)
     assert (await yard.complete(who, "b", b.fence)).status == "done"
+    await yard.run_out("c")
+    await yard.reap()
+    assert (await yard.unblock("c")).status == "ready"
+    assert (await yard.complete(who, "c", c.fence)).status == "done"
 
 
 async def test_renew_release_and_block_need_a_lease_that_is_live(yard: Yard) -> None:
