@@ -222,6 +222,20 @@ async def test_a_late_completion_of_what_nobody_has_taken_is_accepted(yard: Yard
     assert (await yard.complete(who, "c", c.fence)).status == "done"
 
 
+async def test_a_late_proposal_of_what_nobody_has_taken_is_accepted_and_another_is_not(yard: Yard) -> None:
+    await yard.create("a", "b")
+    who = yard.worker()
+    a, b = await yard.claim(who, most=2)
+    await yard.run_out("a", "b")
+    await yard.reap()
+    await yard.claim(yard.worker("next"), "b")
+    propose = yard.backlog.transitions.propose
+    card = await propose(yard.tenant_id, Under(new_id(), who, "a", a.fence), Proposal(head="abc"))
+    assert (card.status, card.head) == ("review", "abc")
+    with pytest.raises(FenceSuperseded):
+        await propose(yard.tenant_id, Under(new_id(), who, "b", b.fence), Proposal(head="abc"))
+
+
 async def test_renew_release_and_block_need_a_lease_that_is_live(yard: Yard) -> None:
     await yard.create("a")
     who = yard.worker()
