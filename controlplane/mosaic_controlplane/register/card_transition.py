@@ -1,6 +1,6 @@
 """What becomes of a card under a claim and by hand, after `hold` has locked and judged it.
 
-Which write is refused, and why, is decided in one place: schema.sql, fleet.card_refusal.
+Which write is refused, and why, is decided by schema.sql, fleet.card_refusal; `hold` lets one more pass.
 """
 
 from __future__ import annotations

@@ -222,6 +222,28 @@ async def test_a_late_completion_of_what_nobody_has_taken_is_accepted(yard: Yard
     assert (await yard.complete(who, "c", c.fence)).status == "done"
 
 
+async def test_a_person_blocks_a_card_that_keeps_running_out_and_its_late_holder_does_not(yard: Yard) -> None:
+    await yard.create("a")
+    anna = actor_of(yard.operator)
+    (a,) = await yard.claim(anna)
+    await yard.run_out("a")
+    await yard.reap()
+    for fence in (0, a.fence):
+        with pytest.raises(LeaseOver):
+            await yard.block(anna, "a", fence)
+    who = yard.worker()
+    (a,) = await yard.claim(who)
+    await yard.run_out("a")
+    await yard.reap()
+    with pytest.raises(NotHolder):
+        await yard.block(yard.worker("stranger"), "a", 0)
+    blocked = await yard.block(anna, "a", 0)
+    assert (blocked.status, blocked.reason, blocked.fence) == ("blocked", "waits for a key", a.fence + 1)
+    with pytest.raises(FenceSuperseded):
+        await yard.complete(who, "a", a.fence)
+    assert await yard.verify() == []
+
+
 async def test_a_late_proposal_of_what_nobody_has_taken_is_accepted_and_another_is_not(yard: Yard) -> None:
     await yard.create("a", "b")
     who = yard.worker()
