@@ -69,6 +69,15 @@ async def test_every_problem_of_a_file_is_told_at_its_line_and_nothing_is_create
     assert any(":3:" in text and "card id" in text for text in told.values()), told
     assert any("a → b → a" in text for text in told.values()), told
     assert any(":2:" in text and "no card 'nowhere'" in text for text in told.values()), told
+    unread = "- {id: a, title: one, depends_on: [later]}\n- {id: a, title: two}\n- {id: later, title: '', nope: 1}\n"
+    told = json.loads(with_cards(anna, tmp_path, unread).err)["details"]
+    found = [text for key, text in told.items() if key.startswith("problem.")]
+    assert [any(word in text for text in found) for word in (":2:", "nope", "empty", "no card 'later'")] == [
+        True,
+        True,
+        True,
+        False,
+    ], told
     assert mosaic(anna, "backlog", "ls", "--all", "-o", "json").json["items"] == []
 
 

@@ -64,9 +64,19 @@ class Cards:
         self._claiming = claiming
 
     async def create(
-        self, drafts: Sequence[Draft], *, caller: Caller, tenant_id: UUID, request_id: UUID, payload: bytes
+        self,
+        drafts: Sequence[Draft],
+        *,
+        caller: Caller,
+        tenant_id: UUID,
+        request_id: UUID,
+        payload: bytes,
+        check_only: bool = False,
     ) -> Created:
-        """Make cards, all or none. A draft whose idempotency key is known is the card that was made with it."""
+        """Make cards, all or none. A draft whose idempotency key is known is the card that was made with it.
+
+        `check_only`: make none; return what is wrong with them, but for chains that are too deep.
+        """
         if not drafts:
             raise InvalidInput("there is no card to create")
         if len(drafts) > BATCH_LIMIT:
@@ -74,7 +84,7 @@ class Cards:
                 f"{len(drafts):,} cards at once are too many", why=f"at most {BATCH_LIMIT:,} are allowed"
             )
         problems = check(drafts)
-        if problems:
+        if problems or check_only:
             return Created([], [], problems + await self._wrong_with_others(drafts, tenant_id))
         try:
             async with self._database.transaction() as connection:

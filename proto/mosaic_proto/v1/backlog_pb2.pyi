@@ -470,8 +470,11 @@ class CreateCardsRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     CARDS_FIELD_NUMBER: _builtins.int
+    CHECK_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
+    check_only: _builtins.bool
+    """make none, and answer with the problems alone"""
     @_builtins.property
     def cards(self) -> _containers.RepeatedCompositeFieldContainer[Global___CardDraft]:
         """at most 5,000"""
@@ -482,10 +485,11 @@ class CreateCardsRequest(_message.Message):
         request_id: _builtins.str = ...,
         tenant: _builtins.str = ...,
         cards: _abc.Iterable[Global___CardDraft] | None = ...,
+        check_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cards", b"cards", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cards", b"cards", "check_only", b"check_only", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
