@@ -31,6 +31,8 @@ MOST_CARDS = 100
 
 _LOOK_WHOLE_SECONDS = 0.5
 _RETRIES = 4
+_GIVE_BACK_AGAIN = (0.1, 1.0, 5.0, 20.0, 60.0)
+"""Seconds until a claim is given back again when the register was lost meanwhile; done twice, it does nothing."""
 
 log = structlog.get_logger(__name__)
 
@@ -168,10 +170,15 @@ class Claiming:
                     connection, tenant_id=tenant_id, request_id=wish.request_id, actor_id=wish.actor.id
                 )
 
-        try:
-            cards = await _patiently(once)
-        except FleetError as error:
-            log.warning("a claim that nobody was told of is held until its lease is over", why=error.why or error.what)
+        for seconds in _GIVE_BACK_AGAIN:
+            try:
+                cards = await _patiently(once)
+                break
+            except FleetError as error:
+                why = error.why or error.what
+            await asyncio.sleep(seconds)
+        else:
+            log.warning("a claim that nobody was told of is held until its lease is over", why=why)
             return
         for card in cards:
             log.info("a claim was given back: nobody was there to be told", card=card.card_id, holder=wish.actor.name)
