@@ -69,6 +69,15 @@ async def test_every_problem_of_a_file_is_told_at_its_line_and_nothing_is_create
     assert any(":3:" in text and "card id" in text for text in told.values()), told
     assert any("a → b → a" in text for text in told.values()), told
     assert any(":2:" in text and "no card 'nowhere'" in text for text in told.values()), told
+    unread = "- {id: a, title: one, depends_on: [later]}\n- {id: a, title: two}\n- {id: later, title: '', nope: 1}\n"
+    told = json.loads(with_cards(anna, tmp_path, unread).err)["details"]
+    found = [text for key, text in told.items() if key.startswith("problem.")]
+    assert [any(word in text for text in found) for word in (":2:", "nope", "empty", "no card 'later'")] == [
+        True,
+        True,
+        True,
+        False,
+    ], told
     assert mosaic(anna, "backlog", "ls", "--all", "-o", "json").json["items"] == []
 
 
@@ -94,6 +103,19 @@ async def test_an_agent_works_on_cards_from_its_pane_and_the_card_it_holds_is_th
         refused = mosaic(coder, "backlog", *forbidden)
         assert (refused.code, refused.error_code) == (4, "denied"), refused
         assert "may not" in refused.err, refused
+
+
+async def test_what_would_be_cancelled_or_reclaimed_is_shown_and_not_done(mesh: Mesh, tmp_path: Path) -> None:
+    anna = persons(mesh, tmp_path / "anna")
+    with_cards(anna, tmp_path)
+    assert mosaic(anna, "backlog", "claim", "schema").code == 0
+    cancelled = mosaic(anna, "backlog", "cancel", "schema", "--dry-run")
+    assert (cancelled.code, "schema" in cancelled.out, "page would wait" in cancelled.err) == (0, True, True), cancelled
+    for chosen in (["schema", "guide"], ["--agent", "anna"]):
+        taken = mosaic(anna, "backlog", "reclaim", *chosen, "--dry-run", "-o", "name")
+        assert (taken.code, taken.out.split()) == (0, ["schema"]), taken
+    assert mosaic(anna, "backlog", "reclaim", "--expired", "--dry-run", "-o", "name").out == ""
+    assert mosaic(anna, "backlog", "show", "schema", "-o", "json").json["status"] == "claimed"
 
 
 async def test_the_card_of_an_agent_that_is_gone_comes_back(mesh: Mesh, tmp_path: Path) -> None:

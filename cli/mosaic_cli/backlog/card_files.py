@@ -86,23 +86,37 @@ class PlacedDraft:
 
 def read_cards(content: bytes, source: str) -> list[PlacedDraft]:
     """Return the cards of a file. Raises DocumentInvalid with every problem, or FileUnreadable."""
-    problems = Problems(source)
-    placed = _read_lines(content, problems) if _is_json_lines(content) else _read_document(content, problems)
+    placed, problems = readable_cards(content, source)
     if problems:
         raise DocumentInvalid(source, problems.sorted(), noun=NOUN)
+    return placed
+
+
+def readable_cards(content: bytes, source: str) -> tuple[list[PlacedDraft], Problems]:
+    """Return the cards of a file that can be read, and what is wrong with the others. Raises FileUnreadable."""
+    problems = Problems(source)
+    placed = _read_lines(content, problems) if _is_json_lines(content) else _read_document(content, problems)
     if len(placed) > MOST_CARDS:
         raise FileUnreadable(
             f"{source} holds {len(placed)} cards",
             why=f"at most {MOST_CARDS} are created in one transaction",
             next_step="split it, those that others depend on first",
         )
-    return placed
+    return placed, problems
 
 
-def refused(placed: Sequence[PlacedDraft], found: Iterable[pb.CardProblem], source: str) -> DocumentInvalid:
-    """Return the error for cards that the register refused, each problem at its card's line."""
-    problems = Problems(source)
+def refused(
+    placed: Sequence[PlacedDraft], found: Iterable[pb.CardProblem], source: str, unread: Problems | None = None
+) -> DocumentInvalid:
+    """Return the error for cards that the register refused, each problem at its card's line.
+
+    `unread`: problems of cards that could not be read. One that another depends on may be among these, so that an
+    unknown dependency is not told then.
+    """
+    problems = unread if unread is not None else Problems(source)
     for problem in found:
+        if unread is not None and problem.code == "unknown-dependency":
+            continue
         at = placed[problem.index].at if 0 <= problem.index < len(placed) else Position(1, 1)
         problems.add(at, problem_text(problem), key=problem.id or problem.field)
     return DocumentInvalid(source, problems.sorted(), noun=NOUN)

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from mosaic_framework.document import read_bytes
-from mosaic_framework.errors import Conflict, FleetError, InvalidInput
+from mosaic_framework.errors import Conflict, FleetError, InvalidInput, Unreachable
 from mosaic_framework.names import nearest
 from mosaic_proto.v1 import backlog_pb2 as pb
 from pydantic import ValidationError
 
 from mosaic_cli import message_text, output
 from mosaic_cli.backlog import calls
-from mosaic_cli.backlog.card_files import CardEntry, PlacedDraft, draft_of, problem_text, read_cards, refused
+from mosaic_cli.backlog.card_files import CardEntry, PlacedDraft, draft_of, problem_text, readable_cards, refused
 from mosaic_cli.backlog.view import card_listing, card_thing
 from mosaic_cli.client import connect
 from mosaic_cli.documents import now
@@ -84,7 +84,10 @@ def create_from(source: str, wish: Wish) -> None:
         content, source = sys.stdin.buffer.read(), "standard input"
     else:
         content = read_bytes(Path(source), noun="file of cards")
-    placed = read_cards(content, source)
+    placed, unread = readable_cards(content, source)
+    if unread:
+        # The register is asked about the others, so that all that is wrong is told at once.
+        raise refused(placed, _wrong_with(placed, wish), source, unread)
     if not placed:
         raise InvalidInput(f"{source} holds no card")
     reply = _create([one.draft for one in placed], wish)
@@ -137,9 +140,20 @@ def _value(name: str, text: str) -> Any:
     return text
 
 
-def _create(drafts: list[pb.CardDraft], wish: Wish) -> pb.CreateCardsReply:
+def _wrong_with(placed: Sequence[PlacedDraft], wish: Wish) -> Sequence[pb.CardProblem]:
+    """Return what the register would object to; nothing when it cannot be asked."""
+    if not placed:
+        return ()
+    try:
+        return _create([one.draft for one in placed], wish, check_only=True).problems
+    except Unreachable as error:
+        output.say(f"only the file itself was checked: {error.what}")
+        return ()
+
+
+def _create(drafts: list[pb.CardDraft], wish: Wish, *, check_only: bool = False) -> pb.CreateCardsReply:
     with connect(wish.context, tenant=wish.tenant) as connection:
-        request = pb.CreateCardsRequest(tenant=connection.tenant, cards=drafts)
+        request = pb.CreateCardsRequest(tenant=connection.tenant, cards=drafts, check_only=check_only)
         reply: pb.CreateCardsReply = calls.write(
             connection, lambda stub: stub.Create, request, request_id=wish.request_id, waits=CREATE_SECONDS
         )

@@ -175,6 +175,7 @@ def cancel(
     card: Card,
     reason: Reason = "",
     yes: options.Yes = False,
+    dry_run: options.DryRun = False,
     request_id: RequestId = "",
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
@@ -183,6 +184,11 @@ def cancel(
     """Give a card up for good. Whoever holds it loses it; what depends on it waits until that is unlinked."""
     from mosaic_proto.v1 import backlog_pb2 as pb
 
+    if dry_run:
+        from mosaic_cli.backlog import previews
+
+        previews.cancelled(card, form=output_form, context=context, tenant=tenant)
+        return
     asking.agree(f"cancel card {card} for good", yes=yes)
     _change("Cancel", pb.CancelRequest(card_id=card, reason=reason), request_id, output_form, context, tenant)
 
@@ -196,6 +202,7 @@ def reclaim(
     expired: Annotated[bool, typer.Option("--expired", help="All whose lease is over, now.")] = False,
     reason: Reason = "",
     yes: options.Yes = False,
+    dry_run: options.DryRun = False,
     request_id: RequestId = "",
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
@@ -211,6 +218,11 @@ def reclaim(
 
     if sum((bool(cards), bool(agent), expired)) != 1:
         raise failures.UsageError("name cards, or say --agent, or --expired", next_step="mosaic backlog ls")
+    if dry_run:
+        from mosaic_cli.backlog import previews
+
+        previews.reclaimed(cards or [], agent=agent, expired=expired, form=output_form, context=context, tenant=tenant)
+        return
     if not expired:
         asking.agree(
             f"take {', '.join(cards or [])} from whoever holds it" if cards else f"take all from {agent}", yes=yes

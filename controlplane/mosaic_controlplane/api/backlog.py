@@ -34,6 +34,7 @@ class BacklogService(ClaimCalls):
         caller = caller_of(context)
         created = await self._backlog.cards.create(
             [decode.draft(sent) for sent in request.cards],
+            check_only=request.check_only,
             caller=caller,
             tenant_id=tenant_of(caller, request.tenant),
             request_id=identifier(request.request_id, what="request id"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -178,10 +179,13 @@ def evidence(entries: Sequence[str]) -> list[str]:
 
 def records(sent: Iterable[pb.CardRecord]) -> list[Record]:
     """Return exported cards. Raises InvalidInput for what no export has."""
-    return [Record(_row(one.card), tuple(one.card.depends_on), tuple(map(_event, one.history))) for one in sent]
+    return [
+        Record(_row(one.card, one.draft_digest), tuple(one.card.depends_on), tuple(map(_event, one.history)))
+        for one in sent
+    ]
 
 
-def _row(sent: pb.Card) -> CardRow:
+def _row(sent: pb.Card, draft_digest: bytes) -> CardRow:
     said = content(sent.content)
     holder = sent.holder if sent.HasField("holder") else None
     made_at = moment(sent, "made_at")
@@ -191,6 +195,8 @@ def _row(sent: pb.Card) -> CardRow:
     for number, name in ((sent.fence, "fence"), (sent.attempts, "attempts")):
         if not 0 <= number < 2**31:
             raise InvalidInput(f"card {sent.id!r}: the {name} is out of range")
+    if len(draft_digest) not in (0, hashlib.sha256().digest_size):
+        raise InvalidInput(f"card {sent.id!r}: what its key stands for is no SHA-256")
     cost = spent(sent.spent)
     return CardRow(
         tenant_id=UUID(int=0),
@@ -217,7 +223,7 @@ def _row(sent: pb.Card) -> CardRow:
         spent_seconds=cost.seconds,
         result=require(sent.result, what="result", limit=RESULT_LIMIT),
         idempotency_key=sent.idempotency_key or None,
-        draft_digest=None,
+        draft_digest=draft_digest or None,
         made_by_kind=_kind(made_by),
         made_by_id=identifier(made_by.id, what="maker's id"),
         made_by_name=require(made_by.name, what="maker's name", limit=128),

@@ -241,6 +241,7 @@ def record(found: Record, *, tenant: str) -> pb.CardRecord:
     return pb.CardRecord(
         card=card(found.card, tenant=tenant, depends_on=found.depends_on),
         history=[event(row, tenant=tenant) for row in found.history],
+        draft_digest=found.card.draft_digest or b"",
     )
 
 

@@ -19,6 +19,7 @@ from mosaic_controlplane.backlog.views import Views
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import card_claim as claim_table
 from mosaic_controlplane.register import card_lease as lease_table
+from mosaic_controlplane.register import card_transition as transition_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register.card import CardRow
 from mosaic_controlplane.register.card_claim import Completed, Completion, Taken
@@ -41,15 +42,27 @@ class Backlog:
     async def complete(self, tenant_id: UUID, completion: Completion) -> CardRow:
         """Complete the card that is named whole or by a prefix, or else the one that the actor holds."""
         if not completion.card_id:
-            async with self.database.connection() as connection:
-                held = await held_card(connection, tenant_id=tenant_id, actor=completion.actor)
-            return await self.claiming.complete(tenant_id, replace(completion, card_id=held))
+            return await self.claiming.complete(tenant_id, await self._named(tenant_id, completion))
         try:
             return await self.claiming.complete(tenant_id, completion)
         except CardNotFound:
             async with self.database.connection() as connection:
                 named = await resolve(connection, tenant_id=tenant_id, card_id=completion.card_id)
             return await self.claiming.complete(tenant_id, replace(completion, card_id=named))
+
+    async def _named(self, tenant_id: UUID, completion: Completion) -> Completion:
+        """Return a completion that names no card with the one it is of. Raises NotHolder or Ambiguous.
+
+        Repeated after its answer was lost, it is of the card that it completed then: the actor may hold another by now.
+        """
+        async with self.database.connection() as connection:
+            written = await transition_table.written_by(
+                connection, request_id=completion.request_id, actor_id=completion.actor.id, place=completion.place
+            )
+            if written is not None:
+                return replace(completion, card_id=written[1])
+            held = await held_card(connection, tenant_id=tenant_id, actor=completion.actor)
+        return replace(completion, card_id=held)
 
     async def work(
         self, tenant_id: UUID, done: Sequence[Completion], wish: Wish | None
@@ -59,6 +72,13 @@ class Backlog:
         A card that is not named whole is completed apart, by `complete`.
         """
         came_of_it: dict[int, CardRow | FleetError] = {}
+        done = list(done)
+        for place, one in enumerate(done):
+            if not one.card_id:  # before the next one is claimed, which would be held as well
+                try:
+                    done[place] = await self._named(tenant_id, one)
+                except FleetError as error:
+                    came_of_it[place] = error
         named = {one.card_id: place for place, one in enumerate(done) if one.card_id}
         at_once = [done[place] for place in sorted(named.values())]
         answers, taken = await self.claiming.work(tenant_id, at_once, wish) if at_once or wish else ([], [])

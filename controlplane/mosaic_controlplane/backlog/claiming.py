@@ -31,6 +31,8 @@ MOST_CARDS = 100
 
 _LOOK_WHOLE_SECONDS = 0.5
 _RETRIES = 4
+_GIVE_BACK_AGAIN = (0.1, 1.0, 5.0, 20.0, 60.0)
+"""Seconds until a claim is given back again when the register was lost meanwhile; done twice, it does nothing."""
 
 log = structlog.get_logger(__name__)
 
@@ -120,15 +122,37 @@ class Claiming:
         """
         check(wish)
         if wish.card_id:
-            call = self._go_on(self._claim_one(tenant_id, wish))
-            try:
-                return [await asyncio.shield(call)]
-            except asyncio.CancelledError:
-                call.add_done_callback(
-                    lambda done: None if done.exception() else self.untold(tenant_id, wish, [done.result()])
-                )
-                raise
+            return [await self._claim_named(tenant_id, wish)]
         return (await self.work(tenant_id, (), wish))[1]
+
+    async def _claim_named(self, tenant_id: UUID, wish: Wish) -> Taken:
+        """Claim the card that is named; waits until it can be claimed for as long as the wish says."""
+        until = time.monotonic() + wish.wait.total_seconds()
+        try:
+            return await self._claim_whole(tenant_id, wish)
+        except CardNotReady as error:
+            if not wish.wait or error.for_good:
+                raise
+        async with self._wakes.watching(WakeKey.cards(tenant_id)) as wake:
+            while True:
+                try:
+                    return await self._claim_whole(tenant_id, wish)
+                except CardNotReady as error:
+                    left = until - time.monotonic()
+                    if left <= 0 or error.for_good:
+                        raise
+                await wait_for_wake(wake, min(left, RESCAN_SECONDS))
+
+    async def _claim_whole(self, tenant_id: UUID, wish: Wish) -> Taken:
+        """Claim one card, and give it back when the caller is gone by then."""
+        call = self._go_on(self._claim_one(tenant_id, wish))
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            call.add_done_callback(
+                lambda done: None if done.exception() else self.untold(tenant_id, wish, [done.result()])
+            )
+            raise
 
     def untold(self, tenant_id: UUID, wish: Wish | None, taken: Sequence[Taken]) -> None:
         """Give back what a request got whose caller went away before it was told; begins it, and returns at once.
@@ -146,10 +170,15 @@ class Claiming:
                     connection, tenant_id=tenant_id, request_id=wish.request_id, actor_id=wish.actor.id
                 )
 
-        try:
-            cards = await _patiently(once)
-        except FleetError as error:
-            log.warning("a claim that nobody was told of is held until its lease is over", why=error.why or error.what)
+        for seconds in _GIVE_BACK_AGAIN:
+            try:
+                cards = await _patiently(once)
+                break
+            except FleetError as error:
+                why = error.why or error.what
+            await asyncio.sleep(seconds)
+        else:
+            log.warning("a claim that nobody was told of is held until its lease is over", why=why)
             return
         for card in cards:
             log.info("a claim was given back: nobody was there to be told", card=card.card_id, holder=wish.actor.name)
@@ -370,4 +399,5 @@ def _not_claimable(wish: Wish, card: CardRow | None, *, paused: bool) -> CardNot
         why = "it is not for your class, or lacks a label that was asked for"
     elif card.status == "ready":
         why = f"{card.unmet} of the cards that it depends on are not done"
-    return CardNotReady(f"card {card.card_id} cannot be claimed now", why=why, next_step=step)
+    details = {"card": card.card_id, "status": card.status}
+    return CardNotReady(f"card {card.card_id} cannot be claimed now", why=why, next_step=step, details=details)

@@ -62,6 +62,11 @@ class CardNotReady(Conflict):
 
     code = "card-not-ready"
 
+    @property
+    def for_good(self) -> bool:
+        """Whether the card has ended, so that it will never be ready."""
+        return self.details.get("status") in ("done", "cancelled")
+
 
 def holder_of(card: CardRow) -> str:
     """Return who holds a card, or what state it is in, as half a sentence."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -222,31 +223,46 @@ class Transitions:
         if len(card_ids) > RECLAIM_LIMIT:
             raise InvalidInput(f"{len(card_ids):,} cards are named", why=f"at most {RECLAIM_LIMIT:,} may be")
         async with self._database.transaction() as connection:
-            if expired:
-                taken = await lease_table.expire(connection, limit=RECLAIM_LIMIT, tenant_id=tenant_id)
-                cards = [card for card, _ in taken]
-            else:
-                named = [await resolve(connection, tenant_id=tenant_id, card_id=one) for one in card_ids]
-                holder = None
-                if agent:
-                    holder = (await addresses.one_seat(connection, tenant_id=tenant_id, address=agent)).agent_id
-                actor = actor_of(caller)
-                cards = await transition_table.reclaim(
+
+            async def write() -> list[str]:
+                if expired:
+                    over = await lease_table.expire(connection, limit=RECLAIM_LIMIT, tenant_id=tenant_id)
+                    taken = [card for card, _ in over]
+                else:
+                    named = [await resolve(connection, tenant_id=tenant_id, card_id=one) for one in card_ids]
+                    holder = None
+                    if agent:
+                        holder = (await addresses.one_seat(connection, tenant_id=tenant_id, address=agent)).agent_id
+                    taken = await transition_table.reclaim(
+                        connection,
+                        tenant_id=tenant_id,
+                        card_ids=named if card_ids else None,
+                        holder_id=holder,
+                        reason=reason or f"reclaimed by {caller.name}",
+                        actor=actor_of(caller).maker,
+                    )
+                await writing.record(
                     connection,
+                    caller,
                     tenant_id=tenant_id,
-                    card_ids=named if card_ids else None,
-                    holder_id=holder,
-                    reason=reason or f"reclaimed by {caller.name}",
-                    actor=actor.maker,
+                    method="Reclaim",
+                    target=taken[0].card_id if len(taken) == 1 else f"{len(taken)} cards",
+                    request_id=request_id,
                 )
-            await writing.record(
+                return [card.card_id for card in taken]
+
+            # Once: repeated later, it would take the card from whoever has claimed it since.
+            ids = await writing.once(
                 connection,
                 caller,
                 tenant_id=tenant_id,
                 method="Reclaim",
-                target=cards[0].card_id if len(cards) == 1 else f"{len(cards)} cards",
                 request_id=request_id,
+                payload=json.dumps([sorted(card_ids), agent, expired, reason]).encode(),
+                write=write,
             )
+            found = await card_table.get(connection, tenant_id=tenant_id, card_ids=ids)
+        cards = [found[card_id] for card_id in ids]
         ready = [card.place for card in cards if card.claimable]
         if ready:
             self._claiming.claimable(tenant_id, min(ready))
@@ -257,20 +273,37 @@ class Transitions:
     ) -> tuple[PauseRow, bool]:
         """Pause or resume a tenant; returns how it is now, and whether that is new."""
         require(reason, what="reason")
+        method = "Pause" if paused else "Resume"
         async with self._database.transaction() as connection:
-            changed = await claim_table.pause(
-                connection, tenant_id=tenant_id, paused=paused, by=caller.name, reason=reason
-            )
-            if changed:
-                await writing.record(
+
+            async def write() -> list[str]:
+                new = await claim_table.pause(
+                    connection, tenant_id=tenant_id, paused=paused, by=caller.name, reason=reason
+                )
+                if new:
+                    await writing.record(
+                        connection,
+                        caller,
+                        tenant_id=tenant_id,
+                        method=method,
+                        target=caller.tenant,
+                        request_id=request_id,
+                        detail={"reason": reason[:500]},
+                    )
+                return ["changed"] if new else []
+
+            # Once: repeated later, it would undo what somebody else has decided since.
+            changed = bool(
+                await writing.once(
                     connection,
                     caller,
                     tenant_id=tenant_id,
-                    method="Pause" if paused else "Resume",
-                    target=caller.tenant,
+                    method=method,
                     request_id=request_id,
-                    detail={"reason": reason[:500]},
+                    payload=reason.encode(),
+                    write=write,
                 )
+            )
             row = await claim_table.paused(connection, tenant_id=tenant_id)
         if changed and not paused:
             self._claiming.claimable(tenant_id)

@@ -1,6 +1,6 @@
 """What becomes of a card under a claim and by hand, after `hold` has locked and judged it.
 
-Which write is refused, and why, is decided in one place: schema.sql, fleet.card_refusal.
+Which write is refused, and why, is decided by schema.sql, fleet.card_refusal; `hold` lets one more pass.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ async def hold(
     return None if row is None else (card_row(row["card"]), row["refusal"])
 
 
-async def written_by(connection: Connection, *, request_id: UUID, actor_id: UUID) -> tuple[str, str] | None:
-    """Return the kind and the card of the transition that this request made, or None."""
-    row = await connection.fetchrow(SQL.written_by, request_id, actor_id)
+async def written_by(
+    connection: Connection, *, request_id: UUID, actor_id: UUID, place: int = 0
+) -> tuple[str, str] | None:
+    """Return the kind and the card of the transition that this request made (of several, at `place`), or None."""
+    row = await connection.fetchrow(SQL.written_by, request_id, actor_id, place)
     return None if row is None else (row["kind"], row["card_id"])
 
 

@@ -1,12 +1,16 @@
 -- name: hold
--- Locks a card for a write, and says why the write is refused; '' when it is not.
-select c as card, fleet.card_refusal(c, $3, $4, $5, $6, $7) as refusal
+-- Locks a card for a write, and says why the write is refused; '' when it is not. Whoever decides over cards may take one out
+-- that came back by itself, as any other that is ready; with a fence, or of the run that lost it, it is a late write.
+select c as card, case
+    when $3::text = 'block' and $7::boolean and $4::bigint = 0 and c.status = 'ready' and c.expired
+      and c.run_id is distinct from $6::uuid then ''
+    else fleet.card_refusal(c, $3, $4, $5, $6, $7) end as refusal
 from fleet.card c where c.tenant_id = $1 and c.card_id = $2
 for no key update of c
 
 -- name: written_by
 select kind, card_id from fleet.card_event
-where request_id = $1 and actor_id = $2 and request_place = 0
+where request_id = $1 and actor_id = $2 and request_place = $3
 
 -- name: note
 insert into fleet.card_event (tenant_id, card_id, kind, status, fence, actor_kind, actor_id, actor_name, run_id, reason,

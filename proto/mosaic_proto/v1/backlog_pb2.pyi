@@ -470,8 +470,11 @@ class CreateCardsRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     CARDS_FIELD_NUMBER: _builtins.int
+    CHECK_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
+    check_only: _builtins.bool
+    """make none, and answer with the problems alone"""
     @_builtins.property
     def cards(self) -> _containers.RepeatedCompositeFieldContainer[Global___CardDraft]:
         """at most 5,000"""
@@ -482,10 +485,11 @@ class CreateCardsRequest(_message.Message):
         request_id: _builtins.str = ...,
         tenant: _builtins.str = ...,
         cards: _abc.Iterable[Global___CardDraft] | None = ...,
+        check_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cards", b"cards", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cards", b"cards", "check_only", b"check_only", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1769,6 +1773,9 @@ class CardRecord(_message.Message):
 
     CARD_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    DRAFT_DIGEST_FIELD_NUMBER: _builtins.int
+    draft_digest: _builtins.bytes
+    """SHA-256 of what its idempotency key stands for; empty without a key"""
     @_builtins.property
     def card(self) -> Global___Card: ...
     @_builtins.property
@@ -1778,10 +1785,11 @@ class CardRecord(_message.Message):
         *,
         card: Global___Card | None = ...,
         history: _abc.Iterable[Global___CardEvent] | None = ...,
+        draft_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "history", b"history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "draft_digest", b"draft_digest", "history", b"history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

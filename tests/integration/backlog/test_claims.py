@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
 
 import pytest
-from mosaic_controlplane.backlog.claiming import Filter
+from mosaic_controlplane.backlog.claiming import Filter, Wish
 from mosaic_controlplane.backlog.drafts import Draft
 from mosaic_controlplane.backlog.errors import (
     CardEnded,
@@ -20,8 +21,8 @@ from mosaic_controlplane.backlog.errors import (
 )
 from mosaic_controlplane.backlog.standing import actor_of
 from mosaic_controlplane.backlog.transitions import Proposal, Under
-from mosaic_controlplane.register.card import CardContent
-from mosaic_controlplane.register.card_claim import Actor
+from mosaic_controlplane.register.card import CardContent, CardRow
+from mosaic_controlplane.register.card_claim import Actor, Completion
 from mosaic_controlplane.register.request import RequestReused
 from mosaic_framework.ids import new_id
 
@@ -206,27 +207,73 @@ async def test_a_superseded_fence_is_refused_with_who_holds_the_card_now(yard: Y
 
 
 async def test_a_late_completion_of_what_nobody_has_taken_is_accepted(yard: Yard) -> None:
-    await yard.create("a", "b", attempt_limit=1)
+    await yard.create("a", "b", "c", attempt_limit=1)
     who = yard.worker()
-    a, b = await yard.claim(who, most=2)
+    a, b, c = await yard.claim(who, most=3)
     await yard.run_out("a")
     assert (await yard.complete(who, "a", a.fence)).status == "done"  # over, but nobody has looked yet
     await yard.run_out("b")
     await yard.reap()
     assert ((await yard.card("b")).status, (await yard.card("b")).expired) == ("blocked", True)
     assert (await yard.complete(who, "b", b.fence)).status == "done"
+    await yard.run_out("c")
+    await yard.reap()
+    assert (await yard.unblock("c")).status == "ready"
+    assert (await yard.complete(who, "c", c.fence)).status == "done"
 
 
-async def test_release_and_block_need_a_lease_that_is_live(yard: Yard) -> None:
+async def test_a_person_blocks_a_card_that_keeps_running_out_and_its_late_holder_does_not(yard: Yard) -> None:
+    await yard.create("a")
+    anna = actor_of(yard.operator)
+    (a,) = await yard.claim(anna)
+    await yard.run_out("a")
+    await yard.reap()
+    for fence in (0, a.fence):
+        with pytest.raises(LeaseOver):
+            await yard.block(anna, "a", fence)
+    who = yard.worker()
+    (a,) = await yard.claim(who)
+    await yard.run_out("a")
+    await yard.reap()
+    with pytest.raises(NotHolder):
+        await yard.block(yard.worker("stranger"), "a", 0)
+    blocked = await yard.block(anna, "a", 0)
+    assert (blocked.status, blocked.reason, blocked.fence) == ("blocked", "waits for a key", a.fence + 1)
+    with pytest.raises(FenceSuperseded):
+        await yard.complete(who, "a", a.fence)
+    assert await yard.verify() == []
+
+
+async def test_a_late_proposal_of_what_nobody_has_taken_is_accepted_and_another_is_not(yard: Yard) -> None:
+    await yard.create("a", "b")
+    who = yard.worker()
+    a, b = await yard.claim(who, most=2)
+    await yard.run_out("a", "b")
+    await yard.reap()
+    await yard.claim(yard.worker("next"), "b")
+    propose = yard.backlog.transitions.propose
+    card = await propose(yard.tenant_id, Under(new_id(), who, "a", a.fence), Proposal(head="abc"))
+    assert (card.status, card.head) == ("review", "abc")
+    with pytest.raises(FenceSuperseded):
+        await propose(yard.tenant_id, Under(new_id(), who, "b", b.fence), Proposal(head="abc"))
+
+
+async def test_renew_release_and_block_need_a_lease_that_is_live(yard: Yard) -> None:
     await yard.create("a")
     who = yard.worker()
     (a,) = await yard.claim(who)
     await yard.run_out("a")
-    with pytest.raises(LeaseOver):
-        await yard.release(who, "a", a.fence)
-    await yard.reap()
-    with pytest.raises(LeaseOver):
-        await yard.block(who, "a", a.fence)
+
+    def writes() -> list[Awaitable[object]]:
+        renewal = yard.backlog.transitions.renew(yard.tenant_id, Under(new_id(), who, "a", a.fence))
+        return [renewal, yard.release(who, "a", a.fence), yard.block(who, "a", a.fence)]
+
+    for reaped in (False, True):
+        if reaped:
+            await yard.reap()
+        for write in writes():
+            with pytest.raises(LeaseOver):
+                await write
 
 
 async def test_a_fence_rises_on_release_and_block_so_that_the_same_holder_cannot_write_late(yard: Yard) -> None:
@@ -271,6 +318,55 @@ async def test_without_a_card_and_a_fence_the_run_s_own_claim_is_meant(yard: Yar
     with pytest.raises(NotHolder):
         await yard.release(reset, "", 0)
     assert (await yard.release(who, "", 0)).card_id == "b"
+
+
+async def test_a_repeated_completion_without_a_card_is_of_the_card_that_was_held_then(yard: Yard) -> None:
+    await yard.create("a", "b")
+    who, request_id = yard.worker(), new_id()
+    await yard.claim(who)
+    assert (await yard.complete(who, "", 0, request_id=request_id)).card_id == "a"
+    assert (await yard.complete(who, "", 0, request_id=request_id)).card_id == "a"
+    await yard.claim(who)
+    assert (await yard.complete(who, "", 0, request_id=request_id)).card_id == "a"
+    assert (await yard.card("b")).status == "claimed"
+
+
+async def test_what_is_done_without_a_name_is_what_was_held_before_the_next_card(yard: Yard) -> None:
+    await yard.create("a", "b")
+    who, request_id = yard.worker(), new_id()
+    await yard.claim(who)
+    for _ in range(2):  # the second time as a client that lost the answer
+        done = Completion("", 0, who, request_id, place=-1)
+        ((_, card),), taken = await yard.backlog.work(yard.tenant_id, [done], Wish(request_id, who))
+        assert isinstance(card, CardRow)
+        assert (card.card_id, card.status) == ("a", "done")
+        assert [one.card.card_id for one in taken] == ["b"]
+    ((_, refused),), _ = await yard.backlog.work(
+        yard.tenant_id, [Completion("", 0, yard.worker("idle"), new_id(), place=-1)], None
+    )
+    assert isinstance(refused, NotHolder)
+
+
+async def test_a_named_card_is_waited_for_and_one_that_has_ended_is_not(yard: Yard) -> None:
+    await yard.create("a")
+    await yard.make([Draft("b", CardContent("b"), ("a",))])
+    who = yard.worker()
+    (a,) = await yard.claim(who)
+    listening = asyncio.create_task(yard.wakes.run())
+    try:
+        waiting = asyncio.create_task(yard.claim(yard.worker("next"), "b", wait=timedelta(seconds=60)))
+        while not await yard.database.pool.fetchval("select bool_or(watching) from fleet.replica"):
+            await asyncio.sleep(0.01)
+        await yard.complete(who, "a", a.fence)
+        async with asyncio.timeout(30):
+            (taken,) = await waiting
+        assert taken.card.card_id == "b"
+        async with asyncio.timeout(30):
+            with pytest.raises(CardNotReady, match="a cannot be claimed"):
+                await yard.claim(who, "a", wait=timedelta(hours=1))
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
 
 
 async def test_a_gated_card_is_proposed_by_its_worker_and_completed_by_its_gate(yard: Yard) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID
 
+import pytest
 from mosaic_controlplane.backlog.reaper import DUTY, Reaper
 from mosaic_controlplane.backlog.transitions import Under
 from mosaic_controlplane.mesh.messages import Messages
 from mosaic_controlplane.register import card_lease as lease_table
 from mosaic_controlplane.register.card_claim import Actor
 from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.request import RequestReused
 from mosaic_controlplane.register.singleton import elected
 from mosaic_framework.ids import new_id
 
@@ -138,6 +141,45 @@ async def test_reclaim_by_hand_supersedes_the_holder_s_fence(yard: Yard) -> None
     assert await yard.verify() == []
 
 
+async def test_a_reclaim_repeated_after_its_answer_was_lost_takes_nothing_from_the_next_holder(yard: Yard) -> None:
+    await yard.create("a")
+    await yard.claim(yard.worker("slow"))
+    request_id = new_id()
+
+    async def reclaim(agreed: str = "it hangs") -> list[tuple[str, str]]:
+        cards = await yard.backlog.transitions.reclaim(
+            yard.tenant_id,
+            caller=yard.operator,
+            card_ids=["a"],
+            agent="",
+            expired=False,
+            reason=agreed,
+            request_id=request_id,
+        )
+        return [(card.card_id, card.status) for card in cards]
+
+    assert await reclaim() == [("a", "ready")]
+    (held,) = await yard.claim(yard.worker("next"))
+    assert await reclaim() == [("a", "claimed")]
+    assert (await yard.card("a")).fence == held.fence
+    with pytest.raises(RequestReused):
+        await reclaim("for another reason")
+
+
+async def test_a_pause_repeated_after_its_answer_was_lost_undoes_no_resume(yard: Yard) -> None:
+    request_id = new_id()
+
+    async def pause(*, paused: bool, request: UUID) -> tuple[bool, bool]:
+        row, changed = await yard.backlog.transitions.pause(
+            yard.tenant_id, paused=paused, reason="", caller=yard.operator, request_id=request
+        )
+        return row.paused, changed
+
+    assert await pause(paused=True, request=request_id) == (True, True)
+    assert await pause(paused=False, request=new_id()) == (False, True)
+    assert await pause(paused=True, request=request_id) == (False, True)
+
+
 async def test_a_renewal_never_goes_beyond_the_limit_unless_it_moves_the_limit(yard: Yard) -> None:
     await yard.create("a", time_limit=timedelta(minutes=10))
     who = yard.worker()
@@ -170,6 +212,22 @@ async def test_a_host_renews_what_living_runs_of_its_own_seats_hold_and_nothing_
         assert [(one.card_id, one.run_id, one.fence) for one in held] == [("a", coder.run_id, a.fence)]
         assert timedelta(minutes=4) < held[0].lease_left <= timedelta(minutes=5)
         assert (await yard.card("b")).lease_until == b.card.lease_until
+
+
+async def test_a_host_that_vouches_for_a_run_renews_up_to_the_limit_of_the_claim_and_no_further(
+    database: Database,
+) -> None:
+    site = await make_site(database)
+    await site.apply("coder0")
+    link = await site.link()
+    async with open_yards_of(site) as yard:
+        await yard.create("a", time_limit=timedelta(minutes=2))
+        coder = Actor("agent", await site.agent_id("coder0"), "coder0", new_id())
+        await yard.claim(coder, lease=timedelta(seconds=30))
+        (held,) = await yard.backlog.renew_runs(link, [coder.run_id])
+        assert held.lease_left == held.limit_left <= timedelta(minutes=2)
+        await database.pool.execute("update fleet.card set lease_until = now() - interval '1 second'")
+        assert await yard.backlog.renew_runs(link, [coder.run_id]) == []  # nobody renews what is over
 
 
 async def test_the_leases_of_a_run_that_has_ended_are_over(database: Database) -> None:

@@ -44,6 +44,22 @@ async def test_who_goes_away_while_winning_gives_the_card_back_as_if_nobody_had_
     assert await yard.verify() == []
 
 
+async def test_a_card_is_given_back_although_the_connection_breaks_meanwhile(yard: Yard) -> None:
+    await yard.create("a")
+    wish = Wish(new_id(), yard.worker())
+    await yard.backlog.claiming.claim(yard.tenant_id, wish)
+    async with yard.database.transaction() as connection:
+        await connection.execute("lock table fleet.card_event in share mode")
+        giving_back = asyncio.create_task(yard.backlog.claiming._give_back(yard.tenant_id, wish))
+        async with asyncio.timeout(10):
+            while not await connection.fetchval(
+                "select count(pg_terminate_backend(pid)) from pg_locks where not granted"
+            ):
+                await asyncio.sleep(0.01)
+    await giving_back
+    await until_ready(yard, "a")
+
+
 async def test_a_card_given_back_goes_to_whoever_waits(yard: Yard) -> None:
     await yard.create("a")
     running = asyncio.create_task(yard.wakes.run())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import pytest
 from mosaic_controlplane.api import backlog_decode, backlog_encode
@@ -159,6 +160,31 @@ async def test_an_exported_backlog_imported_elsewhere_is_the_same_but_for_what_i
         assert after == before
     repeated = await bring_in(other, backlog_decode.records(first))
     assert (repeated.imported, repeated.existed, repeated.problems) == (0, 5, [])
+
+
+async def test_after_an_import_a_key_stands_for_the_same_card_as_before(yard: Yard) -> None:
+    keyed = [
+        Draft("a", CardContent("a"), (), "k1"),
+        Draft(str(new_id()), CardContent("made"), (), "k2", id_was_given=False),
+    ]
+    made = await yard.make(keyed)
+    other = yard.of_tenant(await add_tenant(yard.database, "other"), "other")
+    records = await exported(yard)
+    assert (await bring_in(other, backlog_decode.records(records))).imported == 2
+    assert [one.draft_digest for one in await exported(other)] == [one.draft_digest for one in records]
+    again = [keyed[0], replace(keyed[1], card_id=str(new_id()))]
+    assert [card.card_id for card in await other.make(again)] == [card.card_id for card in made]
+    created = await other.backlog.cards.create(
+        [replace(keyed[0], content=CardContent("another"))],
+        caller=other.operator,
+        tenant_id=other.tenant_id,
+        request_id=new_id(),
+        payload=b"",
+    )
+    assert [one.code for one in created.problems] == ["key-reused"]
+    records[0].draft_digest = b"short"
+    with pytest.raises(InvalidInput, match="SHA-256"):
+        backlog_decode.records(records)
 
 
 async def test_an_import_that_cannot_be_is_refused_whole(yard: Yard) -> None:
