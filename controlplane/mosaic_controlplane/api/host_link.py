@@ -194,7 +194,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
         """Take frames off the stream. Beats are answered here, so that no slow write makes a live host look silent."""
         while True:
             try:
-                frame = await asyncio.wait_for(anext(frames), silence)
+                async with asyncio.timeout(silence):
+                    frame = await anext(frames)
             except StopAsyncIteration:
                 return
             except TimeoutError:
@@ -204,7 +205,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
                 self._links.beat(link.key)
                 answer = pb.ControlFrame(beat_acknowledged=pb.BeatAcknowledged(sequence=frame.beat.sequence))
                 try:
-                    await asyncio.wait_for(down.put(answer), silence)
+                    async with asyncio.timeout(silence):
+                        await down.put(answer)
                 except TimeoutError:
                     log.warning("a host does not read its link", host=link.host_name, seconds=silence)
                     return
@@ -281,7 +283,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
 
 async def _read_hello(frames: AsyncIterator[pb.HostFrame]) -> pb.Hello:
     try:
-        first = await asyncio.wait_for(anext(frames), HELLO_SECONDS)
+        async with asyncio.timeout(HELLO_SECONDS):
+            first = await anext(frames)
     except (StopAsyncIteration, TimeoutError):
         raise InvalidInput("the link said no hello", why=f"none came within {HELLO_SECONDS:g} s") from None
     if first.WhichOneof("frame") != "hello":
