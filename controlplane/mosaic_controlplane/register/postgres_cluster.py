@@ -110,8 +110,8 @@ class Cluster:
         if staging.exists():  # of a run that was killed
             end_at_once(processes_of(staging))
             shutil.rmtree(staging)
-        staging.mkdir(mode=0o700)
-        try:
+        try:  # a stop may come from here on: nothing half made is left behind
+            staging.mkdir(mode=0o700)
             if self.account.switch:
                 os.chown(staging, self.account.uid, self.account.gid)
             self._initdb(staging, sync=sync)

@@ -79,7 +79,7 @@ async def test_nothing_is_given_while_a_question_of_the_program_is_open(world: W
     world.private.tmux("send-keys", "-t", "=a:", "C-j")
     await eventually(lambda: world.resident("a").state.state == "waiting", "its question is seen")
     message_id = await seat.send("later")
-    await seat.waits_for(message_id, "question")
+    await seat.waits_for(message_id, "it asks Do you want to proceed?")
     assert [text for by, text in took(seat) if by == "letterbox"] == []
 
 
