@@ -65,10 +65,16 @@ async def test_nothing_is_pasted_before_the_journal_has_that_it_is_being_typed(
     world.want(seat, generation=1)
     world.start()
     await world.available("a")
+    tries = []
+
+    def refuse_typing(*_arguments: object, **_more: object) -> None:
+        tries.append("refused")
+        refuse()
+
     with monkeypatch.context() as broken:
-        broken.setattr(JournalStore, "begin_typing", refuse)
+        broken.setattr(JournalStore, "begin_typing", refuse_typing)
         message_id = await world.send(seat, "echo x >> out")
-        await asyncio.sleep(1)  # a shell is typed into within a fraction of that
+        await eventually(lambda: len(tries) >= 2, "it is tried again, so the first try is over")
         assert "echo x" not in world.private.tmux("capture-pane", "-p", "-t", "=a:")
         assert await world.steps(message_id) == ["dispatched"]
     assert await world.ended(message_id) == DONE
