@@ -112,11 +112,8 @@ async def test_the_whole_way_of_a_message(
 ) -> None:
     await host.start()
     link = await plane.link()
-    assert (link.hello.host_id, link.hello.journal_epoch, link.hello.protocol_version) == (
-        plane.host_id,
-        0,
-        protocol.VERSION,
-    )
+    assert (link.hello.host_id, link.hello.journal_epoch) == (plane.host_id, 0)
+    assert (link.hello.protocol_version, link.hello.oldest_protocol) == (protocol.VERSION, protocol.OLDEST)
     (ready,) = await link.has("ready")
     assert ready.ready.link_epoch == 1
     assert json.loads((host.home.run / "hostagent.json").read_bytes()) == {"pid": os.getpid()}
