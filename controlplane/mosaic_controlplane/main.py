@@ -138,7 +138,9 @@ async def serve(home: Home) -> None:
             HostService(database, cluster, lambda: enrol_addresses), fleet_server
         )
         host_life_pb2_grpc.add_HostLifeServiceServicer_to_server(HostLifeService(database, wakes), fleet_server)
-        messages_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(Messages(database, wakes)), fleet_server)
+        messages_pb2_grpc.add_MessageServiceServicer_to_server(
+            MessageService(Messages(database, wakes), cluster.register_epoch), fleet_server
+        )
         seeding_pb2_grpc.add_SeedingServiceServicer_to_server(SeedingService(database), fleet_server)
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(
             HostLinkService(database, wakes, links, replica_id, lambda: liveness.replica_addresses, backlog),

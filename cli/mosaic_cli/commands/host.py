@@ -64,13 +64,14 @@ def join(
 def list_hosts(
     output_form: options.Output = Format.TABLE,
     watch: options.Watch = False,
+    every: Annotated[bool, typer.Option("--all", help="Also those that were taken out of the fleet.")] = False,
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
     """List hosts, those that were not heard of first."""
     from mosaic_cli import listing
 
-    listing.show_hosts(form=output_form, watch=watch, context=context, tenant=tenant)
+    listing.show_hosts(form=output_form, watch=watch, every=every, context=context, tenant=tenant)
 
 
 @app.command("show")
