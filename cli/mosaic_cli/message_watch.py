@@ -34,6 +34,8 @@ class Shown:
             self.receipts.clear()
             self.cursor, self.begun = "", False
         elif kind == "receipt":
+            if self.receipts.get(event.receipt.message_id) == event.receipt:
+                return False  # a step that was told with the one before it
             self.receipts[event.receipt.message_id] = event.receipt
             if len(self.receipts) > self.limit:
                 del self.receipts[min(self.receipts.values(), key=_made).message_id]
