@@ -171,6 +171,40 @@ async def test_a_silent_link_is_given_up_and_dialled_anew(
     assert len(plane.links) == 2
 
 
+async def test_the_pace_changes_while_the_link_is_up(host: Running, plane: FakeHostLinks) -> None:
+    plane.beat_ms = 60_000
+    await host.start()
+    link = await plane.link()
+    await link.has("beat", 1)
+    link.send(pace=pb.Pace(beat_interval_ms=100, answer_within_ms=4000))
+    await link.has("beat", 5)
+    assert len(plane.links) == 1
+
+
+async def test_a_control_plane_of_the_release_before_is_worked_with(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat]
+) -> None:
+    plane.welcome = pb.Welcome(protocol_version=protocol.VERSION - 1)
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"))
+    await link.has("applied")
+    await submitted(link, dispatch(link, "a", "true"))
+    await link.has("beat", 3)
+
+
+async def test_a_control_plane_that_speaks_no_protocol_of_ours_is_left_and_asked_again(
+    host: Running, plane: FakeHostLinks
+) -> None:
+    plane.welcome = pb.Welcome(protocol_version=protocol.VERSION + 2, oldest_protocol=protocol.VERSION + 1)
+    await host.start()
+    refused = await plane.link()
+    await eventually(lambda: refused.ended, "the link is ended")
+    assert not refused.of("ready"), "nothing is done for it"
+    plane.welcome = pb.Welcome(protocol_version=protocol.VERSION)
+    await (await plane.link(count=len(plane.links) + 1)).has("ready")
+
+
 async def test_facts_go_again_in_order_from_the_oldest_that_was_not_acknowledged(
     host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat]
 ) -> None:
