@@ -18,17 +18,17 @@ from mosaic_controlplane.register.database import Connection, Database, Register
 from mosaic_controlplane.register.migrate import RegisterMismatch
 from mosaic_controlplane.register.replica import WakeKey
 
-TICK_SECONDS = 1.0
+TICK_SECONDS = 0.5  # a host is stale after three beats (15 s), and shown so within one second more
 STALL_SECONDS = 5.0  # a transaction of ours is over within a second; one left open is ended by Postgres after 30 s
-_HOUSEKEEPING_TICKS = 600
-_PACE_TICKS = 10
-_UPGRADE_TICKS = 15
+_HOUSEKEEPING_TICKS = 1200
+_PACE_TICKS = 20
+_UPGRADE_TICKS = 30
 
 log = structlog.get_logger(__name__)
 
 
 class Liveness:
-    """The once-a-second duties of a replica. All replicas may run them at once: each row changes only once."""
+    """The duties that a replica has all the time. All replicas may run them at once: each row changes only once."""
 
     def __init__(self, database: Database, wakes: Wakes, links: Links, replica_id: UUID, address: str) -> None:
         self._database = database
