@@ -1,7 +1,7 @@
 """`backlog ls -w`: one page of cards, looked at again and again, and what of it has changed.
 
 Cards are not in the change stream, which would cost every claim a row more. So there is nothing to resume: what was
-shown is compared with what is there, also after a lost connection. No state is repeated, and the newest is never missed.
+shown is compared with what is there, also after a lost connection. No state is told twice, and the newest never missed.
 """
 
 from __future__ import annotations
