@@ -234,7 +234,7 @@ async def test_a_host_of_the_release_before_works_and_is_told_nothing_that_it_do
         assert welcome.protocol_version == protocol.VERSION - 1
         host.up.put_nowait(pb.HostFrame(ready=pb.Ready(link_epoch=welcome.link_epoch)))
         await host.next("desired")
-        await set_pace(site, 1)
+        await set_pace(site, 25)
         message_id = await site.send("worker", "hello")
         seen = []
         async with asyncio.timeout(15):
@@ -245,6 +245,8 @@ async def test_a_host_of_the_release_before_works_and_is_told_nothing_that_it_do
         await host.next("acknowledged")
         row = await site.host_row("alpha")
         assert (row.state, row.linked, row.link_problem) == (fleet_pb2.HOST_STATE_LIVE, True, "")
+        await set_pace(site, 1)  # it would be too slow for that, and look stale: it is let dial anew
+        await asyncio.wait_for(host.ended.wait(), 15)
 
 
 async def test_a_newer_host_that_still_speaks_our_protocol_is_spoken_to_in_ours(site: Mesh) -> None:

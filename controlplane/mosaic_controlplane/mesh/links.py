@@ -177,6 +177,8 @@ class Links:
                 while not link.ended.is_set():
                     link.wake.clear()
                     await self._push_wanted(link)
+                    if link.ended.is_set():
+                        return
                     await self._push_messages(link)
                     await self._push_cancels(link)
                     await link.wake.wait()
@@ -229,9 +231,13 @@ class Links:
                 briefing = await briefing_table.get(connection, tenant_id=tenant_id)
                 updates = await update_table.wanted_of_host(connection, tenant_id=tenant_id, host_id=host_id)
         if beat_interval != link.beat_interval:
-            # A host that cannot change its pace while linked keeps the one it has; what is faster harms nobody.
             if PACE in link.capabilities:
                 await link.downward.pace(beat_interval)
+            elif beat_interval < link.beat_interval:
+                # It cannot change its pace while linked. To beat too often harms nobody; too seldom, it would look stale.
+                log.info("a host is to dial anew, for another pace", host=link.host_name)
+                link.ended.set()
+                return
             link.beat_interval = beat_interval
         if not changed:
             return
