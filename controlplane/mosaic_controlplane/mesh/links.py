@@ -234,7 +234,7 @@ class Links:
             if PACE in link.capabilities:
                 await link.downward.pace(beat_interval)
             elif beat_interval < link.beat_interval:
-                # It cannot change its pace while linked. To beat too often harms nobody; too seldom, it would look stale.
+                # It cannot change its pace while linked. Too many beats harm nobody; with too few it would look stale.
                 log.info("a host is to dial anew, for another pace", host=link.host_name)
                 link.ended.set()
                 return
