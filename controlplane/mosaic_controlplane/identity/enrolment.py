@@ -14,7 +14,6 @@ from cryptography.x509.oid import NameOID
 from mosaic_framework import pki
 from mosaic_framework.errors import (
     FleetError,
-    IdentityRevoked,
     TokenExpired,
     TokenInvalid,
     TokenSpent,
@@ -70,7 +69,7 @@ async def enrol(
 
     `fleet_addresses` come before those of the other replicas. Token, identity and audit row are one transaction; a
     refusal writes its audit row only, and without `audit_unknown` not even that for a token that nobody made.
-    Raises TokenInvalid, TokenWrongName, TokenExpired, TokenSpent, IdentityRevoked.
+    Raises TokenInvalid, TokenWrongName, TokenExpired, TokenSpent.
     """
     async with database.transaction() as connection:
         token = await join_token.hold_by_secret(connection, secret_hash(joiner.secret))
@@ -118,12 +117,6 @@ async def _admit(
     else:
         identity = await operator.enrol(
             connection, tenant_id=token.tenant_id, name=token.name, role=token.role or "viewer"
-        )
-    if identity is None:
-        return IdentityRevoked(
-            f"{token.kind} {token.name} has been revoked",
-            why="a revoked name does not come back by a token",
-            next_step="join under another name",
         )
     identity_id, identity_epoch = identity
     spiffe_id = pki.SpiffeId(cluster.trust_domain, token.kind, token.name, tenant=token.tenant)
