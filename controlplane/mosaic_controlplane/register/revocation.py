@@ -81,7 +81,7 @@ async def revoke_operator(
 
 
 async def fallen(connection: Connection, identities: Collection[Identity]) -> set[UUID]:
-    """Return the ids of those that no longer stand: revoked, left, replaced, of another role or gone. One statement for all of them."""
+    """Return the ids of those that stand no longer as they did, in one statement."""
     asked = list(identities)
     rows = await connection.fetch(
         SQL.fallen,
