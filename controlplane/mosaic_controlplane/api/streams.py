@@ -1,4 +1,4 @@
-"""How long a stream may go on: as long as its caller's certificate and standing, and a relay as the register is there."""
+"""How long a stream may go on: as long as its caller's certificate and standing last; a relay with the register."""
 
 from __future__ import annotations
 
