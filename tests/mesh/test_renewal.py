@@ -68,4 +68,3 @@ async def test_a_link_and_a_watch_outlive_two_certificates_and_neither_is_droppe
     log = host.program.log.read_text()
     assert "link down" not in log
     assert "could not be" not in log
-    assert fleet_pb2.HOST_STATE_LIVE
