@@ -110,9 +110,11 @@ async def test_a_revoked_hosts_link_ends_its_claims_are_over_and_it_comes_back_o
     stale_token = await mesh.token("alpha")
     agent_id = UUID((await mesh.agents())["worker"].id)
     await mesh.register_value(
-        "insert into fleet.card (tenant_id, card_id, title, status, holder_kind, holder_id, holder_name, lease_until, "
-        "renew_until, claimed_at, fence, attempts, made_by_kind, made_by_id, made_by_name) select tenant_id, 'c1', 'c1', 'claimed', 'agent', agent_id, name, "
-        "now() + interval '1 hour', now() + interval '2 hours', now(), 1, 1, 'agent', agent_id, name from fleet.agent where agent_id = $1",
+        "insert into fleet.card (tenant_id, card_id, title, status, holder_kind, holder_id, holder_name, fence, "
+        "attempts, claimed_at, lease_until, renew_until, made_by_kind, made_by_id, made_by_name) "
+        "select tenant_id, 'c1', 'c1', 'claimed', 'agent', agent_id, name, 1, 1, "
+        "now(), now() + interval '1 hour', now() + interval '2 hours', 'agent', agent_id, name "
+        "from fleet.agent where agent_id = $1",
         agent_id,
     )
     reply = await revoke(mesh, HOST, "alpha")
