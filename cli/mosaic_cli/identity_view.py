@@ -94,7 +94,7 @@ def show_identity(text: str, *, form: Format, context: str, tenant: str) -> None
 def identity_document(identity: pb.Identity) -> dict[str, Any]:
     """Return the JSON form of an identity."""
     return {
-        "kind": kind_of(identity),
+        "type": kind_of(identity),
         "id": identity.id,
         "tenant": identity.tenant,
         "name": identity.name,

@@ -15,10 +15,13 @@ import grpc
 import grpc.aio
 import pytest
 from cryptography import x509
+from mosaic_cli.context import LOCAL, Context, Contexts, save
+from mosaic_cli.keep_login import is_due, keep_login
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import pki, renewal, wire
 from mosaic_framework.errors import FleetError
 from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.paths import Home
 from mosaic_framework.renewal import Renewal
 from mosaic_proto.v1 import common_pb2, identity_pb2, identity_pb2_grpc
 
@@ -223,3 +226,23 @@ async def test_identities_are_listed_with_what_became_of_them_and_a_revocation_s
     assert "web1" in wire.error_from_rpc(unknown.value).why
     leaf = x509.load_pem_x509_certificate(admin.certificate_pem)
     assert [one.serial for one in shown.identities[0].leaves] == [pki.serial_of(leaf)]
+
+
+async def test_the_machines_own_login_is_renewed_while_nobody_uses_it(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "person")
+    folder = home.root / "pki/operators/local"
+    async with serving(database, tmp_path) as listeners:
+        ada = replace(await listeners.enrolled("operator", "ada", role="viewer"), renew_at=None)
+        ada.save(folder)
+        item = Context(LOCAL, (listeners.fleet_address,), "pki/operators/local")
+        save(home, Contexts().put(item, make_current=True))
+        monkeypatch.setenv("MOSAIC_HOME", str(home.root))
+        assert is_due(home)
+        keeping = asyncio.create_task(keep_login(home))
+        async with asyncio.timeout(60):
+            while is_due(home):
+                await asyncio.sleep(0.05)
+        keeping.cancel()
+    assert StoredIdentity.load(folder).key_pem != ada.key_pem

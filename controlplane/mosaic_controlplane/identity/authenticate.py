@@ -111,7 +111,11 @@ async def _caller(connection: Connection, claims: Claims) -> Caller:
             f"this cluster does not know {who}", why="it has been removed", next_step=_come_back(spiffe_id.kind)
         )
     if standing.revoked:
-        raise IdentityRevoked(f"{who} has been revoked", next_step="ask an admin of the cluster")
+        raise IdentityRevoked(
+            f"{who} has been revoked",
+            why="an admin shut it out, or it left",
+            next_step=f"an admin can let it in again; {_come_back(spiffe_id.kind)}",
+        )
     if standing.identity_epoch != claims.identity_epoch:
         raise IdentitySuperseded(
             f"{who} has joined again since, and this certificate is of the old identity",
