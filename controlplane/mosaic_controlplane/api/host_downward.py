@@ -88,4 +88,7 @@ def downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Dow
         told = pb.Pace(beat_interval_ms=milliseconds(interval), answer_within_ms=milliseconds(answer_within(interval)))
         await down.put(pb.ControlFrame(pace=told))
 
-    return Downward(desired, dispatch, cancel, capture, explain, open_view, update, pace)
+    async def roots(digest: bytes) -> None:
+        await down.put(pb.ControlFrame(roots=pb.Roots(digest=digest)))
+
+    return Downward(desired, dispatch, cancel, capture, explain, open_view, update, pace, roots)

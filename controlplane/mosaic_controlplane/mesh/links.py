@@ -86,6 +86,7 @@ class Downward:
     open_view: Callable[[str, UUID, bool], Awaitable[None]]
     update: Callable[[WantedUpdate], Awaitable[None]]
     pace: Callable[[timedelta], Awaitable[None]]
+    roots: Callable[[bytes], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -100,6 +101,8 @@ class HeldLink:
     """what the host was told last"""
     generation: int = -1
     """what the host was told last; below 0: nothing yet"""
+    roots: bytes = b""
+    """which roots the host was told of last"""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     captures: dict[str, asyncio.Future[str]] = field(default_factory=dict)
@@ -119,6 +122,8 @@ class Links:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._links: dict[UUID, HeldLink] = {}
         self._beats: dict[LinkKey, float] = {}
+        self.bundle_digest: Callable[[], bytes] = bytes
+        """which roots the cluster trusts now: hosts are told"""
 
     def __len__(self) -> int:
         return len(self._links)
@@ -181,6 +186,9 @@ class Links:
                         return
                     await self._push_messages(link)
                     await self._push_cancels(link)
+                    if link.roots != (roots := self.bundle_digest()):
+                        await link.downward.roots(roots)
+                        link.roots = roots
                     await link.wake.wait()
         finally:
             if self._links.get(link.key.host_id) is link:
@@ -203,15 +211,15 @@ class Links:
     async def look(self) -> None:
         """Wake the links for which the register has something to do, whoever was not told of it."""
         # Of a host that was told nothing yet, its own task is at it.
-        told = {
-            link.key: (link.generation, link.beat_interval) for link in self._links.values() if link.generation >= 0
-        }
-        if not told:
+        links = [link for link in self._links.values() if link.generation >= 0]
+        if not links:
             return
+        told = {link.key: (link.generation, link.beat_interval) for link in links}
         async with self._database.connection() as connection:
-            with_work = await host_table.with_work(connection, told)
-        for host_id in with_work:
-            if (link := self._links.get(host_id)) is not None:
+            with_work = set(await host_table.with_work(connection, told))
+        roots = self.bundle_digest()
+        for link in links:
+            if link.key.host_id in with_work or link.roots != roots:
                 link.wake.set()
 
     async def close(self, key: LinkKey) -> None:
