@@ -19,7 +19,7 @@ import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
-from mosaic_framework import __version__, wire
+from mosaic_framework import __version__, pki, wire
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home, write_private
@@ -27,7 +27,9 @@ from mosaic_proto.v1 import (
     backlog_pb2_grpc,
     enrolment_pb2_grpc,
     fleet_pb2_grpc,
+    host_life_pb2_grpc,
     host_link_pb2_grpc,
+    identity_pb2_grpc,
     messages_pb2_grpc,
     runtimes_pb2_grpc,
     seeding_pb2_grpc,
@@ -35,12 +37,14 @@ from mosaic_proto.v1 import (
     terminal_pb2_grpc,
 )
 
-from mosaic_controlplane import config
+from mosaic_controlplane import authority_verbs, config
 from mosaic_controlplane.api.backlog import BacklogService
 from mosaic_controlplane.api.enrolment import EnrolmentService
 from mosaic_controlplane.api.fleet import FleetService
+from mosaic_controlplane.api.host_life import HostLifeService
 from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
+from mosaic_controlplane.api.identities import IdentityService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
 from mosaic_controlplane.api.runtimes import RuntimeService
@@ -49,7 +53,10 @@ from mosaic_controlplane.api.signals import SignalService
 from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.reaper import Reaper
-from mosaic_controlplane.identity.bootstrap import open_cluster
+from mosaic_controlplane.identity.bootstrap import open_cluster, roots_changed
+from mosaic_controlplane.identity.presented import Presented
+from mosaic_controlplane.identity.replica_leaf import ReplicaLeaf
+from mosaic_controlplane.identity.standings import Standings
 from mosaic_controlplane.identity.tokens import make_token
 from mosaic_controlplane.mesh.attach import Attachments
 from mosaic_controlplane.mesh.forwarding import Forwarder
@@ -107,8 +114,11 @@ async def serve(home: Home) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         await _migrate(database)
-        cluster = await open_cluster(database, home, alias=settings.cluster)
-        leaf = cluster.issue_replica_leaf(replica_id)
+        lifetime = timedelta(seconds=settings.leaf_lifetime)
+        cluster = await open_cluster(database, home, alias=settings.cluster, leaf_lifetime=lifetime)
+        replica_leaf = ReplicaLeaf(cluster, replica_id)
+        standings = Standings(database)
+        presented = Presented(cluster)
 
         enrol_addresses: list[str] = []
         hot = await connect_hot(database.url)
@@ -123,10 +133,18 @@ async def serve(home: Home) -> None:
             EnrolmentService(database, cluster, fleet_addresses=lambda: liveness.replica_addresses), enrol_server
         )
         fleet_server = grpc.aio.server(
-            interceptors=[AuthInterceptor(database, cluster, register_away=lambda: liveness.register_away())],
+            interceptors=[
+                AuthInterceptor(
+                    database,
+                    cluster,
+                    standings=standings,
+                    presented=presented,
+                    register_away=lambda: liveness.register_away(),
+                )
+            ],
             options=wire.SERVER_OPTIONS,
         )
-        forwarder = Forwarder(leaf)
+        forwarder = Forwarder(lambda: replica_leaf.current)
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
             FleetService(database, cluster, wakes, links, forwarder, replica_id, lambda: liveness.cursor_stall.seconds),
             fleet_server,
@@ -135,7 +153,10 @@ async def serve(home: Home) -> None:
         fleet_pb2_grpc.add_HostServiceServicer_to_server(
             HostService(database, cluster, lambda: enrol_addresses), fleet_server
         )
-        messages_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(Messages(database, wakes)), fleet_server)
+        host_life_pb2_grpc.add_HostLifeServiceServicer_to_server(HostLifeService(database, wakes), fleet_server)
+        messages_pb2_grpc.add_MessageServiceServicer_to_server(
+            MessageService(Messages(database, wakes), cluster.register_epoch), fleet_server
+        )
         seeding_pb2_grpc.add_SeedingServiceServicer_to_server(SeedingService(database), fleet_server)
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(
             HostLinkService(database, wakes, links, replica_id, lambda: liveness.replica_addresses, backlog),
@@ -148,6 +169,9 @@ async def serve(home: Home) -> None:
         )
         terminal_pb2_grpc.add_HostTerminalServiceServicer_to_server(HostTerminalService(views), fleet_server)
         backlog_pb2_grpc.add_BacklogServiceServicer_to_server(BacklogService(backlog), fleet_server)
+        identity_pb2_grpc.add_IdentityServiceServicer_to_server(
+            IdentityService(database, cluster, presented, wakes, lambda: liveness.replica_addresses), fleet_server
+        )
         health_servicer = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 
@@ -155,23 +179,34 @@ async def serve(home: Home) -> None:
             enrol_server,
             settings.listen,
             settings.enrol_port,
-            wire.enrol_server_credentials(leaf.key_pem, leaf.certificate_pem),
+            wire.rotating_server_credentials(lambda: replica_leaf.current, for_joiners=True),
         )
         fleet_bound = _bind(
             fleet_server,
             settings.listen,
             settings.fleet_port,
-            wire.fleet_server_credentials(leaf.key_pem, leaf.certificate_pem, leaf.bundle_pem),
+            wire.rotating_server_credentials(lambda: replica_leaf.current, for_joiners=False),
         )
         enrol_addresses.append(_advertised(enrol_bound, settings.advertise))
         fleet_address = _advertised(fleet_bound, settings.advertise)
         liveness = Liveness(database, wakes, links, replica_id, fleet_address)
 
+        links.bundle_digest = lambda: pki.bundle_digest(replica_leaf.current.bundle_pem)
+
+        async def read_roots() -> None:
+            if await roots_changed(database, cluster, home):
+                replica_leaf.roots_changed()
+                standings.wake_everybody()
+
+        standings.on_look = read_roots
         await liveness.arrive()
         background = [
             asyncio.create_task(wakes.run()),
             asyncio.create_task(liveness.run()),
+            asyncio.create_task(links.run()),
             asyncio.create_task(reaper.run()),
+            asyncio.create_task(standings.run()),
+            asyncio.create_task(replica_leaf.run()),
         ]
         stack.push_async_callback(_stop, [enrol_server, fleet_server], background, database, replica_id)
         await enrol_server.start()
@@ -304,6 +339,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     verbs.add_parser("serve", help="serve hosts and operators")
     verbs.add_parser("database", help="run the embedded PostgreSQL in the foreground")
     verbs.add_parser("restored", help="take up a register restored from a backup; run it before the first replica")
+    roots = verbs.add_parser("authority", help="the cluster's roots: show them, or change from one to the next")
+    roots.add_argument("step", choices=authority_verbs.VERBS, help="ls; or, in this order: add, use, retire")
+    roots.add_argument("--force", action="store_true", help="do not wait for those who would have to join again")
     token = verbs.add_parser("operator-token", help="print a one-time login token for an operator")
     token.add_argument("--name", required=True, help="the operator's name")
     token.add_argument("--role", default="admin", choices=["admin", "operator", "viewer"])
@@ -344,6 +382,11 @@ def run() -> None:
                     f"{done.hosts} hosts will be told everything anew, {done.messages} messages are asked for again, "
                     f"{done.tokens} join tokens are void\n"
                 )
+            case "authority":
+                settings = config.load(home)
+                url = _database_url(home, settings)
+                step = authority_verbs.run(options.step, home, url=url, alias=settings.cluster, force=options.force)
+                sys.stdout.write(asyncio.run(step))
             case "operator-token":
                 text = asyncio.run(
                     operator_token(

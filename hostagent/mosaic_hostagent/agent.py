@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Mapping
 
 import structlog
-from mosaic_framework import __version__
+from mosaic_framework import __version__, protocol
 from mosaic_framework.errors import Conflict, FleetError
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
@@ -28,12 +28,13 @@ from mosaic_hostagent.explaining import explain
 from mosaic_hostagent.intake import Intake
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
-from mosaic_hostagent.link import CAPABILITIES, PROTOCOL_VERSION, Handlers, HostReplaced, Link
+from mosaic_hostagent.link import CAPABILITIES, Handlers, HostReplaced, Link
 from mosaic_hostagent.local import PaneSocket, socket_path
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.outgoing import Outgoing
 from mosaic_hostagent.relay import Relay, Upstream
+from mosaic_hostagent.renewing import Renewing
 from mosaic_hostagent.reports import Reports
 from mosaic_hostagent.resetting import Resetting
 from mosaic_hostagent.residents import Resident
@@ -164,11 +165,15 @@ class HostAgent:
                 update=self._updating.take,
                 open_view=self._viewing.serve,
                 claims=self._claims.told,
+                roots=lambda digest: self._renewing.roots_told(digest),
             ),
             on_up=self._link_is_up,
         )
 
         self._upstream = Upstream(self._identity_now, lambda: self._link.address)
+        self._renewing = Renewing(
+            home.pki / "host", opened=lambda: self._link.opened, present_elsewhere=self._upstream.present
+        )
         self._versions = Versions(home, environment, self._watching.poke)
         self._keeper.on_occupied = self._versions.ask
         self._reports = Reports(self._sessions, self._intake().take)
@@ -205,6 +210,7 @@ class HostAgent:
             group.create_task(self._link.run(), name="link")
             group.create_task(keep_watchdog(self._environment), name="watchdog")
             group.create_task(self._claims.run(), name="claims")
+            group.create_task(self._renewing.run(), name="renewing")
 
     async def close(self) -> None:
         """Let deliveries that have begun finish, and detach. Seats go on."""
@@ -265,7 +271,8 @@ class HostAgent:
     async def _hello(self) -> pb.Hello:
         sequence = await self._journal.sequence_to_claim()
         return pb.Hello(
-            protocol_version=PROTOCOL_VERSION,
+            protocol_version=protocol.VERSION,
+            oldest_protocol=protocol.OLDEST,
             capabilities=CAPABILITIES,
             host_id=self._identity.identity_id,
             journal_id=self._journal.journal_id,
@@ -318,6 +325,7 @@ class HostAgent:
 
     def _link_is_up(self) -> None:
         self._claims.link_is_up()
+        self._renewing.poke()
         path = self._home.run / "hostagent.json"
         with contextlib.suppress(FileNotFoundError):
             if json.loads(path.read_bytes()).get("pid") == os.getpid():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import grpc
 import structlog
+from mosaic_framework import protocol
 from mosaic_framework.errors import Denied, FleetError, NotLoggedIn, Unreachable
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.steps import reached
-from mosaic_framework.wire import aio_channel, error_from_rpc
+from mosaic_framework.wire import aio_channel, error_from_rpc, how_to_come_back
 from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import host_link_pb2_grpc, runtimes_pb2
 
 from mosaic_hostagent.backoff import full_jitter
+from mosaic_hostagent.beats import Beats
 from mosaic_hostagent.outgoing import Outgoing
 
 if TYPE_CHECKING:
@@ -25,13 +28,9 @@ if TYPE_CHECKING:
 
     Call = StreamStreamCall[pb.HostFrame, pb.ControlFrame]
 
-PROTOCOL_VERSION = 1
-CAPABILITIES = ("capture", "view", "claims")
-DEFAULT_BEAT_SECONDS = 5.0
+CAPABILITIES = ("capture", "view", "claims", protocol.PACE)
 STABLE_SECONDS = 10.0
 _WELCOME_SECONDS = 10.0
-_SHORTEST_SILENCE = 4.0
-_SHORTEST_BEAT = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +65,8 @@ class Handlers:
     open_view: Callable[[grpc.aio.Channel, pb.OpenView, int], Awaitable[None]]
     """calls back over the link's own connection, under the link's epoch, until the view ends"""
     claims: Callable[[pb.ClaimsHeld], Awaitable[None]]
+    roots: Callable[[bytes], None]
+    """told which roots the cluster trusts: their digest"""
 
 
 class Link:
@@ -89,6 +90,8 @@ class Link:
         self.up = False
         self.address = ""
         """the control plane at the other end of the link; empty while there is none"""
+        self.opened: tuple[grpc.aio.Channel, bytes] | None = None
+        """the link's channel while it is up, and the certificate (PEM) that it was opened with"""
 
     async def run(self) -> None:
         """Dial until cancelled: one address after another, with full jitter from 0.2 s up to 10 s between."""
@@ -101,7 +104,14 @@ class Link:
                 raise  # everything else of this process is the other host's
             except FleetError as error:
                 refused = isinstance(error, Denied)
-                log.log(40 if refused else 30, "link down", code=error.code, what=error.what, why=error.why)
+                log.log(
+                    40 if refused else 30,
+                    "link down",
+                    code=error.code,
+                    what=error.what,
+                    why=error.why,
+                    next=error.next_step,
+                )
             else:
                 log.info("link ended by the control plane")
             attempt = 0 if time.monotonic() - began >= STABLE_SECONDS else attempt + 1
@@ -113,8 +123,8 @@ class Link:
         if identity.expired():
             raise NotLoggedIn(
                 f"the certificate of host {identity.name} has expired",
-                why=f"it was valid until {identity.not_after:%Y-%m-%d %H:%M} UTC",
-                next_step=f"mosaic host token {identity.name}",
+                why=f"it was valid until {identity.not_after:%Y-%m-%d %H:%M} UTC, by this machine's clock",
+                next_step=how_to_come_back(identity),
             )
         address = addresses[self._dials % len(addresses)]
         self._dials += 1
@@ -126,15 +136,18 @@ class Link:
             hello = await self._handlers.hello()
             call: Call = stub.Link()
             try:
-                await self._hold(call, hello, address, channel)
+                await self._hold(call, hello, address, channel, identity)
             except grpc.RpcError as error:
                 raise error_from_rpc(error) from error
             finally:
                 self.up = False
                 self.address = ""
+                self.opened = None
                 call.cancel()
 
-    async def _hold(self, call: Call, hello: pb.Hello, address: str, channel: grpc.aio.Channel) -> None:
+    async def _hold(
+        self, call: Call, hello: pb.Hello, address: str, channel: grpc.aio.Channel, identity: StoredIdentity
+    ) -> None:
         try:
             async with asyncio.timeout(_WELCOME_SECONDS):
                 await call.write(pb.HostFrame(hello=hello))
@@ -146,17 +159,20 @@ class Link:
         if first.WhichOneof("frame") != "welcome":
             raise LinkSilent(f"what answers at {address} speaks another protocol")
         welcome = first.welcome
+        them = f"the control plane at {address}"
+        protocol.agree(welcome.protocol_version, welcome.oldest_protocol, them=them, us="this host-agent")
         await self._handlers.welcome(welcome)
         self._outgoing.answer(pb.HostFrame(ready=pb.Ready(link_epoch=welcome.link_epoch)))
         self.up = True
         self.address = address
+        self.opened = channel, identity.certificate_pem
         log.info("link up", address=address, link_epoch=welcome.link_epoch, replica=welcome.replica_id)
         self._on_up()
-        heard = _Heard()
+        beats = Beats(welcome.beat_interval_ms, welcome.answer_within_ms)
         tasks = [
-            asyncio.create_task(self._read(call, heard, channel, welcome.link_epoch), name="link-read"),
+            asyncio.create_task(self._read(call, beats, channel, welcome.link_epoch), name="link-read"),
             asyncio.create_task(self._write(call), name="link-write"),
-            asyncio.create_task(self._beat(_beat_seconds(welcome), heard, address), name="link-beat"),
+            asyncio.create_task(self._beat(beats, address), name="link-beat"),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -167,11 +183,11 @@ class Link:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, call: Call, heard: _Heard, channel: grpc.aio.Channel, epoch: int) -> None:
+    async def _read(self, call: Call, beats: Beats, channel: grpc.aio.Channel, epoch: int) -> None:
         captures: set[asyncio.Future[None]] = set()
         try:
             while isinstance(frame := await call.read(), pb.ControlFrame):
-                heard.at = time.monotonic()
+                beats.heard(time.monotonic())
                 match frame.WhichOneof("frame"):
                     case "desired":
                         await self._handlers.desired(frame.desired)
@@ -183,8 +199,12 @@ class Link:
                         await self._handlers.update(frame.update)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
+                    case "roots":
+                        self._handlers.roots(frame.roots.digest)
                     case "claims_held":
                         await self._handlers.claims(frame.claims_held)
+                    case "pace":
+                        beats.set_pace(frame.pace.beat_interval_ms, frame.pace.answer_within_ms)
                     case "capture":
                         task: asyncio.Future[None] = asyncio.create_task(
                             self._capture(frame.capture), name="link-capture"
@@ -218,24 +238,18 @@ class Link:
                 if frame.WhichOneof("frame") == "event":
                     reached("hostagent.event-sent")
 
-    async def _beat(self, interval: float, heard: _Heard, address: str) -> None:
-        """Beat, and end the link when the other side has been silent for two beats, or 4 s if that is longer."""
-        silence = max(_SHORTEST_SILENCE, 2 * interval)
+    async def _beat(self, beats: Beats, address: str) -> None:
+        """Beat, and end the link when a beat has not been answered in time."""
         sequence = 0
         while True:
-            sequence += 1
-            self._outgoing.answer(pb.HostFrame(beat=pb.Beat(sequence=sequence)))
-            await asyncio.sleep(min(interval, max(0.0, heard.at + silence - time.monotonic())))
-            if time.monotonic() - heard.at >= silence:
-                raise LinkSilent(f"the control plane at {address} fell silent", why=f"no word for {silence:.0f} s")
-
-
-def _beat_seconds(welcome: pb.Welcome) -> float:
-    return max(_SHORTEST_BEAT, welcome.beat_interval_ms / 1000) if welcome.beat_interval_ms else DEFAULT_BEAT_SECONDS
-
-
-class _Heard:
-    """When the other side last said anything (monotonic)."""
-
-    def __init__(self) -> None:
-        self.at = time.monotonic()
+            now = time.monotonic()
+            if beats.silent(now):
+                why = f"a beat was not answered within {beats.answer_within:.3g} s"
+                raise LinkSilent(f"the control plane at {address} fell silent", why=why)
+            if beats.due(now):
+                sequence += 1
+                self._outgoing.answer(pb.HostFrame(beat=pb.Beat(sequence=sequence)))
+                beats.sent(now)
+            beats.changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(beats.changed.wait(), beats.next_look(now))

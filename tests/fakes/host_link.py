@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-from mosaic_framework import pki, wire
+from mosaic_framework import pki, protocol, wire
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
 from mosaic_proto.v1 import host_link_pb2 as pb
@@ -61,6 +61,8 @@ class FakeHostLinks(host_link_pb2_grpc.HostLinkServiceServicer):
         self.disowns = 0
         """so many of the next links are told that their journal is an older one"""
         self.fleet_addresses: list[str] = []
+        self.welcome = pb.Welcome(protocol_version=protocol.VERSION, oldest_protocol=protocol.OLDEST)
+        """what every welcome says beside what belongs to its link"""
         self.links: list[HeldLink] = []
         self.linked = asyncio.Event()
         self.folder = folder
@@ -144,15 +146,14 @@ class FakeHostLinks(host_link_pb2_grpc.HostLinkServiceServicer):
         self.links.append(link)
         self.linked.set()
         disowned, self.disowns = self.disowns > 0, max(0, self.disowns - 1)
-        yield pb.ControlFrame(
-            welcome=pb.Welcome(
-                protocol_version=1,
-                link_epoch=link.epoch,
-                beat_interval_ms=self.beat_ms,
-                fleet_addresses=self.fleet_addresses,
-                journal_disowned=disowned,
-            )
+        welcome = pb.Welcome(
+            link_epoch=link.epoch,
+            beat_interval_ms=self.beat_ms,
+            fleet_addresses=self.fleet_addresses,
+            journal_disowned=disowned,
         )
+        welcome.MergeFrom(self.welcome)
+        yield pb.ControlFrame(welcome=welcome)
         reader = asyncio.create_task(self._read(request_iterator, link))
         try:
             while (frame := await link.down.get()) is not None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import grpc.aio
 import pytest
-from mosaic_framework import wire
+from mosaic_framework import protocol, wire
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
-from mosaic_proto.v1 import fleet_pb2, host_link_pb2_grpc, messages_pb2
+from mosaic_proto.v1 import fleet_pb2, host_life_pb2, host_life_pb2_grpc, host_link_pb2_grpc, messages_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from tests.support.mesh import Mesh
@@ -33,13 +33,18 @@ class PlayedHost:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     failure: grpc.aio.AioRpcError | None = None
     sequence: int = 0
+    protocol_version: int = protocol.VERSION
+    oldest_protocol: int = protocol.OLDEST
+    capabilities: tuple[str, ...] = (protocol.PACE,)
 
     async def __aenter__(self) -> PlayedHost:
         identity = StoredIdentity.load(self.mesh.hosts[self.name].pki)
         self._channel = wire.aio_channel(identity, identity.fleet_addresses[0])
         self._task = asyncio.create_task(self._run())
         hello = pb.Hello(
-            protocol_version=1,
+            protocol_version=self.protocol_version,
+            oldest_protocol=self.oldest_protocol,
+            capabilities=self.capabilities,
             host_id=identity.identity_id,
             journal_id=self.journal_id,
             journal_epoch=self.journal_epoch,
@@ -203,3 +208,108 @@ async def test_a_seat_report_reaches_the_list_and_one_of_a_foreign_seat_changes_
             host.up.put_nowait(pb.HostFrame(seat=report))
         seen = await site.until_agent("worker", lambda agent: agent.state == fleet_pb2.AGENT_STATE_WORKING)
     assert (seen.pid, seen.state_source) == (42, "screen")
+
+
+async def set_pace(site: Mesh, seconds: int) -> None:
+    await site.register_value(
+        "update fleet.host set beat_interval = make_interval(secs => $1) where name = 'alpha' returning 1", seconds
+    )
+
+
+async def test_the_pace_of_beats_changes_while_a_host_is_linked(site: Mesh) -> None:
+    async with PlayedHost(site) as host:
+        welcome = (await host.next("welcome")).welcome
+        assert (welcome.beat_interval_ms, welcome.answer_within_ms) == (5000, 4000)
+        assert protocol.PACE in welcome.capabilities
+        await host.next("desired")
+        await set_pace(site, 25)
+        pace = (await host.next("pace")).pace
+    assert (pace.beat_interval_ms, pace.answer_within_ms) == (25_000, 20_000)
+
+
+async def test_a_host_of_the_release_before_works_and_is_told_nothing_that_it_does_not_know(site: Mesh) -> None:
+    older = PlayedHost(site, protocol_version=protocol.VERSION - 1, oldest_protocol=0, capabilities=("capture",))
+    async with older as host:
+        welcome = (await host.next("welcome")).welcome
+        assert welcome.protocol_version == protocol.VERSION - 1
+        host.up.put_nowait(pb.HostFrame(ready=pb.Ready(link_epoch=welcome.link_epoch)))
+        await host.next("desired")
+        await set_pace(site, 25)
+        message_id = await site.send("worker", "hello")
+        seen = []
+        async with asyncio.timeout(15):
+            while "dispatch" not in seen:
+                seen.append((await host.down.get()).WhichOneof("frame"))
+        assert "pace" not in seen
+        host.step(message_id, messages_pb2.MESSAGE_STEP_DISPATCHED)
+        await host.next("acknowledged")
+        row = await site.host_row("alpha")
+        assert (row.state, row.linked, row.link_problem) == (fleet_pb2.HOST_STATE_LIVE, True, "")
+        await set_pace(site, 1)  # it would be too slow for that, and look stale: it is let dial anew
+        await asyncio.wait_for(host.ended.wait(), 15)
+
+
+async def test_a_newer_host_that_still_speaks_our_protocol_is_spoken_to_in_ours(site: Mesh) -> None:
+    newer = PlayedHost(site, protocol_version=protocol.VERSION + 1, oldest_protocol=protocol.VERSION)
+    async with newer as host:
+        assert (await host.next("welcome")).welcome.protocol_version == protocol.VERSION
+
+
+async def test_a_host_that_speaks_no_protocol_of_ours_is_refused_and_its_row_says_why_until_it_links(
+    site: Mesh,
+) -> None:
+    newer = PlayedHost(site, protocol_version=protocol.VERSION + 2, oldest_protocol=protocol.VERSION + 1)
+    async with newer as host:
+        await asyncio.wait_for(host.ended.wait(), 15)
+    assert host.failure is not None
+    told = wire.error_from_rpc(host.failure)
+    assert (told.code, told.next_step) == ("protocol-mismatch", "update the control plane: mosaic update")
+    row = await site.host_row("alpha")
+    assert (row.state, row.linked) == (fleet_pb2.HOST_STATE_JOINED, False)
+    assert row.link_problem.startswith("the host-agent of alpha speaks protocol")
+    async with PlayedHost(site) as updated:
+        await updated.ready()
+        assert (await site.host_row("alpha")).link_problem == ""
+
+
+async def test_a_link_that_closes_is_seen_by_whoever_watches_before_the_host_is_stale(site: Mesh) -> None:
+    seen: list[tuple[bool, int]] = []
+    linked, unlinked = asyncio.Event(), asyncio.Event()
+
+    async def watch() -> None:
+        async for event in site.fleet.Watch(fleet_pb2.WatchRequest()):
+            if event.WhichOneof("event") == "host":
+                seen.append((event.host.linked, event.host.state))
+                if event.host.linked:
+                    linked.set()
+                elif linked.is_set():
+                    unlinked.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        async with PlayedHost(site) as host:
+            await host.ready()
+            await asyncio.wait_for(linked.wait(), 15)
+        await asyncio.wait_for(unlinked.wait(), 15)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    assert seen[-1] == (False, fleet_pb2.HOST_STATE_LIVE)
+
+
+async def test_a_host_that_is_taken_out_of_the_fleet_loses_its_link_and_gets_no_other(site: Mesh) -> None:
+    life: host_life_pb2_grpc.HostLifeServiceAsyncStub = host_life_pb2_grpc.HostLifeServiceStub(site.channel)
+    request = host_life_pb2.RemoveHostRequest(request_id=str(new_id()), name="alpha")
+    with pytest.raises(grpc.aio.AioRpcError) as told:
+        await life.Remove(request)
+    assert wire.error_from_rpc(told.value).code == "host-has-seats"
+    await site.register_value("update fleet.agent set removed_at = now() returning 1")
+    async with PlayedHost(site) as host:
+        epoch = await host.ready()
+        await host.next("desired")
+        assert (await life.Remove(request)).host.state == fleet_pb2.HOST_STATE_LEFT
+        await asyncio.wait_for(host.ended.wait(), 15)
+    async with PlayedHost(site, journal_epoch=epoch) as again:
+        await asyncio.wait_for(again.ended.wait(), 15)
+    assert again.failure is not None
+    assert again.failure.code() is grpc.StatusCode.UNAUTHENTICATED

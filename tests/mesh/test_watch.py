@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
-from mosaic_proto.v1 import fleet_pb2
+from mosaic_proto.v1 import backlog_pb2, backlog_pb2_grpc, fleet_pb2
 
 from tests.support.mesh import CHECKOUT, Mesh, Program, eventually
 
@@ -19,10 +19,12 @@ from tests.support.mesh import CHECKOUT, Mesh, Program, eventually
 class Watch:
     """The command as a process; what it printed, as objects."""
 
-    def __init__(self, mesh: Mesh, folder: Path, *arguments: str) -> None:
+    def __init__(
+        self, mesh: Mesh, folder: Path, *arguments: str, command: tuple[str, ...] = ("fleet", "watch")
+    ) -> None:
         home = folder / "home"
         mesh.write_context(Home(home))
-        self.program = Program(["mosaic", "fleet", "watch", "-o", "json", *arguments], home, {})
+        self.program = Program(["mosaic", *command, "-o", "json", *arguments], home, {})
         self.out = folder / f"watch-{new_id().hex}"
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
@@ -100,3 +102,53 @@ async def test_a_watch_from_a_cursor_shows_what_came_after_it_and_nothing_twice(
         second.stop()
     assert set(second.wanted()) == {3, 4}, "and nothing of before"
     assert second.wanted("still") == []
+
+
+async def test_message_ls_watched_through_a_control_plane_that_was_away_tells_every_message_and_each_step_once(
+    site: Mesh, tmp_path: Path
+) -> None:
+    first = await site.send("worker", "one")
+    watch = Watch(site, tmp_path, command=("message", "ls", "-w"))
+
+    def told() -> list[tuple[str, str]]:
+        return [(line["id"], line["step"]) for line in watch.lines() if line["kind"] == "Receipt"]
+
+    try:
+        await eventually(lambda: told() == [(first, "queued")], "what there was is shown")
+        second = await site.send("worker", "two")
+        await eventually(lambda: told()[1:] == [(second, "queued")], "a new one is shown")
+        site.controlplane.kill()
+        await site.register_value(
+            "update fleet.message set step = 'failed' where message_id = $1::text::uuid returning 1", first
+        )
+        site.controlplane.start()
+        await site.serving()
+        third = await site.send("worker", "three")
+        await eventually(lambda: (third, "queued") in told(), "what came after is shown")
+    finally:
+        watch.stop()
+    assert told() == [(first, "queued"), (second, "queued"), (first, "failed"), (third, "queued")]
+
+
+async def test_backlog_ls_watched_tells_each_state_of_a_card_once(site: Mesh, tmp_path: Path) -> None:
+    backlog: backlog_pb2_grpc.BacklogServiceAsyncStub = backlog_pb2_grpc.BacklogServiceStub(site.channel)
+    card = backlog_pb2.CardDraft(id="a", content=backlog_pb2.CardContent(title="a"))
+    await backlog.Create(backlog_pb2.CreateCardsRequest(request_id=str(new_id()), cards=[card]))
+    watch = Watch(site, tmp_path, command=("backlog", "ls", "-w"))
+
+    def told() -> list[tuple[str, bool]]:
+        return [(line["status"], line["left"]) for line in watch.lines()]
+
+    try:
+        await eventually(lambda: told() == [("ready", False)], "what there was is shown")
+        await backlog.Claim(backlog_pb2.ClaimRequest(request_id=str(new_id())))
+        await eventually(lambda: told()[1:] == [("claimed", False)], "a claim is shown")
+        site.controlplane.kill()
+        site.controlplane.start()
+        await site.serving()
+        await backlog.Complete(
+            backlog_pb2.CompleteRequest(request_id=str(new_id()), card_id="a", fence=1), wait_for_ready=True
+        )
+        await eventually(lambda: told()[2:] == [("claimed", True)], "a card that is done leaves the list")
+    finally:
+        watch.stop()

@@ -37,6 +37,7 @@ def list_cards(
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many.")] = 100,
     cursor: Annotated[str, typer.Option("--cursor", help="The page after the one that told this cursor.")] = "",
     output_form: options.Output = Format.TABLE,
+    watch: options.Watch = False,
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
@@ -61,6 +62,11 @@ def list_cards(
         cursor=cursor,
     )
     setattr(request, "class", class_)  # a word of Python's own
+    if watch:
+        from mosaic_cli.backlog import watching
+
+        watching.watch_cards(request, form=output_form, context=context, tenant=tenant)
+        return
     reading.list_cards(request, form=output_form, context=context, tenant=tenant)
 
 

@@ -11,7 +11,8 @@ create table fleet.cluster (
   register_epoch uuid not null,
   liveness_tick_at timestamptz not null default now(),
   changes_forgotten_up_to xid8 not null default '0',  -- a cursor at or below it cannot be resumed from
-  made_at timestamptz not null default now()
+  made_at timestamptz not null default now(),
+  beat_interval interval not null default '5 seconds'  -- of all hosts; slower as they grow in number (mesh/pace.py)
 );
 
 -- Roots of the cluster's own certificate authority. The key is encrypted under a key file that every replica holds.
@@ -21,7 +22,8 @@ create table fleet.authority (
   encrypted_key bytea not null,
   not_after timestamptz not null,
   retired_at timestamptz,
-  made_at timestamptz not null default now()
+  made_at timestamptz not null default now(),
+  signs_since timestamptz                             -- null: trusted, and not signing yet
 );
 
 create table fleet.tenant (
@@ -31,7 +33,11 @@ create table fleet.tenant (
   paused_by text,
   paused_at timestamptz,
   made_at timestamptz not null default now(),
-  paused_reason text not null default ''
+  paused_reason text not null default '',
+  -- When a host of the tenant is lost, and what becomes of what its agents have claimed: lease (it runs out), hold (kept
+  -- until the claim's own limit) or release (at once).
+  lost_after interval not null default '60 seconds' check (lost_after >= interval '1 second'),
+  lost_claims text not null default 'lease' check (lost_claims in ('lease', 'hold', 'release'))
 );
 
 create table fleet.replica (
@@ -41,7 +47,8 @@ create table fleet.replica (
   started_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
   -- Somebody follows or watches here: wakes of messages and changes are sent to this replica too.
-  watching boolean not null default false
+  watching boolean not null default false,
+  register_version integer not null default 0         -- the version of the register that it is made for
 );
 
 -- One-time join tokens. The secret is kept as a SHA-256 only. A spent token remembers which key spent it, so that the
@@ -71,6 +78,8 @@ create table fleet.operator (
   identity_epoch bigint not null default 1,
   made_at timestamptz not null default now(),
   revoked_at timestamptz,
+  revoked_by text not null default '',
+  revoked_reason text not null default '',
   primary key (tenant_id, operator_id),
   unique (tenant_id, name)
 );
@@ -101,9 +110,32 @@ create table fleet.host (
   unmanaged bytea not null default '',                -- mosaic.v1.Unmanaged: sessions on its tmux servers that are not ours
   -- The newest event of the journal which is in the register: a hello that knows less comes from a restored one, too.
   journal_sequence bigint not null default 0,
+  revoked_at timestamptz,
+  revoked_by text not null default '',
+  revoked_reason text not null default '',
+  draining_since timestamptz,                         -- its agents claim nothing new from then on
+  draining_by text not null default '',
+  link_problem text not null default '',              -- why its last link was refused
   primary key (tenant_id, host_id),
   unique (tenant_id, name)
 ) with (fillfactor = 70);
+
+-- Every leaf issued to a host or an operator, until a week after its end. Replicas issue their own, and keep them in memory.
+create table fleet.leaf (
+  tenant_id uuid not null references fleet.tenant,
+  serial text not null,                               -- the certificate's own number, hex
+  kind text not null check (kind in ('host', 'operator')),
+  identity_id uuid not null,
+  identity_epoch bigint not null,
+  authority_id uuid not null references fleet.authority,
+  issued_at timestamptz not null default now(),
+  not_after timestamptz not null,
+  replaced_at timestamptz,                            -- when its holder renewed it
+  primary key (tenant_id, serial)
+);
+
+create index leaf_by_identity on fleet.leaf (tenant_id, identity_id, not_after);
+create index leaf_by_end on fleet.leaf (not_after);
 
 -- The desired roster, every version of it.
 create table fleet.roster (
@@ -382,6 +414,12 @@ create trigger host_unmanaged_changed after update on fleet.host
   for each row when (old.unmanaged is distinct from new.unmanaged)
   execute function fleet.record_host_change();
 
+create trigger host_link_changed after update on fleet.host
+  for each row when (old.link_epoch = new.link_epoch
+    and (old.linked_replica, old.draining_since, old.link_problem)
+      is distinct from (new.linked_replica, new.draining_since, new.link_problem))
+  execute function fleet.record_host_change();
+
 create function fleet.record_message_change() returns trigger language plpgsql as $$
 begin
   insert into fleet.change (tenant_id, kind, id) values (new.tenant_id, 'message', new.message_id);
@@ -392,6 +430,26 @@ create trigger message_added after insert on fleet.message
   for each row execute function fleet.record_message_change();
 create trigger message_changed after update on fleet.message
   for each row when (old.step is distinct from new.step) execute function fleet.record_message_change();
+
+-- Every replica hears at once of whoever may no longer stand as before, and of roots that came or went: the key, never more.
+create function fleet.tell_standing() returns trigger language plpgsql as $$
+begin
+  perform pg_notify('mosaic_standing', coalesce(to_jsonb(new), to_jsonb(old)) ->> tg_argv[0]);
+  return null;
+end $$;
+
+create trigger host_standing_changed after update of state, identity_epoch on fleet.host
+  for each row when (old.identity_epoch <> new.identity_epoch or old.state <> new.state and new.state in ('left', 'revoked'))
+  execute function fleet.tell_standing('host_id');
+create trigger host_deleted after delete on fleet.host
+  for each row execute function fleet.tell_standing('host_id');
+create trigger operator_standing_changed after update on fleet.operator
+  for each row when ((old.role, old.identity_epoch, old.revoked_at) is distinct from (new.role, new.identity_epoch, new.revoked_at))
+  execute function fleet.tell_standing('operator_id');
+create trigger operator_deleted after delete on fleet.operator
+  for each row execute function fleet.tell_standing('operator_id');
+create trigger authority_changed after insert or update on fleet.authority
+  for each row execute function fleet.tell_standing('authority_id');
 
 -- The backlog: one row a card. Ids are the caller's or ours, compared byte by byte.
 create table fleet.card (
@@ -567,6 +625,10 @@ begin
     select w.* from unnest(picked, requests, places, runs, kinds, holders, names, leases)
       as w (card_id, request_id, place, run_id, kind, holder_id, name, lease)
     where w.card_id is not null
+      -- An agent on a host that is being drained takes nothing new.
+      and (w.kind <> 'agent' or (
+        select h.draining_since from fleet.host h where h.tenant_id = of_tenant and h.host_id = (
+          select a.host_id from fleet.agent a where a.tenant_id = of_tenant and a.agent_id = w.holder_id)) is null)
   ), noted as (
     insert into fleet.card_event (tenant_id, card_id, kind, status, fence, actor_kind, actor_id, actor_name, run_id, waited,
       request_id, request_place)

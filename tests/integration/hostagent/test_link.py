@@ -10,12 +10,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from mosaic_framework import protocol
 from mosaic_framework.ids import new_id
 from mosaic_framework.manifest import Manifest
 from mosaic_framework.paths import Home
+from mosaic_hostagent import beats
 from mosaic_hostagent import link as link_module
 from mosaic_hostagent.agent import HostAgent
 from mosaic_hostagent.config import Config
+from mosaic_hostagent.link import HostReplaced
 from mosaic_proto.v1 import fleet_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
@@ -110,7 +113,8 @@ async def test_the_whole_way_of_a_message(
 ) -> None:
     await host.start()
     link = await plane.link()
-    assert (link.hello.host_id, link.hello.journal_epoch, link.hello.protocol_version) == (plane.host_id, 0, 1)
+    assert (link.hello.host_id, link.hello.journal_epoch) == (plane.host_id, 0)
+    assert (link.hello.protocol_version, link.hello.oldest_protocol) == (protocol.VERSION, protocol.OLDEST)
     (ready,) = await link.has("ready")
     assert ready.ready.link_epoch == 1
     assert json.loads((host.home.run / "hostagent.json").read_bytes()) == {"pid": os.getpid()}
@@ -157,7 +161,7 @@ async def test_beats_come_at_the_interval_that_was_set(host: Running, plane: Fak
 async def test_a_silent_link_is_given_up_and_dialled_anew(
     host: Running, plane: FakeHostLinks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_module, "_SHORTEST_SILENCE", 0.5)
+    monkeypatch.setattr(beats, "SHORTEST_ANSWER", 0.5)
     plane.deaf = True
     await host.start()
     await plane.link()
@@ -166,6 +170,40 @@ async def test_a_silent_link_is_given_up_and_dialled_anew(
     await eventually(lambda: plane.links[0].ended, "the half-open stream is closed")
     await second.has("beat", 8)
     assert len(plane.links) == 2
+
+
+async def test_the_pace_changes_while_the_link_is_up(host: Running, plane: FakeHostLinks) -> None:
+    plane.beat_ms = 60_000
+    await host.start()
+    link = await plane.link()
+    await link.has("beat", 1)
+    link.send(pace=pb.Pace(beat_interval_ms=100, answer_within_ms=4000))
+    await link.has("beat", 5)
+    assert len(plane.links) == 1
+
+
+async def test_a_control_plane_of_the_release_before_is_worked_with(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat]
+) -> None:
+    plane.welcome = pb.Welcome(protocol_version=protocol.VERSION - 1)
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"))
+    await link.has("applied")
+    await submitted(link, dispatch(link, "a", "true"))
+    await link.has("beat", 3)
+
+
+async def test_a_control_plane_that_speaks_no_protocol_of_ours_is_left_and_asked_again(
+    host: Running, plane: FakeHostLinks
+) -> None:
+    plane.welcome = pb.Welcome(protocol_version=protocol.VERSION + 2, oldest_protocol=protocol.VERSION + 1)
+    await host.start()
+    refused = await plane.link()
+    await eventually(lambda: refused.ended, "the link is ended")
+    assert not refused.of("ready"), "nothing is done for it"
+    plane.welcome = pb.Welcome(protocol_version=protocol.VERSION)
+    await (await plane.link(count=len(plane.links) + 1)).has("ready")
 
 
 async def test_facts_go_again_in_order_from_the_oldest_that_was_not_acknowledged(
@@ -313,7 +351,7 @@ async def test_a_home_that_was_given_to_another_host_ends_the_process(host: Runn
     assert host.task is not None
     with pytest.raises(ExceptionGroup) as ended:
         await asyncio.wait_for(host.task, 10)
-    assert ended.group_contains(link_module.HostReplaced)
+    assert ended.group_contains(HostReplaced)
 
 
 async def test_a_desired_state_of_another_host_identity_is_not_used(
