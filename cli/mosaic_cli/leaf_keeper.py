@@ -114,7 +114,9 @@ class LeafKeeper:
         """Tell of a failure once, and return for how long to wait. Who cannot be reached is told by the command."""
         from mosaic_framework import renewal
 
-        if not self._told and isinstance(error, FleetError) and not isinstance(error, Unreachable):
+        # One of gRPC's own words, without a kind of ours: a control plane of before there was renewal.
+        expected = isinstance(error, Unreachable) or type(error) is FleetError
+        if not self._told and isinstance(error, FleetError) and not expected:
             self._told = True
             until = f"{self._identity.not_after.astimezone():%Y-%m-%d %H:%M}"
             output.say(f"the login of {self._identity.name} cannot be renewed: {error.what}; it is good until {until}")

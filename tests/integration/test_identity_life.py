@@ -111,7 +111,7 @@ async def test_a_stream_goes_on_past_its_leafs_end_when_a_newer_one_was_shown_an
         old = brief(listeners, ada, 4)
         async with (
             wire.aio_channel(old, listeners.fleet_address) as shown,
-            wire.aio_channel(brief(listeners, ada, 4), listeners.fleet_address) as silent,
+            wire.aio_channel(old, listeners.fleet_address) as silent,
         ):
             kept = asyncio.create_task(call(shown, WATCH))
             dropped = asyncio.create_task(call(silent, WATCH))
