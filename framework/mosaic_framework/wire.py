@@ -22,6 +22,7 @@ from mosaic_framework.errors import (
     FleetError,
     Internal,
     InvalidInput,
+    LimitReached,
     NotAuthenticated,
     NotFound,
     NotLoggedIn,
@@ -60,6 +61,8 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_time_ms", 30_000),  # a watcher whose machine vanished is let go, not kept for hours
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # a replica that relays asks whether we live
+    ("grpc.max_concurrent_streams", 2_048),  # of one connection; a client of ours waits beyond that
+    ("grpc.max_connection_idle_ms", 600_000),  # a connection without a call
 ]
 _REPLICA_OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_time_ms", 10_000),
@@ -73,9 +76,15 @@ ENROL_SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.so_reuseport", 0),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_concurrent_streams", 4),
+    ("grpc.max_allowed_incoming_connections", 512),  # so that strangers never use up what hosts and operators need
     ("grpc.max_connection_age_ms", 30_000),
     ("grpc.max_connection_age_grace_ms", 5_000),
 ]
+
+
+def fleet_server_options(*, connections: int) -> list[tuple[str, int]]:
+    """Return the options of a fleet listener that takes at most so many connections."""
+    return [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", connections)]
 
 
 def client_options(*, server_name: str = SERVER_NAME) -> list[tuple[str, str | int]]:
@@ -206,7 +215,9 @@ def _transport_error(status: grpc.StatusCode, reason: str) -> FleetError:
             )
         return Unreachable("the control plane cannot be reached", why=reason, next_step="mosaic doctor")
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return TooLarge("the message is larger than the wire allows", why=reason)
+        if "larger than max" in reason:
+            return TooLarge("the message is larger than the wire allows", why=reason)
+        return LimitReached.until("the other side takes no more just now", seconds=1, why=reason)
     if status is grpc.StatusCode.UNIMPLEMENTED:
         return FleetError("the control plane does not know this call", why=reason, next_step="update mosaic there")
     if status is grpc.StatusCode.CANCELLED:
@@ -225,6 +236,7 @@ _BASES: dict[grpc.StatusCode, type[FleetError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Unfinished,
     grpc.StatusCode.INTERNAL: Internal,
     grpc.StatusCode.FAILED_PRECONDITION: FleetError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: LimitReached,
 }
 
 _STATUS_OF_EXIT: dict[int, grpc.StatusCode] = {
@@ -242,6 +254,8 @@ def _status_of(error: FleetError) -> grpc.StatusCode:
         return grpc.StatusCode.INTERNAL
     if isinstance(error, (NotLoggedIn, NotAuthenticated)):
         return grpc.StatusCode.UNAUTHENTICATED
+    if isinstance(error, (LimitReached, TooLarge)):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
     if isinstance(error, InvalidInput):
         return grpc.StatusCode.INVALID_ARGUMENT
     return _STATUS_OF_EXIT.get(type(error).exit_code, grpc.StatusCode.FAILED_PRECONDITION)

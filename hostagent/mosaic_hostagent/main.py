@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import structlog
-from mosaic_framework import __version__
+from mosaic_framework import __version__, logs
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, told
 from mosaic_framework.paths import Home
 
-from mosaic_hostagent import config, logs
+from mosaic_hostagent import config
 from mosaic_hostagent.agent import HostAgent, take_home
 from mosaic_hostagent.release import release
 from mosaic_hostagent.verify import verify

@@ -15,6 +15,7 @@ import structlog
 from mosaic_framework import wire
 from mosaic_framework.errors import Denied, FleetError, NotAuthenticated, Unreachable
 
+from mosaic_controlplane.api.decoding import WellFormed, tolerant, well_formed
 from mosaic_controlplane.api.failures import (
     Context,
     answering,
@@ -23,6 +24,7 @@ from mosaic_controlplane.api.failures import (
     peer_address_of,
     request_id_of,
 )
+from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.policy import Policy, load_policy
 from mosaic_controlplane.identity.authenticate import Authenticated, Authenticator
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
@@ -60,7 +62,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         *,
         recheck_seconds: float = RECHECK_SECONDS,
         register_away: Callable[[], float] = lambda: 0.0,
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits or Limits()
         self._database = database
         self._authenticator = Authenticator(database, cluster)
         self._policy = policy or load_policy()
@@ -83,11 +87,11 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         async def one_reply(request: Any, context: Context) -> Any:
             async with self._call(method, request, context, streams=handler.request_streaming):
-                return await behaviour(request, context)
+                return await behaviour(checked(request), context)
 
         async def many_replies(request: Any, context: Context) -> None:
             async with self._call(method, request, context, streams=True):
-                outcome = behaviour(request, context)
+                outcome = behaviour(checked(request), context)
                 if not hasattr(outcome, "__aiter__"):  # it writes by itself
                     await outcome
                     return
@@ -95,8 +99,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                     async for reply in replies:
                         await context.write(reply)
 
+        checked: Callable[[Any], Any] = WellFormed if handler.request_streaming else well_formed
         codec = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": tolerant(handler.request_deserializer, streams=handler.request_streaming),
             "response_serializer": handler.response_serializer,
         }
         wrapped: grpc.RpcMethodHandler[Any, Any]
@@ -118,18 +123,23 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     async def _call(self, method: str, request: Any, context: Context, *, streams: bool) -> AsyncIterator[None]:
         request_id = request_id_of(request, context)
         caller: Caller | None = None
+        leaf = b""
 
         async def refused(error: FleetError) -> None:
             if isinstance(error, Denied):
+                self._limits.refused(leaf, error)
                 await self._record_refusal(error, caller, method, request_id, context)
 
         async with answering(context, method=method, request_id=request_id, told=refused):
             origin = await self._origin(context, request_id)
+            leaf = origin.leaf_pem
+            self._limits.knock(leaf)
             found = await self._authenticate(origin)
             caller = found.caller
             if not self._policy.allows(method, caller):
                 raise _not_allowed(method, caller, self._policy)
             async with AsyncExitStack() as stack:
+                stack.enter_context(self._limits.admit(caller, method, stream=streams))
                 if streams:
                     await stack.enter_async_context(self._while_standing(found, context, method))
                 stack.enter_context(calling(caller))

@@ -9,7 +9,17 @@ from datetime import timedelta
 from uuid import UUID
 
 from mosaic_framework import secret_shapes
-from mosaic_framework.errors import Ambiguous, Conflict, Denied, FleetError, InvalidInput, NotFound, TooLarge
+from mosaic_framework.errors import (
+    RETRY_AFTER,
+    Ambiguous,
+    Conflict,
+    Denied,
+    FleetError,
+    InvalidInput,
+    LimitReached,
+    NotFound,
+    TooLarge,
+)
 from mosaic_framework.names import match_address
 from mosaic_framework.steps import reached as reached_place
 from mosaic_framework.typed_text import left_out
@@ -47,7 +57,7 @@ class MessageReused(Conflict):
     hint = "send it again without a fixed id"
 
 
-class QueueFull(FleetError):
+class QueueFull(LimitReached):
     """The agent's queue is full."""
 
     code = "queue-full"
@@ -128,7 +138,8 @@ def check(draft: Draft) -> None:
 class Messages:
     """Messages of every tenant; each call names its caller's."""
 
-    def __init__(self, database: Database, wakes: Wakes) -> None:
+    def __init__(self, database: Database, wakes: Wakes, *, queue_limit: int = message_table.QUEUE_LIMIT) -> None:
+        self._queue_limit = queue_limit
         self._database = database
         self._wakes = wakes
 
@@ -180,6 +191,7 @@ class Messages:
                 sent_by=caller.name if sender != Sender.of(caller) else "",
                 stripped=left_out(draft.body),
             ),
+            queue_limit=self._queue_limit,
         )
         if host_id is not None:
             await record(
@@ -225,8 +237,9 @@ class Messages:
             return NotFound(f"agent {draft.to!r} was just removed", next_step="mosaic agent ls")
         return QueueFull(
             f"the queue of {seat.host}/{seat.name} is full",
-            why=f"{message_table.QUEUE_LIMIT:,} messages wait to be typed there",
-            next_step=f"see what it waits for: mosaic message ls {seat.host}/{seat.name} --open",
+            why=f"{self._queue_limit:,} messages wait to be typed there",
+            next_step=f"see what it waits for: mosaic message ls {seat.host}/{seat.name} --open; or try again in 10 s",
+            details={RETRY_AFTER: "10000"},
         )
 
     async def cancel(self, *, tenant_id: UUID, prefix: str, caller: Caller) -> MessageRow:

@@ -162,6 +162,11 @@ class Database:
         finally:
             connection.terminate()
 
+    def pool_use(self) -> tuple[int, int]:
+        """Return how many connections of the pool are lent, and how many wait to be."""
+        idle = self.pool.get_idle_size()
+        return self.pool.get_size() - idle, idle
+
     async def close(self) -> None:
         """Close the pool; a connection still lent after 5 s is cut."""
         try:
