@@ -17,7 +17,6 @@ import grpc
 import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import aio as grpc_health
 from mosaic_framework import __version__, health, logs, open_files, wire
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
@@ -39,6 +38,7 @@ from mosaic_controlplane.api.backlog import BacklogService
 from mosaic_controlplane.api.decoding import TolerantInterceptor
 from mosaic_controlplane.api.enrolment import EnrolmentService
 from mosaic_controlplane.api.fleet import FleetService
+from mosaic_controlplane.api.health import HealthService
 from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
@@ -173,7 +173,7 @@ async def serve(home: Home) -> None:
         )
         terminal_pb2_grpc.add_HostTerminalServiceServicer_to_server(HostTerminalService(views), fleet_server)
         backlog_pb2_grpc.add_BacklogServiceServicer_to_server(BacklogService(backlog), fleet_server)
-        health_servicer = grpc_health.HealthServicer()
+        health_servicer = HealthService()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 
         enrol_bound = _bind(

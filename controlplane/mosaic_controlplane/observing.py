@@ -50,7 +50,7 @@ class Observing:
         self._server = HealthServer(metrics.registry, self.health, refresh=self._refresh)
 
     def start(self, home: Home, settings: Settings) -> None:
-        """Serve health and metrics over HTTP, unless that is off. Raises PortUnusable."""
+        """Serve health and metrics over HTTP, unless that is off. Raises PortInUse."""
         if settings.metrics_port == "off":
             return
         address = self._server.start(settings.metrics_port)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from mosaic_framework.errors import FleetError, NotFound, Unreachable
+from mosaic_framework.errors import NotFound, PortInUse, Unreachable
 from mosaic_framework.paths import Home, write_private
 
 if TYPE_CHECKING:
@@ -34,12 +34,6 @@ ALIVE_SECONDS = 10.0  # an event loop that has not turned for so long hangs
 REQUEST_SECONDS = 5.0  # how long a scraper may take to say what it wants
 REFRESH_SECONDS = 3.0
 _ANSWER_LIMIT = 65_536
-
-
-class PortUnusable(FleetError):
-    """The port for metrics cannot be taken."""
-
-    code = "port-in-use"
 
 
 class Pulse:
@@ -105,14 +99,14 @@ class HealthServer:
         self._thread: threading.Thread | None = None
 
     def start(self, port: int) -> str:
-        """Serve on this port of the loopback, 0 for a free one; returns host:port. Raises PortUnusable."""
+        """Serve on this port of the loopback, 0 for a free one; returns host:port. Raises PortInUse."""
         from prometheus_client.exposition import ThreadingWSGIServer
 
         self._loop = asyncio.get_running_loop()
         try:
             self._server = make_server(LOOPBACK, port, self._answer, ThreadingWSGIServer, handler_class=_Handler)
         except OSError as error:
-            raise PortUnusable(
+            raise PortInUse(
                 f"port {port} on {LOOPBACK} is in use",
                 why="metrics and health were to be told there",
                 next_step="set metrics_port to another port, to 0 for a free one, or to off",

@@ -90,6 +90,11 @@ class Link:
         self.address = ""
         """the control plane at the other end of the link; empty while there is none"""
 
+    @property
+    def dials(self) -> int:
+        """How often it was dialled."""
+        return self._dials
+
     async def run(self) -> None:
         """Dial until cancelled: one address after another, with full jitter from 0.2 s up to 10 s between."""
         attempt = 0
