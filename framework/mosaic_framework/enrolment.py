@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from mosaic_framework.paths import private_folder, write_private
 
 PREFIX = "mosaic1"
 TOKEN_LIMIT = 16 * 1024
+JOIN_PATIENCE = 60.0  # seconds that a joiner waits, over all attempts, while too many join at once
 KINDS = {"host": common_pb2.PRINCIPAL_KIND_HOST, "operator": common_pb2.PRINCIPAL_KIND_OPERATOR}
 
 
@@ -136,7 +138,7 @@ def enrol(token: JoinToken, folder: Path, *, name: str | None = None, timeout: f
             key = pki.new_key()
             write_private(pending, pki.key_to_pem(key))
         try:
-            reply = _ask(token, name or token.name, pki.signing_request(key), timeout)
+            reply = _ask_patiently(token, name or token.name, pki.signing_request(key), timeout)
         except Denied as refused:
             # Nothing was issued for a key that was made just now, when the server itself refused it; nor ever will be
             # for any by a token that is spent or over. What else went wrong may have been after a lost reply.
@@ -162,6 +164,20 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def _ask_patiently(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enrolment_pb2.EnrolReply:
+    """Ask, and ask again when too many join at once: a fleet that is set up behind one address gets in one by one."""
+    patience = JOIN_PATIENCE
+    while True:
+        try:
+            return _ask(token, name, request_der, timeout)
+        except TooManyAttempts as busy:
+            seconds = (busy.retry_after or 1.0) * random.uniform(1, 3)  # noqa: S311 - so that not all come again at once
+            if seconds > patience:
+                raise
+            patience -= seconds
+            time.sleep(seconds)
+
+
 def _ask(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enrolment_pb2.EnrolReply:
     """Try the token's addresses in turn until one answers. A refusal is an answer."""
     request = enrolment_pb2.EnrolRequest(
@@ -178,7 +194,7 @@ def _ask(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enr
                 return enrolment_pb2_grpc.EnrolmentServiceStub(channel).Enrol(request, timeout=max(share, 0.1))
             except grpc.RpcError as error:
                 failure = wire.error_from_rpc(error)
-                if not isinstance(failure, (Unreachable, NotLoggedIn)) or isinstance(failure, TooManyAttempts):
+                if not isinstance(failure, (Unreachable, NotLoggedIn)):
                     raise failure from error
     if isinstance(failure, NotLoggedIn):
         raise TokenInvalid(

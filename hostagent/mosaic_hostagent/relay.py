@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 import structlog
 from mosaic_framework import pane, wire
+from mosaic_framework.contract import takes_one_request
 from mosaic_framework.errors import FleetError, TooManyCalls, Unreachable
 from mosaic_framework.identity_files import StoredIdentity
 
@@ -22,6 +23,7 @@ from mosaic_hostagent.sessions import PaneSession, Sessions
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 _REQUEST_KEY = "mosaic-request-id"
 _TOLD_SECONDS = 3.0
+_CUT_OFF = "Internal error from Core"  # gRPC's word for a write that failed because the call has ended
 _BUSY_SECONDS = 0.5
 AT_ONCE = 128
 """Calls of one agent, streams too, that its host carries at one moment."""
@@ -36,6 +38,13 @@ class NoLink(Unreachable):
 
     code = "host-has-no-link"
     hint = "the agent can go on; try again in a moment"
+
+
+class EndedEarly(Unreachable):
+    """The control plane ended the call while requests were still being sent."""
+
+    code = "ended-early"
+    hint = "try again"
 
 
 class Upstream:
@@ -125,8 +134,9 @@ class Relay(grpc.GenericRpcHandler):
         metadata = [(wire.AGENT_KEY, session.agent_id), (wire.RUN_KEY, session.run_id)]
         if request_id:
             metadata.append((_REQUEST_KEY, request_id))
-        forward: grpc.aio.StreamStreamMultiCallable[Any, Any] = channel.stream_stream(method)
-        call = forward(requests, metadata=metadata, timeout=context.time_remaining())
+        call = await _forwarded(channel, method, requests, metadata, context.time_remaining())
+        if call is None:
+            return
         try:
             carried_out = False
             async for reply in call:
@@ -135,6 +145,8 @@ class Relay(grpc.GenericRpcHandler):
                     await self.after(session, method)
                 await context.write(reply)
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.INTERNAL and error.details() == _CUT_OFF:
+                await _refuse(context, EndedEarly(), method)
             # gRPC's own words on a lost connection would name what only this host sees; status and trailers pass.
             await context.abort(error.code(), error.details() or "", _trailers(error))
         finally:
@@ -150,6 +162,27 @@ class Relay(grpc.GenericRpcHandler):
         except TimeoutError:
             raise NoLink("the control plane has not heard of this session yet") from None
         self._known.add(session.run_id)
+
+
+async def _forwarded(
+    channel: grpc.aio.Channel,
+    method: str,
+    requests: AsyncIterator[bytes],
+    metadata: list[tuple[str, str]],
+    timeout: float | None,
+) -> Any:
+    """Return the call onward, or None when the pane never said what it wants.
+
+    A single request goes with the start of the call. As the first of a stream it would be a write of its own, and where
+    the other side has refused the call by then, gRPC tells of the write that failed, and never of the refusal.
+    """
+    if not takes_one_request(method):
+        stream: grpc.aio.StreamStreamMultiCallable[Any, Any] = channel.stream_stream(method)
+        return stream(requests, metadata=metadata, timeout=timeout)
+    async for request in requests:
+        single: grpc.aio.UnaryStreamMultiCallable[Any, Any] = channel.unary_stream(method)
+        return single(request, metadata=metadata, timeout=timeout)
+    return None
 
 
 async def _nothing(_session: PaneSession, _method: str) -> None:

@@ -18,9 +18,12 @@ import mosaic_proto.v1.host_link_pb2
 import mosaic_proto.v1.messages_pb2  # noqa: F401  (in the pool, so that its methods are found)
 from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2  # noqa: F401
+from mosaic_controlplane.api.decoding import TolerantInterceptor
 from mosaic_controlplane.api.enrolment import EnrolmentService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
+from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.policy import all_methods
+from mosaic_controlplane.config import Settings
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity, open_cluster
 from mosaic_controlplane.identity.caller import Caller, current_caller
 from mosaic_controlplane.identity.tokens import make_token
@@ -94,18 +97,25 @@ async def running(
     also_trusted: bytes = b"",
     recheck_seconds: float = 10.0,
     register_away: Callable[[], float] = lambda: 0.0,
+    limits: Limits | None = None,
+    settings: Settings | None = None,
 ) -> AsyncIterator[Listeners]:
     """Run both listeners. `also_trusted`: more roots in the TLS bundle, as a cluster with peers has."""
     cluster = await open_cluster(database, Home(folder / "home"), alias="test")
     replica = cluster.issue_replica_leaf(new_id())
     made = Listeners(database, cluster, replica, folder)
 
-    enrol_server = grpc.aio.server(options=wire.ENROL_SERVER_OPTIONS)
+    enrol_server = grpc.aio.server(interceptors=[TolerantInterceptor()], options=wire.ENROL_SERVER_OPTIONS)
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
-        EnrolmentService(database, cluster, fleet_addresses=lambda: [made.fleet_address]), enrol_server
+        EnrolmentService(database, cluster, fleet_addresses=lambda: [made.fleet_address], settings=settings),
+        enrol_server,
     )
     fleet_server = grpc.aio.server(
-        interceptors=[AuthInterceptor(database, cluster, recheck_seconds=recheck_seconds, register_away=register_away)],
+        interceptors=[
+            AuthInterceptor(
+                database, cluster, recheck_seconds=recheck_seconds, register_away=register_away, limits=limits
+            )
+        ],
         options=wire.SERVER_OPTIONS,
     )
     for handler in _stand_ins(made, behaviour):

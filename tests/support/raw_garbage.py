@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import ssl
 import struct
@@ -16,7 +15,7 @@ DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION
 CLIENT_HELLO = bytes.fromhex(
     "16030100c8010000c40303" + "11" * 32 + "20" + "22" * 32 + "0006130113021303" + "0100" + "0075"
 )
-WAIT_SECONDS = 1.0
+WAIT_SECONDS = 0.3
 
 
 def frame(kind: int, flags: int, stream: int, content: bytes, *, length: int | None = None) -> bytes:
@@ -133,15 +132,16 @@ async def throw(door: Door, source: random.Random) -> str:
     except (OSError, TimeoutError) as error:
         return f"not opened: {type(error).__name__}"
     try:
-        with contextlib.suppress(OSError):
-            writer.write(content)
-            async with asyncio.timeout(WAIT_SECONDS):
-                await writer.drain()
-                while await reader.read(65_536):
-                    pass
-            return "closed there"
-        return "reset there"
+        writer.write(content)
+        async with asyncio.timeout(WAIT_SECONDS):
+            await writer.drain()
+            while await reader.read(65_536):
+                pass
     except TimeoutError:
         return "closed here"
+    except OSError:
+        return "reset there"
+    else:
+        return "closed there"
     finally:
         writer.transport.abort()
