@@ -40,7 +40,7 @@ async def row(name: str, program: Program, way: WAY, *, count: int, seed: int) -
         f"{time.monotonic() - began:>8.0f}  {', '.join(f'{code} {number}' for code, number in codes)}",
         flush=True,
     )
-    for fault in faults[:5]:
+    for fault in faults[:20]:
         print(f"  {fault}", file=sys.stderr)
     return not faults and program.runs
 

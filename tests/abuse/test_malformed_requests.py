@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from tests.support.fuzzing import Fuzzed, Outcomes, Size, fuzzed_mesh, settled
 from tests.support.mesh import Program
@@ -17,7 +18,7 @@ COUNT = 300
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def fuzzed(databases: Databases) -> AsyncIterator[Fuzzed]:
     url = databases.create()
     async with fuzzed_mesh(url) as made:

@@ -20,6 +20,9 @@ TEXTS = (
     b"default",
     b"alpha",
     b"anna",
+    b"honest/worker",
+    b"worker",
+    b"0190b6e0-0000-7000-8000-0000000000ff",
     b"0190b6e0-0000-7000-8000-000000000001",
     b"00000000-0000-0000-0000-000000000000",
     b"0190b6e0-0000-7000-8000-00000000000",
@@ -47,6 +50,16 @@ TEXTS = (
 )
 
 
+def _decodable(text: bytes) -> bool:
+    try:
+        return "\0" not in text.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+DECODABLE = tuple(text for text in TEXTS if _decodable(text))
+
+
 def varint(number: int) -> bytes:
     """Return a number as the wire has it, with its 64 bits."""
     number &= 2**64 - 1
@@ -69,7 +82,8 @@ class Malformer:
     def __init__(self, source: random.Random) -> None:
         self._random = source
         self._ways: list[tuple[int, Callable[[Descriptor], bytes]]] = [
-            (50, self._boundaries),
+            (30, self._boundaries),
+            (60, self._well_formed),
             (12, self._wrong_types),
             (8, self._cut_short),
             (6, self._noise),
@@ -80,6 +94,8 @@ class Malformer:
             (2, self._huge),
             (2, lambda _: b""),
         ]
+
+        self._texts = TEXTS
 
     def request(self, message: Descriptor) -> bytes:
         """Return the bytes of one request."""
@@ -96,13 +112,21 @@ class Malformer:
             for _ in range(self._random.choice((1, 1, 1, 3)) if one.is_repeated else 1)
         )
 
+    def _well_formed(self, message: Descriptor) -> bytes:
+        """What a decoder takes: only what the fields say is wrong."""
+        self._texts = DECODABLE
+        try:
+            return self._boundaries(message)
+        finally:
+            self._texts = TEXTS
+
     def _value(self, one: FieldDescriptor, depth: int) -> bytes:
         match one.type:
             case FieldDescriptor.TYPE_MESSAGE:
                 inner = self._boundaries(one.message_type, depth + 1) if depth < _DEEPEST else b""
                 return field(one.number, _BYTES, inner)
             case FieldDescriptor.TYPE_STRING | FieldDescriptor.TYPE_BYTES:
-                return field(one.number, _BYTES, self._random.choice(TEXTS))
+                return field(one.number, _BYTES, self._random.choice(self._texts))
             case FieldDescriptor.TYPE_DOUBLE | FieldDescriptor.TYPE_FIXED64 | FieldDescriptor.TYPE_SFIXED64:
                 return field(one.number, _FIXED64, self._random.randbytes(8))
             case FieldDescriptor.TYPE_FLOAT | FieldDescriptor.TYPE_FIXED32 | FieldDescriptor.TYPE_SFIXED32:
