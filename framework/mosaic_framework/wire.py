@@ -60,6 +60,9 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.server_handshake_timeout_ms", 5_000),  # who connects and says nothing does not stay
     ("grpc.keepalive_time_ms", 30_000),  # a watcher whose machine vanished is let go, not kept for hours
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # which wins where it is longer: by default a minute
+    ("grpc.http2.settings_timeout", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),  # nor one that stopped in the midst of a frame
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # a replica that relays asks whether we live
     ("grpc.max_concurrent_streams", 2_048),  # of one connection; a client of ours waits beyond that
     ("grpc.max_connection_idle_ms", 600_000),  # a connection without a call
@@ -67,6 +70,7 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
 _REPLICA_OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),  # a relayed terminal may be silent for hours
 ]
 ENROL_SERVER_OPTIONS: list[tuple[str, int]] = [

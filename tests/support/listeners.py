@@ -99,13 +99,15 @@ async def running(
     register_away: Callable[[], float] = lambda: 0.0,
     limits: Limits | None = None,
     settings: Settings | None = None,
+    options: list[tuple[str, int]] | None = None,
 ) -> AsyncIterator[Listeners]:
     """Run both listeners. `also_trusted`: more roots in the TLS bundle, as a cluster with peers has."""
     cluster = await open_cluster(database, Home(folder / "home"), alias="test")
     replica = cluster.issue_replica_leaf(new_id())
     made = Listeners(database, cluster, replica, folder)
 
-    enrol_server = grpc.aio.server(interceptors=[TolerantInterceptor()], options=wire.ENROL_SERVER_OPTIONS)
+    more = options or []
+    enrol_server = grpc.aio.server(interceptors=[TolerantInterceptor()], options=[*wire.ENROL_SERVER_OPTIONS, *more])
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
         EnrolmentService(database, cluster, fleet_addresses=lambda: [made.fleet_address], settings=settings),
         enrol_server,
@@ -116,7 +118,7 @@ async def running(
                 database, cluster, recheck_seconds=recheck_seconds, register_away=register_away, limits=limits
             )
         ],
-        options=wire.SERVER_OPTIONS,
+        options=[*wire.SERVER_OPTIONS, *more],
     )
     for handler in _stand_ins(made, behaviour):
         fleet_server.add_generic_rpc_handlers((handler,))
