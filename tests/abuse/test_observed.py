@@ -34,7 +34,7 @@ from tests.support.mesh import CHECKOUT, Host, Mesh, Program, eventually, runnin
 from tests.support.pane import inside, mosaic
 from tests.support.postgres import Databases
 
-ROW = re.compile(r"^\| `(mosaic_\w+)` \| (\w+) \| (.*?) \| (.+) \|$", re.MULTILINE)
+ROW = re.compile(r"^\| `(mosaic_\w+)` \| (\w+) \|\s*(.*?)\s*\| (.+) \|$", re.MULTILINE)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

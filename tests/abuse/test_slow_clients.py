@@ -65,7 +65,7 @@ async def test_who_connects_and_says_half_does_not_stay_and_nobody_else_waits(
 
 
 async def test_who_says_half_at_the_panes_socket_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "SERVER_OPTIONS", [*wire.SERVER_OPTIONS, *SOON])
+    monkeypatch.setattr(wire, "SERVER_OPTIONS", [*SOON, *wire.SERVER_OPTIONS])
     panes, door, _ = pane_socket(tmp_path)
     await panes.start()
     try:

@@ -106,8 +106,8 @@ async def running(
     replica = cluster.issue_replica_leaf(new_id())
     made = Listeners(database, cluster, replica, folder)
 
-    more = options or []
-    enrol_server = grpc.aio.server(interceptors=[TolerantInterceptor()], options=[*wire.ENROL_SERVER_OPTIONS, *more])
+    more = options or []  # of two values gRPC takes the first
+    enrol_server = grpc.aio.server(interceptors=[TolerantInterceptor()], options=[*more, *wire.ENROL_SERVER_OPTIONS])
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
         EnrolmentService(database, cluster, fleet_addresses=lambda: [made.fleet_address], settings=settings),
         enrol_server,
@@ -118,7 +118,7 @@ async def running(
                 database, cluster, recheck_seconds=recheck_seconds, register_away=register_away, limits=limits
             )
         ],
-        options=[*wire.SERVER_OPTIONS, *more],
+        options=[*more, *wire.SERVER_OPTIONS],
     )
     for handler in _stand_ins(made, behaviour):
         fleet_server.add_generic_rpc_handlers((handler,))
