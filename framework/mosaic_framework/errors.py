@@ -186,7 +186,6 @@ class TooManyAttempts(LimitReached):
     """Too many attempts at once."""
 
     code = "too-many-attempts"
-    exit_code = EXIT_UNREACHABLE
     hint = "wait a few seconds and run it again"
 
 

@@ -10,20 +10,32 @@ from uuid import UUID
 
 import grpc
 import pytest
+from mosaic_cli import client
 from mosaic_controlplane import config
 from mosaic_controlplane.api.enrolment import neighbourhood
 from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.config import Settings
 from mosaic_controlplane.identity.caller import Caller
+from mosaic_controlplane.mesh.messages import QueueFull
 from mosaic_controlplane.metrics import Metrics
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import wire
-from mosaic_framework.errors import FleetError, LimitReached, NotAuthenticated, Overloaded, TooManyCalls, TooManyStreams
+from mosaic_framework.errors import (
+    RETRY_AFTER,
+    FleetError,
+    LimitReached,
+    NotAuthenticated,
+    Overloaded,
+    TooManyCalls,
+    TooManyStreams,
+)
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import messages_pb2
 
 from tests.support.listeners import Listeners, call, running
+from tests.support.mesh import running_mesh
+from tests.support.pane import mosaic, persons
 
 AGENTS = "mosaic.v1.FleetService/ListAgents"
 WATCH = "mosaic.v1.FleetService/Watch"
@@ -202,3 +214,43 @@ def test_every_limit_is_a_setting(tmp_path: Path) -> None:
     assert (found.limit_streams, found.limit_queue, found.metrics_port) == (7, 3, "off")
     with pytest.raises(FleetError, match="limit_streams"):
         config.load(Home(tmp_path), {"MOSAIC_LIMIT_STREAMS": "0"})
+
+
+def test_the_command_line_waits_for_a_limit_as_long_as_it_says_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(client.time, "sleep", slept.append)
+    patience = client.Patience()
+    assert patience.wait(TooManyCalls.until(seconds=0.5))
+    assert not capsys.readouterr().err
+    assert patience.wait(TooManyCalls.until(seconds=5))
+    assert "too-many-calls" in (told := capsys.readouterr().err)
+    assert "trying again in 5.0 s" in told
+    assert not patience.wait(TooManyCalls.until(seconds=5))
+    assert not client.Patience().wait(QueueFull(details={RETRY_AFTER: "10000"}))
+    assert not client.Patience().wait(FleetError())
+    assert slept == [0.5, 5.0]
+
+
+async def test_commands_over_a_limit_wait_and_do_their_work(database_url: str, tmp_path: Path) -> None:
+    slow = {"MOSAIC_LIMIT_CALLS_PER_SECOND": "1", "MOSAIC_LIMIT_CALLS_BURST": "1"}
+    async with running_mesh(database_url, environment=slow) as mesh:
+        environment = persons(mesh, tmp_path)
+        done = await asyncio.gather(*(asyncio.to_thread(mosaic, environment, "host", "ls") for _ in range(3)))
+    assert [one.code for one in done] == [0, 0, 0], [one.err for one in done]
+
+
+async def test_a_full_queue_is_told_with_the_time_to_come_again(database_url: str) -> None:
+    async with running_mesh(database_url, environment={"MOSAIC_LIMIT_QUEUE": "2"}) as mesh:
+        host = await mesh.join("alpha")
+        await mesh.apply({"worker": "alpha"})
+        await mesh.until_available("worker")
+        host.program.kill()
+        for _ in range(2):
+            await mesh.send("worker", "true")
+        with pytest.raises(grpc.RpcError) as failed:
+            await mesh.send("worker", "true")
+    assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    told = wire.error_from_rpc(failed.value)
+    assert (told.code, told.details[RETRY_AFTER]) == ("queue-full", "10000")

@@ -79,6 +79,11 @@ def test_the_commands_of_the_guide_to_sending_work_as_written(environment: dict[
         run(command, environment)
 
 
+def test_the_guide_to_metrics_works_as_written(environment: dict[str, str]) -> None:
+    for command in commands("docs/metrics.md"):
+        run(command, environment)
+
+
 def test_the_backlogs_commands_work_as_written(environment: dict[str, str]) -> None:
     for command in commands("docs/backlog.md"):
         run(command, environment)
