@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import AsyncIterator
 
@@ -32,6 +33,9 @@ async def unhurt(fuzzed: Fuzzed, program: Program, outcomes: Outcomes, before: S
     assert not outcomes.faults, "\n".join(outcomes.faults[:5])
     await fuzzed.honest_work()
     assert program.runs
+    for line in program.log.read_text().splitlines():
+        entry = json.loads(line)  # nothing writes past the log, such as a library or a traceback
+        assert "exception" not in entry, entry
     after = await settled(program)
     assert after.files <= before.files + 5, (before, after)
     assert after.tasks <= before.tasks + 10, (before, after)

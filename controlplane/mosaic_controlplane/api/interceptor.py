@@ -70,7 +70,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         self._policy = policy or load_policy()
         self._recheck_seconds = recheck_seconds
         self._register_away = register_away
-        # Refusals come from outside: they must not fill the register faster than a person could read them.
+        # Refusals come from outside: they must not fill register and log faster than a person could read them.
         self._refusals = Bucket(rate=5, burst=100)
 
     async def intercept_service(
@@ -222,10 +222,10 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         self, error: FleetError, caller: Caller | None, method: str, request_id: str, context: Context
     ) -> None:
         """Log and audit a refusal. The caller hears of it even when the register cannot take the row."""
+        if not self._refusals.take():
+            return  # counted all the same: mosaic_calls_refused
         who = caller.key if caller else "unknown"
         log.warning("call refused", method=method, code=error.code, caller=who, request_id=request_id)
-        if not self._refusals.take():
-            return
         claimed = b"".join(context.auth_context().get("peer_spiffe_id", ())).decode("utf-8", "replace")
         try:
             async with self._database.connection() as connection:
