@@ -29,6 +29,7 @@ from mosaic_proto.v1 import (
     fleet_pb2_grpc,
     host_link_pb2_grpc,
     messages_pb2_grpc,
+    people_pb2_grpc,
     runtimes_pb2_grpc,
     seeding_pb2_grpc,
     signals_pb2_grpc,
@@ -36,6 +37,7 @@ from mosaic_proto.v1 import (
 )
 
 from mosaic_controlplane import config
+from mosaic_controlplane.api.audit import AuditService
 from mosaic_controlplane.api.backlog import BacklogService
 from mosaic_controlplane.api.enrolment import EnrolmentService
 from mosaic_controlplane.api.fleet import FleetService
@@ -43,9 +45,11 @@ from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
+from mosaic_controlplane.api.people import OperatorService
 from mosaic_controlplane.api.runtimes import RuntimeService
 from mosaic_controlplane.api.seeding import SeedingService
 from mosaic_controlplane.api.signals import SignalService
+from mosaic_controlplane.api.tenants import TenantService
 from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.reaper import Reaper
@@ -135,6 +139,13 @@ async def serve(home: Home) -> None:
         fleet_pb2_grpc.add_HostServiceServicer_to_server(
             HostService(database, cluster, lambda: enrol_addresses), fleet_server
         )
+        people_pb2_grpc.add_OperatorServiceServicer_to_server(
+            OperatorService(database, cluster, lambda: enrol_addresses), fleet_server
+        )
+        people_pb2_grpc.add_TenantServiceServicer_to_server(
+            TenantService(database, cluster, lambda: enrol_addresses), fleet_server
+        )
+        people_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(database), fleet_server)
         messages_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(Messages(database, wakes)), fleet_server)
         seeding_pb2_grpc.add_SeedingServiceServicer_to_server(SeedingService(database), fleet_server)
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(

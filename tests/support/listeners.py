@@ -15,7 +15,8 @@ import grpc.aio
 import mosaic_proto.v1.backlog_pb2
 import mosaic_proto.v1.fleet_pb2
 import mosaic_proto.v1.host_link_pb2
-import mosaic_proto.v1.messages_pb2  # noqa: F401  (in the pool, so that its methods are found)
+import mosaic_proto.v1.messages_pb2
+import mosaic_proto.v1.people_pb2  # noqa: F401  (in the pool, so that its methods are found)
 from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2  # noqa: F401
 from mosaic_controlplane.api.enrolment import EnrolmentService

@@ -15,6 +15,7 @@ import structlog
 from mosaic_framework import wire
 from mosaic_framework.errors import Denied, FleetError, NotAuthenticated, Unreachable
 
+from mosaic_controlplane.api.auditing import Auditor
 from mosaic_controlplane.api.failures import (
     Context,
     answering,
@@ -28,8 +29,6 @@ from mosaic_controlplane.identity.authenticate import Authenticated, Authenticat
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
 from mosaic_controlplane.identity.caller import Caller, calling, current_caller
 from mosaic_controlplane.identity.origin import FORWARDED_KEY, Origin, coming_from
-from mosaic_controlplane.identity.pace import Bucket
-from mosaic_controlplane.register import audit
 from mosaic_controlplane.register.database import Database, RegisterUnreachable
 
 RELAYS = frozenset({"mosaic.v1.TerminalService/Watch", "mosaic.v1.TerminalService/Attach"})
@@ -47,7 +46,7 @@ def caller_of(_context: object) -> Caller:
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Authenticates the peer, applies the policy, and turns failures into statuses; every refusal leaves an audit row.
+    """Authenticates the peer, applies the policy, and turns failures into statuses; what failed is audited.
 
     A stream ends when its certificate does, and when its caller is revoked or replaced.
     """
@@ -66,8 +65,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         self._policy = policy or load_policy()
         self._recheck_seconds = recheck_seconds
         self._register_away = register_away
-        # Refusals come from outside: they must not fill the register faster than a person could read them.
-        self._refusals = Bucket(rate=5, burst=100)
+        self._auditor = Auditor(database)
 
     async def intercept_service(
         self,
@@ -119,11 +117,18 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         request_id = request_id_of(request, context)
         caller: Caller | None = None
 
-        async def refused(error: FleetError) -> None:
-            if isinstance(error, Denied):
-                await self._record_refusal(error, caller, method, request_id, context)
+        async def failed(error: FleetError) -> None:
+            await self._auditor.failed(
+                error,
+                caller=caller,
+                method=method,
+                request=request,
+                request_id=request_id,
+                peer_address=caller.peer_address if caller else peer_address_of(context),
+                claimed=b"".join(context.auth_context().get("peer_spiffe_id", ())).decode("utf-8", "replace"),
+            )
 
-        async with answering(context, method=method, request_id=request_id, told=refused):
+        async with answering(context, method=method, request_id=request_id, told=failed):
             origin = await self._origin(context, request_id)
             found = await self._authenticate(origin)
             caller = found.caller
@@ -207,32 +212,6 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         finally:
             for watcher in watchers:
                 watcher.cancel()
-
-    async def _record_refusal(
-        self, error: FleetError, caller: Caller | None, method: str, request_id: str, context: Context
-    ) -> None:
-        """Log and audit a refusal. The caller hears of it even when the register cannot take the row."""
-        who = caller.key if caller else "unknown"
-        log.warning("call refused", method=method, code=error.code, caller=who, request_id=request_id)
-        if not self._refusals.take():
-            return
-        claimed = b"".join(context.auth_context().get("peer_spiffe_id", ())).decode("utf-8", "replace")
-        try:
-            async with self._database.connection() as connection:
-                await audit.record(
-                    connection,
-                    tenant_id=caller.tenant_id if caller and caller.tenant else None,
-                    caller_kind=caller.kind if caller else "unknown",
-                    caller_id=str(caller.id) if caller else "",
-                    caller_name=caller.name if caller else "",
-                    peer_address=peer_address_of(context),
-                    method=method,
-                    request_id=request_id,
-                    outcome=error.code,
-                    detail={"claimed": claimed[:300].replace("\0", "")},
-                )
-        except FleetError as failure:
-            log.error("a refusal was not audited", method=method, code=failure.code, request_id=request_id)
 
 
 def _not_allowed(method: str, caller: Caller, policy: Policy) -> Denied:
