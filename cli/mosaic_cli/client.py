@@ -24,7 +24,7 @@ from mosaic_proto.v1.terminal_pb2_grpc import TerminalServiceStub
 
 from mosaic_cli import context as contexts
 from mosaic_cli import interrupts
-from mosaic_cli.context import Context
+from mosaic_cli.context import Context, Contexts
 from mosaic_cli.failures import UsageError
 
 ANSWER_WITHIN = 4.0
@@ -85,6 +85,27 @@ class Connection:
         from mosaic_proto.v1.runtimes_pb2_grpc import RuntimeServiceStub
 
         return RuntimeServiceStub(self._channel)
+
+    @property
+    def operators(self) -> Any:
+        """The calls about people."""
+        from mosaic_proto.v1.people_pb2_grpc import OperatorServiceStub
+
+        return OperatorServiceStub(self._channel)
+
+    @property
+    def tenants(self) -> Any:
+        """The calls about tenants."""
+        from mosaic_proto.v1.people_pb2_grpc import TenantServiceStub
+
+        return TenantServiceStub(self._channel)
+
+    @property
+    def audits(self) -> Any:
+        """The calls about what was done."""
+        from mosaic_proto.v1.people_pb2_grpc import AuditServiceStub
+
+        return AuditServiceStub(self._channel)
 
     @property
     def backlog(self) -> Any:
@@ -186,10 +207,27 @@ def _connection(context_name: str, *, tenant: str, home: Home) -> Connection:
         from mosaic_cli.pane import PaneConnection
 
         return PaneConnection(seat, tenant=tenant)
-    context = contexts.load(home).chosen(context_name)
+    known = contexts.load(home)
+    context = known.chosen(context_name)
+    if tenant and not context_name:
+        context = _login_of(known, context, tenant, home)
     hint = "mosaic up" if context.name == contexts.LOCAL else "mosaic login"
     identity = StoredIdentity.load(context.identity_folder(home), hint=hint)
     return Connection(context, identity, tenant=tenant)
+
+
+def _login_of(known: Contexts, chosen: Context, tenant: str, home: Home) -> Context:
+    """Return our login in `tenant` of the chosen context's cluster, since a login is of one tenant; without, `chosen`."""
+    if chosen.tenant == tenant:
+        return chosen
+    for item in known.items:
+        if item.tenant == tenant and _trust_domain(item, home) == _trust_domain(chosen, home):
+            return item
+    return chosen  # the cluster says what it thinks of that
+
+
+def _trust_domain(item: Context, home: Home) -> str:
+    return StoredIdentity.load(item.identity_folder(home)).trust_domain
 
 
 def _identify(request: Any) -> str:
