@@ -217,7 +217,7 @@ def _connection(context_name: str, *, tenant: str, home: Home) -> Connection:
 
 
 def _login_of(known: Contexts, chosen: Context, tenant: str, home: Home) -> Context:
-    """Return our login in `tenant` of the chosen context's cluster, since a login is of one tenant; without, `chosen`."""
+    """Return our login in `tenant` of the chosen context's cluster, for a login is of one tenant; else `chosen`."""
     if chosen.tenant == tenant:
         return chosen
     for item in known.items:

@@ -19,6 +19,7 @@ _ENVIRONMENT = {
     "fleet_port": "MOSAIC_FLEET_PORT",
     "advertise": "MOSAIC_ADVERTISE",
     "cluster": "MOSAIC_CLUSTER",
+    "leaf_lifetime": "MOSAIC_LEAF_LIFETIME",
 }
 
 
@@ -34,6 +35,12 @@ class Settings(BaseModel):
     advertise: str = Field(default="", description="the name or address that hosts dial; empty: what is bound")
     cluster: str = Field(
         default="local", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", description="the cluster's alias"
+    )
+    leaf_lifetime: int = Field(
+        default=86_400,
+        ge=2,
+        le=30 * 86_400,
+        description="seconds that a certificate is good for; renewed at half of it",
     )
 
 

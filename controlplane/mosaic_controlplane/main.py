@@ -19,7 +19,7 @@ import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
-from mosaic_framework import __version__, wire
+from mosaic_framework import __version__, pki, wire
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home, write_private
@@ -28,6 +28,7 @@ from mosaic_proto.v1 import (
     enrolment_pb2_grpc,
     fleet_pb2_grpc,
     host_link_pb2_grpc,
+    identity_pb2_grpc,
     messages_pb2_grpc,
     people_pb2_grpc,
     runtimes_pb2_grpc,
@@ -43,6 +44,7 @@ from mosaic_controlplane.api.enrolment import EnrolmentService
 from mosaic_controlplane.api.fleet import FleetService
 from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
+from mosaic_controlplane.api.identities import IdentityService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.messages import MessageService
 from mosaic_controlplane.api.people import OperatorService
@@ -53,7 +55,11 @@ from mosaic_controlplane.api.tenants import TenantService
 from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.reaper import Reaper
-from mosaic_controlplane.identity.bootstrap import open_cluster
+from mosaic_controlplane.identity.authority_key import AuthorityKeyMissing, AuthorityKeyWrong
+from mosaic_controlplane.identity.bootstrap import ClusterIdentity, open_cluster, reread_authorities
+from mosaic_controlplane.identity.presented import Presented
+from mosaic_controlplane.identity.replica_leaf import ReplicaLeaf
+from mosaic_controlplane.identity.standings import Standings
 from mosaic_controlplane.identity.tokens import make_token
 from mosaic_controlplane.mesh.attach import Attachments
 from mosaic_controlplane.mesh.forwarding import Forwarder
@@ -111,8 +117,11 @@ async def serve(home: Home) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         await _migrate(database)
-        cluster = await open_cluster(database, home, alias=settings.cluster)
-        leaf = cluster.issue_replica_leaf(replica_id)
+        lifetime = timedelta(seconds=settings.leaf_lifetime)
+        cluster = await open_cluster(database, home, alias=settings.cluster, leaf_lifetime=lifetime)
+        replica_leaf = ReplicaLeaf(cluster, replica_id)
+        standings = Standings(database)
+        presented = Presented(cluster)
 
         enrol_addresses: list[str] = []
         hot = await connect_hot(database.url)
@@ -127,10 +136,18 @@ async def serve(home: Home) -> None:
             EnrolmentService(database, cluster, fleet_addresses=lambda: liveness.replica_addresses), enrol_server
         )
         fleet_server = grpc.aio.server(
-            interceptors=[AuthInterceptor(database, cluster, register_away=lambda: liveness.register_away())],
+            interceptors=[
+                AuthInterceptor(
+                    database,
+                    cluster,
+                    standings=standings,
+                    presented=presented,
+                    register_away=lambda: liveness.register_away(),
+                )
+            ],
             options=wire.SERVER_OPTIONS,
         )
-        forwarder = Forwarder(leaf)
+        forwarder = Forwarder(lambda: replica_leaf.current)
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
             FleetService(database, cluster, wakes, links, forwarder, replica_id, lambda: liveness.cursor_stall.seconds),
             fleet_server,
@@ -159,6 +176,9 @@ async def serve(home: Home) -> None:
         )
         terminal_pb2_grpc.add_HostTerminalServiceServicer_to_server(HostTerminalService(views), fleet_server)
         backlog_pb2_grpc.add_BacklogServiceServicer_to_server(BacklogService(backlog), fleet_server)
+        identity_pb2_grpc.add_IdentityServiceServicer_to_server(
+            IdentityService(database, cluster, presented, wakes, lambda: liveness.replica_addresses), fleet_server
+        )
         health_servicer = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 
@@ -166,23 +186,33 @@ async def serve(home: Home) -> None:
             enrol_server,
             settings.listen,
             settings.enrol_port,
-            wire.enrol_server_credentials(leaf.key_pem, leaf.certificate_pem),
+            wire.rotating_server_credentials(lambda: replica_leaf.current, for_joiners=True),
         )
         fleet_bound = _bind(
             fleet_server,
             settings.listen,
             settings.fleet_port,
-            wire.fleet_server_credentials(leaf.key_pem, leaf.certificate_pem, leaf.bundle_pem),
+            wire.rotating_server_credentials(lambda: replica_leaf.current, for_joiners=False),
         )
         enrol_addresses.append(_advertised(enrol_bound, settings.advertise))
         fleet_address = _advertised(fleet_bound, settings.advertise)
         liveness = Liveness(database, wakes, links, replica_id, fleet_address)
 
+        links.bundle_digest = lambda: pki.bundle_digest(replica_leaf.current.bundle_pem)
+
+        async def read_roots() -> None:
+            if await _roots_changed(database, cluster, home):
+                replica_leaf.roots_changed()
+                standings.wake_everybody()
+
+        standings.on_look = read_roots
         await liveness.arrive()
         background = [
             asyncio.create_task(wakes.run()),
             asyncio.create_task(liveness.run()),
             asyncio.create_task(reaper.run()),
+            asyncio.create_task(standings.run()),
+            asyncio.create_task(replica_leaf.run()),
         ]
         stack.push_async_callback(_stop, [enrol_server, fleet_server], background, database, replica_id)
         await enrol_server.start()
@@ -197,6 +227,19 @@ async def serve(home: Home) -> None:
             task.result()
         log.info("stopping")
         await health_servicer.enter_graceful_shutdown()
+
+
+async def _roots_changed(database: Database, cluster: ClusterIdentity, home: Home) -> bool:
+    """Take up roots that came or went. Those that cannot be opened are told: the replica serves on with what it has."""
+    try:
+        async with database.connection() as connection:
+            changed = await reread_authorities(connection, cluster, home)
+    except (AuthorityKeyMissing, AuthorityKeyWrong) as error:
+        log.error("the cluster's roots have changed and cannot be opened", what=error.what, next=error.next_step)
+        return False
+    if changed:
+        log.info("the cluster's roots have changed", roots=len(cluster.roots), signer=str(cluster.signer_id))
+    return changed
 
 
 async def _migrate(database: Database) -> None:

@@ -46,6 +46,8 @@ class StoredIdentity:
     key_pem: bytes
     certificate_pem: bytes
     bundle_pem: bytes
+    renew_at: datetime | None = None
+    """when to renew it, by this machine's clock (aware UTC); None: at once, for it is from before there was renewal"""
 
     def __repr__(self) -> str:
         return f"StoredIdentity({self.spiffe_id}, epoch {self.identity_epoch})"  # never the key
@@ -53,6 +55,10 @@ class StoredIdentity:
     def expired(self, now: datetime | None = None) -> bool:
         """Say whether the certificate is past its end by this machine's clock."""
         return (now or datetime.now(UTC)) >= self.not_after
+
+    def due(self, now: datetime | None = None) -> bool:
+        """Say whether it is time to renew."""
+        return self.renew_at is None or (now or datetime.now(UTC)) >= self.renew_at
 
     def save(self, folder: Path) -> None:
         """Replace the identity in `folder` atomically: 0600 in a 0700 folder, on disk when this returns."""
@@ -96,6 +102,8 @@ class StoredIdentity:
             for name in ("key_pem", "certificate_pem", "bundle_pem"):
                 found[name] = found[name].encode("ascii")
             found["not_after"] = datetime.fromisoformat(found["not_after"])
+            renew_at = found.get("renew_at")
+            found["renew_at"] = datetime.fromisoformat(renew_at) if renew_at else None
             return cls(**{field.name: found[field.name] for field in fields(cls)})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IdentityDamaged(f"{path} is damaged", why=f"{type(error).__name__}") from error

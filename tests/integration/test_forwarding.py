@@ -53,7 +53,7 @@ class Replica:
 
     async def one(self, request: bytes, _context: Any) -> bytes:
         if self.onward is not None:
-            async with Forwarder(self.leaf).to(self.onward) as onward:
+            async with Forwarder(lambda: self.leaf).to(self.onward) as onward:
                 stub = onward.channel.unary_unary("/test.Relay/One")
                 return await stub(request, metadata=onward.metadata, timeout=onward.timeout)  # type: ignore[no-any-return]
         self._note()
@@ -63,7 +63,7 @@ class Replica:
 
     async def gathered(self, requests: AsyncIterator[bytes], _context: Any) -> bytes:
         if self.onward is not None:
-            async with Forwarder(self.leaf).to(self.onward) as onward:
+            async with Forwarder(lambda: self.leaf).to(self.onward) as onward:
                 stub = onward.channel.stream_unary("/test.Relay/Gathered")
                 return await stub(requests, metadata=onward.metadata)  # type: ignore[no-any-return]
         self._note()
@@ -71,7 +71,7 @@ class Replica:
 
     async def many(self, request: bytes, _context: Any) -> AsyncIterator[bytes]:
         if self.onward is not None:
-            async with Forwarder(self.leaf).to(self.onward) as onward:
+            async with Forwarder(lambda: self.leaf).to(self.onward) as onward:
                 stub = onward.channel.unary_stream("/test.Relay/Many")
                 async for reply in onward.replies(stub(request, metadata=onward.metadata)):
                     yield reply
@@ -87,7 +87,7 @@ class Replica:
 
     async def both(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
         if self.onward is not None:
-            async with Forwarder(self.leaf).to(self.onward) as onward:
+            async with Forwarder(lambda: self.leaf).to(self.onward) as onward:
                 stub = onward.channel.stream_stream("/test.Relay/Both")
                 async for reply in onward.replies(stub(requests, metadata=onward.metadata)):
                     yield reply

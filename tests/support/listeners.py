@@ -24,6 +24,8 @@ from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.policy import all_methods
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity, open_cluster
 from mosaic_controlplane.identity.caller import Caller, current_caller
+from mosaic_controlplane.identity.presented import Presented
+from mosaic_controlplane.identity.standings import Standings
 from mosaic_controlplane.identity.tokens import make_token
 from mosaic_controlplane.register import tenant
 from mosaic_controlplane.register.database import Database
@@ -105,8 +107,19 @@ async def running(
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
         EnrolmentService(database, cluster, fleet_addresses=lambda: [made.fleet_address]), enrol_server
     )
+    standings = Standings(database, rescan_seconds=recheck_seconds)
+    presented = Presented(cluster)
     fleet_server = grpc.aio.server(
-        interceptors=[AuthInterceptor(database, cluster, recheck_seconds=recheck_seconds, register_away=register_away)],
+        interceptors=[
+            AuthInterceptor(
+                database,
+                cluster,
+                standings=standings,
+                presented=presented,
+                recheck_seconds=recheck_seconds,
+                register_away=register_away,
+            )
+        ],
         options=wire.SERVER_OPTIONS,
     )
     for handler in _stand_ins(made, behaviour):
@@ -121,9 +134,11 @@ async def running(
     made.enrol_address, made.fleet_address = f"127.0.0.1:{enrol_port}", f"127.0.0.1:{fleet_port}"
     await enrol_server.start()
     await fleet_server.start()
+    looking = asyncio.create_task(standings.run())
     try:
         yield made
     finally:
+        looking.cancel()
         await asyncio.gather(enrol_server.stop(None), fleet_server.stop(None))
 
 

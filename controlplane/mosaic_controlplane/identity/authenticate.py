@@ -49,6 +49,7 @@ class Authenticator:
         self._cluster = cluster
         self._clock = clock
         self._known: OrderedDict[_Key, tuple[float, Authenticated]] = OrderedDict()
+        self._forgotten = 0
 
     async def authenticate(
         self, certificate_pem: bytes, *, agent_id: str = "", run_id: str = "", peer_address: str = ""
@@ -67,14 +68,20 @@ class Authenticator:
                 roots=self._cluster.roots,
                 now=datetime.now(UTC),
             )
-            asked_at = self._clock()
+            asked_at, forgotten = self._clock(), self._forgotten
             async with self._database.connection() as connection:
                 caller = await _caller(connection, claims)
                 if agent_id or run_id:
                     caller = await _agent(connection, caller, agent_id, run_id)
             found = Authenticated(caller, claims.not_after)
-            self._remember(key, asked_at, found)
+            if forgotten == self._forgotten:  # else what was read may be from before the change
+                self._remember(key, asked_at, found)
         return replace(found, caller=replace(found.caller, peer_address=peer_address))
+
+    def forget(self) -> None:
+        """Ask the register again at every next call: somebody's standing has changed."""
+        self._known.clear()
+        self._forgotten += 1
 
     def _remembered(self, key: _Key) -> Authenticated | None:
         at, found = self._known.get(key, (0.0, None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from cryptography import x509
@@ -34,23 +34,38 @@ class ServerIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownAuthority:
+    """A root with its key, and the register's id of it."""
+
+    authority_id: UUID
+    authority: pki.Authority
+
+
+@dataclass(slots=True)
 class ClusterIdentity:
-    """A cluster as its replicas know it. `authorities`: the first signs, all are trusted."""
+    """A cluster as its replicas know it. `authorities`: the first signs, all are trusted; they change as roots do."""
 
     trust_domain: str
     alias: str
     register_epoch: UUID
-    authorities: tuple[pki.Authority, ...]
+    authorities: tuple[KnownAuthority, ...]
+    leaf_lifetime: timedelta = pki.LEAF_LIFETIME
+    """for how long the certificates that are issued here are good"""
 
     @property
     def roots(self) -> tuple[x509.Certificate, ...]:
         """Return the certificates that a leaf of this cluster may have been issued by."""
-        return tuple(authority.certificate for authority in self.authorities)
+        return tuple(known.authority.certificate for known in self.authorities)
 
     @property
     def signer(self) -> pki.Authority:
         """Return the authority that issues now."""
-        return self.authorities[0]
+        return self.authorities[0].authority
+
+    @property
+    def signer_id(self) -> UUID:
+        """Return the register's id of the authority that issues now."""
+        return self.authorities[0].authority_id
 
     @property
     def bundle_pem(self) -> bytes:
@@ -66,6 +81,7 @@ class ClusterIdentity:
             identity_id=str(replica_id),
             identity_epoch=1,
             dns_names=[pki.SERVER_NAME],
+            lifetime=self.leaf_lifetime,
         )
         return ServerIdentity(
             key_pem=pki.key_to_pem(key),
@@ -75,7 +91,9 @@ class ClusterIdentity:
         )
 
 
-async def open_cluster(database: Database, home: Home, *, alias: str) -> ClusterIdentity:
+async def open_cluster(
+    database: Database, home: Home, *, alias: str, leaf_lifetime: timedelta = pki.LEAF_LIFETIME
+) -> ClusterIdentity:
     """Return the cluster of this register; in a new register make it, its authority and the tenant `default`.
 
     `alias` names a new cluster and is ignored by one that exists. Replicas that start together make one cluster.
@@ -94,9 +112,33 @@ async def open_cluster(database: Database, home: Home, *, alias: str) -> Cluster
                 raise missing(path)
             key_file = AuthorityKeyFile.make(path)
         if not rows:
-            rows = [await _make_authority(connection, key_file, cluster.trust_domain)]
+            rows = [await _make_authority(connection, key_file, cluster.trust_domain, signs=True)]
         authorities = tuple(_open_authority(row, key_file) for row in rows)
-    return ClusterIdentity(cluster.trust_domain, cluster.alias, cluster.register_epoch, authorities)
+    return ClusterIdentity(cluster.trust_domain, cluster.alias, cluster.register_epoch, authorities, leaf_lifetime)
+
+
+async def reread_authorities(connection: Connection, cluster: ClusterIdentity, home: Home) -> bool:
+    """Take up roots that came, went or began to sign since; returns whether there were any.
+
+    Raises AuthorityKeyMissing or AuthorityKeyWrong; the roots known before stay then.
+    """
+    rows = await authority_table.list_authorities(connection)
+    if not rows or [row.authority_id for row in rows] == [known.authority_id for known in cluster.authorities]:
+        return False
+    key_file = AuthorityKeyFile.read(home.pki / FILE)
+    if key_file is None:
+        raise missing(home.pki / FILE)
+    cluster.authorities = tuple(_open_authority(row, key_file) for row in rows)
+    return True
+
+
+async def add_authority(connection: Connection, cluster: ClusterIdentity, home: Home) -> UUID:
+    """Make a further root, which is trusted at once and signs when it is told to. Returns its id."""
+    key_file = AuthorityKeyFile.read(home.pki / FILE)
+    if key_file is None:
+        raise missing(home.pki / FILE)
+    row = await _make_authority(connection, key_file, cluster.trust_domain, signs=False)
+    return row.authority_id
 
 
 async def _make_cluster(connection: Connection, alias: str) -> ClusterRow:
@@ -106,18 +148,22 @@ async def _make_cluster(connection: Connection, alias: str) -> ClusterRow:
     return cluster
 
 
-async def _make_authority(connection: Connection, key_file: AuthorityKeyFile, trust_domain: str) -> AuthorityRow:
+async def _make_authority(
+    connection: Connection, key_file: AuthorityKeyFile, trust_domain: str, *, signs: bool
+) -> AuthorityRow:
     made = pki.Authority.create(trust_domain)
     authority_id = new_id()
     row = AuthorityRow(
         authority_id=authority_id,
         certificate=pki.certificate_to_der(made.certificate),
         encrypted_key=key_file.encrypt(made.key, authority_id),
+        not_after=made.certificate.not_valid_after_utc,
     )
-    await authority_table.add(connection, row, not_after=made.certificate.not_valid_after_utc)
+    await authority_table.add(connection, row, signs=signs)
     return row
 
 
-def _open_authority(row: AuthorityRow, key_file: AuthorityKeyFile) -> pki.Authority:
+def _open_authority(row: AuthorityRow, key_file: AuthorityKeyFile) -> KnownAuthority:
     certificate = x509.load_der_x509_certificate(row.certificate)
-    return pki.Authority(certificate, key_file.decrypt(row.encrypted_key, row.authority_id))
+    authority = pki.Authority(certificate, key_file.decrypt(row.encrypted_key, row.authority_id))
+    return KnownAuthority(row.authority_id, authority)

@@ -15,10 +15,14 @@ from mosaic_controlplane.register.sql import load
 SQL = load("operator")
 
 
-async def enrol(connection: Connection, *, tenant_id: UUID, name: str, role: str) -> tuple[UUID, int] | None:
-    """Return (operator id, identity epoch) of a new or known operator, whose role is now `role`. None when revoked."""
+async def enrol(connection: Connection, *, tenant_id: UUID, name: str, role: str) -> tuple[UUID, int]:
+    """Return (operator id, identity epoch) of a new or known operator, whose role is now `role`.
+
+    A revoked one comes back under a new epoch.
+    """
     row = await connection.fetchrow(SQL.enrol, tenant_id, new_id(), name, role)
-    return (row["operator_id"], row["identity_epoch"]) if row else None
+    assert row is not None
+    return row["operator_id"], row["identity_epoch"]
 
 
 async def standing(connection: Connection, *, tenant: str, operator_id: UUID) -> Standing | None:

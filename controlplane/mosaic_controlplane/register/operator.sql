@@ -1,7 +1,10 @@
 -- name: enrol
--- An operator may be logged in on several machines, so that a new login leaves the epoch as it is. A revoked one stays out.
+-- An operator may be logged in on several machines, so that a new login leaves the epoch as it is. One who was revoked comes
+-- back by a token made after that, under a new epoch: no certificate of before is good again.
 insert into fleet.operator as o (tenant_id, operator_id, name, role) values ($1, $2, $3, $4)
-on conflict (tenant_id, name) do update set role = excluded.role where o.revoked_at is null
+on conflict (tenant_id, name) do update set role = excluded.role,
+  identity_epoch = o.identity_epoch + case when o.revoked_at is null then 0 else 1 end,
+  revoked_at = null, revoked_by = '', revoked_reason = ''
 returning operator_id, identity_epoch
 
 -- name: standing

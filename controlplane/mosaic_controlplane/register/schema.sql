@@ -21,7 +21,8 @@ create table fleet.authority (
   encrypted_key bytea not null,
   not_after timestamptz not null,
   retired_at timestamptz,
-  made_at timestamptz not null default now()
+  made_at timestamptz not null default now(),
+  signs_since timestamptz                             -- null: trusted, and not signing yet
 );
 
 create table fleet.tenant (
@@ -71,6 +72,8 @@ create table fleet.operator (
   identity_epoch bigint not null default 1,
   made_at timestamptz not null default now(),
   revoked_at timestamptz,
+  revoked_by text not null default '',
+  revoked_reason text not null default '',
   primary key (tenant_id, operator_id),
   unique (tenant_id, name)
 );
@@ -101,9 +104,29 @@ create table fleet.host (
   unmanaged bytea not null default '',                -- mosaic.v1.Unmanaged: sessions on its tmux servers that are not ours
   -- The newest event of the journal which is in the register: a hello that knows less comes from a restored one, too.
   journal_sequence bigint not null default 0,
+  revoked_at timestamptz,
+  revoked_by text not null default '',
+  revoked_reason text not null default '',
   primary key (tenant_id, host_id),
   unique (tenant_id, name)
 ) with (fillfactor = 70);
+
+-- Every leaf issued to a host or an operator, until a week after its end. Replicas issue their own, and keep them in memory.
+create table fleet.leaf (
+  tenant_id uuid not null references fleet.tenant,
+  serial text not null,                               -- the certificate's own number, hex
+  kind text not null check (kind in ('host', 'operator')),
+  identity_id uuid not null,
+  identity_epoch bigint not null,
+  authority_id uuid not null references fleet.authority,
+  issued_at timestamptz not null default now(),
+  not_after timestamptz not null,
+  replaced_at timestamptz,                            -- when its holder renewed it
+  primary key (tenant_id, serial)
+);
+
+create index leaf_by_identity on fleet.leaf (tenant_id, identity_id, not_after);
+create index leaf_by_end on fleet.leaf (not_after);
 
 -- The desired roster, every version of it.
 create table fleet.roster (
@@ -395,6 +418,26 @@ create trigger message_added after insert on fleet.message
   for each row execute function fleet.record_message_change();
 create trigger message_changed after update on fleet.message
   for each row when (old.step is distinct from new.step) execute function fleet.record_message_change();
+
+-- Every replica hears at once of whoever may no longer stand as before, and of roots that came or went: the key, never more.
+create function fleet.tell_standing() returns trigger language plpgsql as $$
+begin
+  perform pg_notify('mosaic_standing', coalesce(to_jsonb(new), to_jsonb(old)) ->> tg_argv[0]);
+  return null;
+end $$;
+
+create trigger host_standing_changed after update of state, identity_epoch on fleet.host
+  for each row when (old.identity_epoch <> new.identity_epoch or old.state <> new.state and new.state in ('left', 'revoked'))
+  execute function fleet.tell_standing('host_id');
+create trigger host_deleted after delete on fleet.host
+  for each row execute function fleet.tell_standing('host_id');
+create trigger operator_standing_changed after update on fleet.operator
+  for each row when ((old.role, old.identity_epoch, old.revoked_at) is distinct from (new.role, new.identity_epoch, new.revoked_at))
+  execute function fleet.tell_standing('operator_id');
+create trigger operator_deleted after delete on fleet.operator
+  for each row execute function fleet.tell_standing('operator_id');
+create trigger authority_changed after insert or update on fleet.authority
+  for each row execute function fleet.tell_standing('authority_id');
 
 -- The backlog: one row a card. Ids are the caller's or ours, compared byte by byte.
 create table fleet.card (
