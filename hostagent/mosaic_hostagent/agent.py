@@ -33,6 +33,7 @@ from mosaic_hostagent.local import PaneSocket, socket_path
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.outgoing import Outgoing
+from mosaic_hostagent.places import check_owner, close_to_others
 from mosaic_hostagent.relay import Relay, Upstream
 from mosaic_hostagent.reports import Reports
 from mosaic_hostagent.resetting import Resetting
@@ -70,7 +71,11 @@ class AlreadyRunning(Conflict):
 
 
 def take_home(home: Home) -> FileLock:
-    """Take the lock of this home, which one host-agent at a time may hold. Raises AlreadyRunning with its pid."""
+    """Take the lock of this home, which one host-agent at a time may hold.
+
+    Raises AlreadyRunning with its pid, or NotTheOwner: the agents of a host run as its home's owner.
+    """
+    check_owner(home)
     try:
         return FileLock.take(home.run / "hostagent.lock")
     except LockTaken as taken:
@@ -181,6 +186,7 @@ class HostAgent:
     async def open(cls, *, home: Home, config: Config, environment: Mapping[str, str]) -> HostAgent:
         """Open the journal and take up the last desired state. The caller holds the home's lock."""
         identity = load_identity(home)
+        close_to_others(home, environment)
         journal = await Journal.open(home.state / "journal", Clock())
         try:
             agent = cls(home=home, config=config, identity=identity, journal=journal, environment=environment)
