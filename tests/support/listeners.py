@@ -144,6 +144,7 @@ async def running(
 
 def method_kinds(method: str) -> tuple[bool, bool, type[Any], type[Any]]:
     """Return (requests stream, replies stream, request class, reply class) of a method of the contract."""
+    assert method in all_methods()  # which puts every method into the pool
     service, name = method.split("/")
     found = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
     return (
