@@ -37,7 +37,7 @@ from mosaic_proto.v1 import (
     terminal_pb2_grpc,
 )
 
-from mosaic_controlplane import config
+from mosaic_controlplane import authority_verbs, config
 from mosaic_controlplane.api.audit import AuditService
 from mosaic_controlplane.api.backlog import BacklogService
 from mosaic_controlplane.api.enrolment import EnrolmentService
@@ -55,8 +55,7 @@ from mosaic_controlplane.api.tenants import TenantService
 from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.reaper import Reaper
-from mosaic_controlplane.identity.authority_key import AuthorityKeyMissing, AuthorityKeyWrong
-from mosaic_controlplane.identity.bootstrap import ClusterIdentity, open_cluster, reread_authorities
+from mosaic_controlplane.identity.bootstrap import open_cluster, roots_changed
 from mosaic_controlplane.identity.presented import Presented
 from mosaic_controlplane.identity.replica_leaf import ReplicaLeaf
 from mosaic_controlplane.identity.standings import Standings
@@ -201,7 +200,7 @@ async def serve(home: Home) -> None:
         links.bundle_digest = lambda: pki.bundle_digest(replica_leaf.current.bundle_pem)
 
         async def read_roots() -> None:
-            if await _roots_changed(database, cluster, home):
+            if await roots_changed(database, cluster, home):
                 replica_leaf.roots_changed()
                 standings.wake_everybody()
 
@@ -227,19 +226,6 @@ async def serve(home: Home) -> None:
             task.result()
         log.info("stopping")
         await health_servicer.enter_graceful_shutdown()
-
-
-async def _roots_changed(database: Database, cluster: ClusterIdentity, home: Home) -> bool:
-    """Take up roots that came or went. Those that cannot be opened are told: the replica serves on with what it has."""
-    try:
-        async with database.connection() as connection:
-            changed = await reread_authorities(connection, cluster, home)
-    except (AuthorityKeyMissing, AuthorityKeyWrong) as error:
-        log.error("the cluster's roots have changed and cannot be opened", what=error.what, next=error.next_step)
-        return False
-    if changed:
-        log.info("the cluster's roots have changed", roots=len(cluster.roots), signer=str(cluster.signer_id))
-    return changed
 
 
 async def _migrate(database: Database) -> None:
@@ -358,6 +344,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     verbs.add_parser("serve", help="serve hosts and operators")
     verbs.add_parser("database", help="run the embedded PostgreSQL in the foreground")
     verbs.add_parser("restored", help="take up a register restored from a backup; run it before the first replica")
+    roots = verbs.add_parser("authority", help="the cluster's roots: show them, or change from one to the next")
+    roots.add_argument("step", choices=authority_verbs.VERBS, help="ls; or, in this order: add, use, retire")
+    roots.add_argument("--force", action="store_true", help="do not wait for those who would have to join again")
     token = verbs.add_parser("operator-token", help="print a one-time login token for an operator")
     token.add_argument("--name", required=True, help="the operator's name")
     token.add_argument("--role", default="admin", choices=["admin", "operator", "viewer"])
@@ -398,6 +387,11 @@ def run() -> None:
                     f"{done.hosts} hosts will be told everything anew, {done.messages} messages are asked for again, "
                     f"{done.tokens} join tokens are void\n"
                 )
+            case "authority":
+                settings = config.load(home)
+                url = _database_url(home, settings)
+                step = authority_verbs.run(options.step, home, url=url, alias=settings.cluster, force=options.force)
+                sys.stdout.write(asyncio.run(step))
             case "operator-token":
                 text = asyncio.run(
                     operator_token(

@@ -28,9 +28,9 @@ from mosaic_framework.errors import (
     TooManyAttempts,
     Unreachable,
 )
-from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.identity_files import StoredIdentity, alone
 from mosaic_framework.paths import private_folder, write_private
-from mosaic_framework.renewal import alone, renew_at
+from mosaic_framework.renewal import renew_at
 
 PREFIX = "mosaic1"
 TOKEN_LIMIT = 16 * 1024

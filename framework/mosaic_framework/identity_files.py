@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mosaic_framework.errors import FleetError, NotLoggedIn
-from mosaic_framework.paths import UnsafePath, write_private
+from mosaic_framework.paths import UnsafePath, private_folder, write_private
 
 FILE = "identity.json"
 _FORMAT = 1
@@ -107,3 +110,15 @@ class StoredIdentity:
             return cls(**{field.name: found[field.name] for field in fields(cls)})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IdentityDamaged(f"{path} is damaged", why=f"{type(error).__name__}") from error
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Whoever changes the identity in `folder` takes turns: joins, logins and renewals."""
+    private_folder(folder)
+    handle = os.open(folder / ".enrol.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -5,12 +5,9 @@ Nothing here makes a call: hosts make it with asyncio and people's commands with
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
-import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,8 +21,7 @@ from mosaic_proto.v1 import identity_pb2 as pb
 
 from mosaic_framework import pki
 from mosaic_framework.errors import Denied
-from mosaic_framework.identity_files import StoredIdentity
-from mosaic_framework.paths import private_folder
+from mosaic_framework.identity_files import StoredIdentity, alone
 
 HALF_LIFE = (0.45, 0.55)
 """When to renew, as parts of a leaf's life: half of it, and not all of a fleet at one moment."""
@@ -138,15 +134,3 @@ def renewed(
         fresh = renewal.taken(ask(renewal.request()))
         fresh.save(folder)
         return fresh
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Whoever changes the identity in `folder` takes turns: joins, logins and renewals."""
-    private_folder(folder)
-    handle = os.open(folder / ".enrol.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

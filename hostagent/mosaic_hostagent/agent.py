@@ -35,6 +35,7 @@ from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.outgoing import Outgoing
 from mosaic_hostagent.places import check_owner, close_to_others
 from mosaic_hostagent.relay import Relay, Upstream
+from mosaic_hostagent.renewing import Renewing
 from mosaic_hostagent.reports import Reports
 from mosaic_hostagent.resetting import Resetting
 from mosaic_hostagent.residents import Resident
@@ -169,11 +170,15 @@ class HostAgent:
                 update=self._updating.take,
                 open_view=self._viewing.serve,
                 claims=self._claims.told,
+                roots=lambda digest: self._renewing.roots_told(digest),
             ),
             on_up=self._link_is_up,
         )
 
         self._upstream = Upstream(self._identity_now, lambda: self._link.address)
+        self._renewing = Renewing(
+            home.pki / "host", opened=lambda: self._link.opened, present_elsewhere=self._upstream.present
+        )
         self._versions = Versions(home, environment, self._watching.poke)
         self._keeper.on_occupied = self._versions.ask
         self._reports = Reports(self._sessions, self._intake().take)
@@ -211,6 +216,7 @@ class HostAgent:
             group.create_task(self._link.run(), name="link")
             group.create_task(keep_watchdog(self._environment), name="watchdog")
             group.create_task(self._claims.run(), name="claims")
+            group.create_task(self._renewing.run(), name="renewing")
 
     async def close(self) -> None:
         """Let deliveries that have begun finish, and detach. Seats go on."""
@@ -324,6 +330,7 @@ class HostAgent:
 
     def _link_is_up(self) -> None:
         self._claims.link_is_up()
+        self._renewing.poke()
         path = self._home.run / "hostagent.json"
         with contextlib.suppress(FileNotFoundError):
             if json.loads(path.read_bytes()).get("pid") == os.getpid():

@@ -9,7 +9,7 @@ from typing import Any
 
 from mosaic_controlplane.api.auditing import audited
 from mosaic_framework.ids import new_id
-from mosaic_proto.v1 import backlog_pb2, common_pb2, fleet_pb2, identity_pb2, messages_pb2, people_pb2
+from mosaic_proto.v1 import backlog_pb2, common_pb2, fleet_pb2, identity_pb2, messages_pb2, people_pb2, runtimes_pb2
 
 from tests.support.listeners import method_kinds
 from tests.support.mesh import Mesh
@@ -18,7 +18,6 @@ from tests.support.tenants import Side, answer, mesh_stub, two_sides
 ELSEWHERE = {
     "mosaic.v1.FleetService/ApplyRoster",  # made by `two_sides`
     "mosaic.v1.TerminalService/Attach",  # needs a seat: test_terminal_attach.py
-    "mosaic.v1.RuntimeService/UpdateRuntime",  # needs a runtime that can be updated: test_cli_update_runtimes.py
 }
 
 
@@ -32,6 +31,7 @@ def writes(side: Side) -> list[tuple[str, Any]]:
     return [
         ("HostService/CreateToken", fleet_pb2.CreateHostTokenRequest(name="more")),
         ("FleetService/ChangeSeats", fleet_pb2.ChangeSeatsRequest(action=fleet_pb2.SEAT_ACTION_STOP, agents=[seat])),
+        ("RuntimeService/UpdateRuntime", runtimes_pb2.UpdateRuntimeRequest(host=f"{word}-host", runtime="pi")),
         ("MessageService/Send", messages_pb2.SendRequest(request_id=message_id, to=seat, body="a secret text")),
         ("MessageService/Cancel", messages_pb2.CancelMessageRequest(message_id=message_id)),
         ("BacklogService/Create", backlog_pb2.CreateCardsRequest(cards=[draft])),
@@ -78,7 +78,7 @@ async def test_every_write_is_one_row_with_who_from_where_what_and_how_it_ended(
             assert (row["outcome"], row["tenant_id"]) == ("done", row["tenant_id"]), row
             assert row["target"] or name in ("BacklogService/Pause", "BacklogService/Resume"), row
             assert "a secret text" not in str(row)
-            if name.partition("/")[0] in ("BacklogService", "FleetService"):
+            if name.partition("/")[0] in ("BacklogService", "FleetService", "RuntimeService"):
                 await answer(side.callers["admin"], f"mosaic.v1.{name}", request)  # the same again is the same write
                 assert len(await rows(mesh, name)) == len(before) + 1
     driven = {f"mosaic.v1.{name}" for name, _ in writes(side)} | {"mosaic.v1.BacklogService/Import"}

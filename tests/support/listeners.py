@@ -20,6 +20,7 @@ import mosaic_proto.v1.people_pb2  # noqa: F401  (in the pool, so that its metho
 from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2  # noqa: F401
 from mosaic_controlplane.api.enrolment import EnrolmentService
+from mosaic_controlplane.api.identities import IdentityService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.policy import all_methods
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity, open_cluster
@@ -27,6 +28,7 @@ from mosaic_controlplane.identity.caller import Caller, current_caller
 from mosaic_controlplane.identity.presented import Presented
 from mosaic_controlplane.identity.standings import Standings
 from mosaic_controlplane.identity.tokens import make_token
+from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import tenant
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import wire
@@ -34,7 +36,7 @@ from mosaic_framework.enrolment import JoinToken, enrol
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
-from mosaic_proto.v1 import enrolment_pb2_grpc
+from mosaic_proto.v1 import enrolment_pb2_grpc, identity_pb2_grpc
 
 Behaviour = Callable[[str, Any], Any]
 """What a stand-in does: (method, context) → a reply's message, or an exception."""
@@ -97,8 +99,10 @@ async def running(
     also_trusted: bytes = b"",
     recheck_seconds: float = 10.0,
     register_away: Callable[[], float] = lambda: 0.0,
+    identities: bool = False,
 ) -> AsyncIterator[Listeners]:
-    """Run both listeners. `also_trusted`: more roots in the TLS bundle, as a cluster with peers has."""
+    """Run both listeners. `also_trusted`: more roots in the TLS bundle, as a cluster with peers has; `identities`: with
+    the real IdentityService, which is the first to be asked."""
     cluster = await open_cluster(database, Home(folder / "home"), alias="test")
     replica = cluster.issue_replica_leaf(new_id())
     made = Listeners(database, cluster, replica, folder)
@@ -122,6 +126,10 @@ async def running(
         ],
         options=wire.SERVER_OPTIONS,
     )
+    if identities:
+        identity_pb2_grpc.add_IdentityServiceServicer_to_server(
+            IdentityService(database, cluster, presented, Wakes(database, new_id()), list), fleet_server
+        )
     for handler in _stand_ins(made, behaviour):
         fleet_server.add_generic_rpc_handlers((handler,))
     enrol_port = enrol_server.add_secure_port(

@@ -421,11 +421,14 @@ class Mesh:
 
 
 @contextlib.asynccontextmanager
-async def running_mesh(database_url: str, *, listen: str = "127.0.0.1") -> AsyncIterator[Mesh]:
-    """A mesh without hosts, its control plane serving on `listen`."""
+async def running_mesh(
+    database_url: str, *, listen: str = "127.0.0.1", environment: dict[str, str] | None = None
+) -> AsyncIterator[Mesh]:
+    """A mesh without hosts, its control plane serving on `listen`. `environment`: more of the control plane's."""
     # Short: a tmux socket's path must fit 108 bytes.
     folder = Path(tempfile.mkdtemp(prefix="mesh-"))
     mesh = Mesh(folder, database_url, listen=listen)
+    mesh.controlplane.environment.update(environment or {})
     try:
         await mesh.start()
         yield mesh

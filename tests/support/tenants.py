@@ -149,6 +149,10 @@ agents:
     runtime: shell
     host: {word}-host
     working_directory: /tmp
+  - name: {word}-pi
+    runtime: pi
+    host: {word}-host
+    working_directory: /tmp
 """
     catalog = Catalog(shipped_data())
     resolved = resolve_roster(parse_roster(roster, source="r", catalog=catalog).roster, catalog=catalog)

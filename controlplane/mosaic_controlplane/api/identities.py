@@ -13,6 +13,7 @@ from mosaic_proto.v1 import common_pb2, identity_pb2_grpc
 from mosaic_proto.v1 import identity_pb2 as pb
 
 from mosaic_controlplane.api import encode
+from mosaic_controlplane.api.failures import peer_address_of
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.identity import auditing
@@ -81,7 +82,9 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         if current_origin().forwarded_by is not None:
             raise Denied("a leaf is shown on the connection that it is for", why="this call was handed on")
         of_the_connection = b"".join(context.auth_context().get("x509_pem_cert", ()))
-        end = self._presented.take(of_the_connection, request.certificate_der, request.signature)
+        end = self._presented.take(
+            of_the_connection, peer_address_of(context), request.certificate_der, request.signature
+        )
         return pb.PresentReply(not_after=encode.timestamp(end))
 
     async def List(

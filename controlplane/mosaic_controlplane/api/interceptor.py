@@ -140,13 +140,18 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             self._allow(method, caller)
 
             async def again() -> Authenticated:
-                now = await self._authenticate(await self._origin(context, ""))
+                if origin.forwarded_by is None:
+                    now = await self._authenticate(await self._origin(context, ""))
+                else:  # its leaf's end is watched where its connection is: only there is a newer one shown
+                    now = await self._authenticate(origin, within=found)
                 self._allow(method, now.caller)
                 return now
 
             async with AsyncExitStack() as stack:
                 if streams:
-                    bound = self._streams.while_standing(found, method, since=since, again=again)
+                    bound = self._streams.while_standing(
+                        found, method, since=since, again=again, ends_with_leaf=origin.forwarded_by is None
+                    )
                     await stack.enter_async_context(bound)
                 stack.enter_context(calling(caller))
                 stack.enter_context(coming_from(origin))
@@ -161,11 +166,12 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         leaf = b"".join(context.auth_context().get("x509_pem_cert", ()))
         if not leaf:
             raise NotAuthenticated("this call came without a certificate", next_step="mosaic login")
+        address = peer_address_of(context)
         peer = Origin(
-            self._presented.newest(leaf),
+            self._presented.newest(leaf, address),
             agent_id=metadata_of(context, wire.AGENT_KEY),
             run_id=metadata_of(context, wire.RUN_KEY),
-            peer_address=peer_address_of(context),
+            peer_address=address,
             request_id=request_id,
         )
         forwarded = binary_metadata_of(context, FORWARDED_KEY)
@@ -176,9 +182,10 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             raise Denied(f"{by.kind} {by.name} may not hand on calls of others", why="only a replica may")
         return Origin.forwarded(forwarded, by=by.id, request_id=request_id)
 
-    async def _authenticate(self, origin: Origin) -> Authenticated:
+    async def _authenticate(self, origin: Origin, *, within: Authenticated | None = None) -> Authenticated:
         return await self._authenticator.authenticate(
             origin.leaf_pem,
+            at_most=within.not_after if within is not None else None,
             agent_id=origin.agent_id,
             run_id=origin.run_id,
             peer_address=origin.peer_address,

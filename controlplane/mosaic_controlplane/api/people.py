@@ -52,13 +52,6 @@ class OperatorService(people_pb2_grpc.OperatorServiceServicer):
         tenant_id = tenant_of(caller, request.tenant)
         ttl = life_of(request.ttl_seconds)
         async with self._database.transaction() as connection:
-            known = await operator_table.list_operators(connection, tenant_id=tenant_id)
-            if any(row.name == request.name and row.revoked for row in known):
-                raise Conflict(
-                    f"operator {request.name} has been revoked",
-                    why="a revoked operator stays out, and its name with it",
-                    next_step="make a token for another name",
-                )
             token, expires_at = await make_token(
                 connection,
                 self._cluster,

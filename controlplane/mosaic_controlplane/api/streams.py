@@ -1,4 +1,4 @@
-"""How long a stream may go on: as long as its caller's certificate and standing, and a relay as the register is there."""
+"""How long a stream may go on: as long as its caller's certificate and standing last; a relay with the register."""
 
 from __future__ import annotations
 
@@ -37,17 +37,24 @@ class Streams:
 
     @asynccontextmanager
     async def while_standing(
-        self, found: Authenticated, method: str, *, since: int, again: Callable[[], Awaitable[Authenticated]]
+        self,
+        found: Authenticated,
+        method: str,
+        *,
+        since: int,
+        again: Callable[[], Awaitable[Authenticated]],
+        ends_with_leaf: bool = True,
     ) -> AsyncIterator[None]:
         """End the block when its caller may not go on: raises what `again`, which looks the caller up, raises then.
 
-        `since`: what `standings.changes` was before `found` was looked up.
+        `since`: what `standings.changes` was before `found` was looked up. Without `ends_with_leaf` the end of the
+        certificate is for another replica to see to: the one that the caller is connected to.
         """
         lost: list[FleetError] = []
 
         async def watch(until: asyncio.Timeout) -> None:
             try:
-                await self._until_lost(found, method, since, again)
+                await self._until_lost(found, method, since, again, ends_with_leaf)
             except FleetError as error:
                 lost.append(error)
             until.reschedule(asyncio.get_running_loop().time())
@@ -67,21 +74,27 @@ class Streams:
                 watcher.cancel()
 
     async def _until_lost(
-        self, found: Authenticated, method: str, since: int, again: Callable[[], Awaitable[Authenticated]]
+        self,
+        found: Authenticated,
+        method: str,
+        since: int,
+        again: Callable[[], Awaitable[Authenticated]],
+        ends_with_leaf: bool,
     ) -> None:
         """Return never; raise why the stream must end."""
         caller = found.caller
         relay = method in RELAYS
         with self.standings.watching(identity_of(caller), since=since) as changed:
             while True:
-                wait = min(_LONGEST_WAIT, _left(found.not_after))
+                wait = min(_LONGEST_WAIT, _left(found.not_after)) if ends_with_leaf else _LONGEST_WAIT
                 if caller.kind == "agent":
                     wait = min(wait, self.recheck_seconds)
                 if relay:
                     wait = min(wait, AWAY_SECONDS - self.register_away())
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), max(wait, 0.01))
-                due = changed.is_set() or caller.kind == "agent" or _left(found.not_after) <= 0
+                ended = ends_with_leaf and _left(found.not_after) <= 0
+                due = changed.is_set() or caller.kind == "agent" or ended
                 changed.clear()
                 if relay and self.register_away() >= AWAY_SECONDS:
                     raise RegisterUnreachable(
@@ -93,12 +106,12 @@ class Streams:
                     found = await again()
                 except Unreachable:
                     log.warning("could not look a stream's caller up again", caller=caller.key)
-                    if _left(found.not_after) <= 0:
+                    if ended:
                         raise _expired(found) from None
-                    await asyncio.sleep(min(1.0, _left(found.not_after)))
+                    await asyncio.sleep(1.0)
                     changed.set()
                 except NotAuthenticated:
-                    if _left(found.not_after) <= 0:
+                    if ended:
                         raise _expired(found) from None
                     raise
 

@@ -8,19 +8,28 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import structlog
 from cryptography import x509
 from mosaic_framework import pki
 from mosaic_framework.ids import new_id
 from mosaic_framework.names import check_name
 from mosaic_framework.paths import Home
 
-from mosaic_controlplane.identity.authority_key import FILE, AuthorityKeyFile, missing
+from mosaic_controlplane.identity.authority_key import (
+    FILE,
+    AuthorityKeyFile,
+    AuthorityKeyMissing,
+    AuthorityKeyWrong,
+    missing,
+)
 from mosaic_controlplane.register import authority as authority_table
 from mosaic_controlplane.register import cluster as cluster_table
 from mosaic_controlplane.register import tenant as tenant_table
 from mosaic_controlplane.register.authority import AuthorityRow
 from mosaic_controlplane.register.cluster import ClusterRow
 from mosaic_controlplane.register.database import Connection, Database
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,28 +126,36 @@ async def open_cluster(
     return ClusterIdentity(cluster.trust_domain, cluster.alias, cluster.register_epoch, authorities, leaf_lifetime)
 
 
-async def reread_authorities(connection: Connection, cluster: ClusterIdentity, home: Home) -> bool:
+async def roots_changed(database: Database, cluster: ClusterIdentity, home: Home) -> bool:
     """Take up roots that came, went or began to sign since; returns whether there were any.
 
-    Raises AuthorityKeyMissing or AuthorityKeyWrong; the roots known before stay then.
+    Those that this machine cannot open are logged, and the ones known before stay. Raises RegisterUnreachable.
     """
-    rows = await authority_table.list_authorities(connection)
+    async with database.connection() as connection:
+        rows = await authority_table.list_authorities(connection)
     if not rows or [row.authority_id for row in rows] == [known.authority_id for known in cluster.authorities]:
         return False
-    key_file = AuthorityKeyFile.read(home.pki / FILE)
-    if key_file is None:
-        raise missing(home.pki / FILE)
-    cluster.authorities = tuple(_open_authority(row, key_file) for row in rows)
+    try:
+        key_file = _key_file(home)
+        cluster.authorities = tuple(_open_authority(row, key_file) for row in rows)
+    except (AuthorityKeyMissing, AuthorityKeyWrong) as error:
+        log.error("the cluster's roots have changed and cannot be opened", what=error.what, next=error.next_step)
+        return False
+    log.info("the cluster's roots have changed", roots=len(rows), signer=str(cluster.signer_id))
     return True
 
 
 async def add_authority(connection: Connection, cluster: ClusterIdentity, home: Home) -> UUID:
     """Make a further root, which is trusted at once and signs when it is told to. Returns its id."""
+    row = await _make_authority(connection, _key_file(home), cluster.trust_domain, signs=False)
+    return row.authority_id
+
+
+def _key_file(home: Home) -> AuthorityKeyFile:
     key_file = AuthorityKeyFile.read(home.pki / FILE)
     if key_file is None:
         raise missing(home.pki / FILE)
-    row = await _make_authority(connection, key_file, cluster.trust_domain, signs=False)
-    return row.authority_id
+    return key_file
 
 
 async def _make_cluster(connection: Connection, alias: str) -> ClusterRow:

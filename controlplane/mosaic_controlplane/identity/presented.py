@@ -24,19 +24,22 @@ class NotARenewal(InvalidInput):
 
 
 class Presented:
-    """Which newer leaf stands for an older one. Forgets those that have ended."""
+    """Which newer leaf stands for the older one of a connection. Forgets those that have ended."""
 
     def __init__(self, cluster: ClusterIdentity) -> None:
         self._cluster = cluster
-        self._newer: dict[bytes, tuple[datetime, bytes]] = {}
+        self._newer: dict[tuple[bytes, str], tuple[datetime, bytes]] = {}
 
-    def newest(self, leaf_pem: bytes) -> bytes:
-        """Return the leaf (PEM) that a connection made with `leaf_pem` counts as now."""
-        found = self._newer.get(_fingerprint(leaf_pem)) if self._newer else None
+    def newest(self, leaf_pem: bytes, peer: str) -> bytes:
+        """Return the leaf (PEM) that the connection of `peer`, made with `leaf_pem`, counts as now."""
+        found = self._newer.get(_connection(leaf_pem, peer)) if self._newer else None
         return leaf_pem if found is None else found[1]
 
-    def take(self, leaf_pem: bytes, newer_der: bytes, signature: bytes) -> datetime:
-        """Let a newer leaf stand for that of the connection; returns its end. Raises NotARenewal, NotAuthenticated."""
+    def take(self, leaf_pem: bytes, peer: str, newer_der: bytes, signature: bytes) -> datetime:
+        """Let a newer leaf stand for that of the connection of `peer` (address and port); returns its end.
+
+        Raises NotARenewal, NotAuthenticated.
+        """
         now = datetime.now(UTC)
         try:
             older, newer = x509.load_pem_x509_certificate(leaf_pem), x509.load_der_x509_certificate(newer_der)
@@ -45,7 +48,7 @@ class Presented:
         newer_pem = pki.certificate_to_pem(newer)
         claims = self._verify(newer_pem, now)
         # What it counts as may have ended by now: it is the name that counts, and TLS has proven who holds its key.
-        known = x509.load_pem_x509_certificate(self.newest(leaf_pem))
+        known = x509.load_pem_x509_certificate(self.newest(leaf_pem, peer))
         before = self._verify(pki.certificate_to_pem(known), min(now, known.not_valid_before_utc))
         if (claims.spiffe_id, claims.identity_id, claims.identity_epoch) != (
             before.spiffe_id,
@@ -57,7 +60,7 @@ class Presented:
             raise NotARenewal(why="its key did not sign for this connection")
         for ended in [key for key, (end, _) in self._newer.items() if end <= now]:
             del self._newer[ended]
-        key = _fingerprint(leaf_pem)
+        key = _connection(leaf_pem, peer)
         if claims.not_after > self._newer.get(key, (now, b""))[0]:
             self._newer[key] = (claims.not_after, newer_pem)
         return self._newer[key][0]
@@ -66,5 +69,5 @@ class Presented:
         return verify(pem, trust_domain=self._cluster.trust_domain, roots=self._cluster.roots, now=now)
 
 
-def _fingerprint(pem: bytes) -> bytes:
-    return hashlib.sha256(pem).digest()
+def _connection(pem: bytes, peer: str) -> tuple[bytes, str]:
+    return hashlib.sha256(pem).digest(), peer

@@ -59,6 +59,6 @@ async def retire(connection: Connection, authority_ids: Collection[UUID]) -> Non
 
 
 async def seconds_until_known(connection: Connection, authority_id: UUID) -> float:
-    """Return for how many seconds a replica may still serve without knowing this root; 0 or less: each knows it."""
-    left: float = await connection.fetchval(SQL.old_enough, authority_id)
+    """Return for how many seconds a replica may still serve without knowing of this root's state; 0 or less: none."""
+    left: float = await connection.fetchval(SQL.seconds_until_known, authority_id)
     return left

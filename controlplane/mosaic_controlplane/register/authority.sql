@@ -18,7 +18,7 @@ update fleet.authority set signs_since = now() where authority_id = $1 and retir
 -- name: retire
 update fleet.authority set retired_at = now() where authority_id = any($1::uuid[]) and retired_at is null
 
--- name: old_enough
--- Replicas that serve have read it by then: they read the roots every 5 s, and refuse calls when they cannot for 5 s.
-select extract(epoch from made_at + interval '10 seconds' - now())::float8 as left_seconds
+-- name: seconds_until_known
+-- Replicas that serve have read what became of a root by then: they look every 5 s, and refuse calls after 5 s without.
+select extract(epoch from greatest(made_at, signs_since) + interval '10 seconds' - now())::float8
 from fleet.authority where authority_id = $1
