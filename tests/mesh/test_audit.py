@@ -80,7 +80,8 @@ async def test_every_write_is_one_row_with_who_from_where_what_and_how_it_ended(
             assert "a secret text" not in str(row)
             if name.partition("/")[0] in ("BacklogService", "FleetService", "RuntimeService"):
                 await answer(side.callers["admin"], f"mosaic.v1.{name}", request)  # the same again is the same write
-                assert len(await rows(mesh, name)) == len(before) + 1
+                again = [row["outcome"] for row in (await rows(mesh, name))[len(before) :]]
+                assert again.count("done") == 1, (name, again)
     driven = {f"mosaic.v1.{name}" for name, _ in writes(side)} | {"mosaic.v1.BacklogService/Import"}
     assert driven | ELSEWHERE == {name for name, where in audited().items() if where == "audit"}
 
