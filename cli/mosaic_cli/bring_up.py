@@ -38,8 +38,8 @@ from mosaic_cli.machine.services import CONTROLPLANE, DATABASE, HOSTAGENT, Plan,
 from mosaic_cli.machine.tmux import check_tmux
 
 OPERATOR_FOLDER = f"pki/operators/{LOCAL}"
-_RENEW_BEFORE = timedelta(days=10)
-"""A certificate this close to its end is renewed by `up`, which can make tokens."""
+_LASTS = timedelta(seconds=30)
+"""A certificate that ends before then is made anew by `up`, which can make tokens; any other renews itself."""
 
 
 class NoOperatorToken(FleetError):
@@ -234,7 +234,7 @@ def _is_good(identity: StoredIdentity | None, here: LocalControlPlane) -> bool:
     return (
         identity is not None
         and identity.trust_domain == here.trust_domain
-        and identity.not_after - _RENEW_BEFORE > datetime.now(UTC)
+        and identity.not_after - _LASTS > datetime.now(UTC)
     )
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -25,8 +26,9 @@ from mosaic_proto.v1.terminal_pb2_grpc import TerminalServiceStub
 
 from mosaic_cli import context as contexts
 from mosaic_cli import interrupts
-from mosaic_cli.context import Context
+from mosaic_cli.context import Context, Contexts
 from mosaic_cli.failures import UsageError
+from mosaic_cli.leaf_keeper import LeafKeeper, Open
 
 ANSWER_WITHIN = 4.0
 """Seconds an ordinary call may take: with the start of the program a control plane that is down is told within 5 s."""
@@ -72,11 +74,21 @@ class Patience:
 class Connection:
     """Calls to one cluster as one operator. `tenant` is what to put into requests."""
 
-    def __init__(self, context: Context, identity: StoredIdentity | None, *, tenant: str = "") -> None:
+    def __init__(
+        self, context: Context, identity: StoredIdentity | None, *, tenant: str = "", folder: Path | None = None
+    ) -> None:
         self.context = context
         self._identity = identity
         self.tenant = tenant or context.tenant
         self._open()
+        self._keeper: LeafKeeper | None = None
+        if identity is not None and folder is not None:
+            self._keeper = LeafKeeper(folder, identity, opened=lambda: self._opened, took=self._take)
+            self._keeper.start()
+
+    def _take(self, identity: StoredIdentity) -> None:
+        """Use a renewed identity from the next dial on."""
+        self._identity = identity
 
     def _open(self) -> None:
         self._channel = self._channel_to_control_plane()
@@ -89,7 +101,10 @@ class Connection:
 
     def _channel_to_control_plane(self) -> grpc.Channel:
         assert self._identity is not None
-        return _first_that_answers(self._identity, self.context.addresses)
+        identity = self._identity
+        channel = _first_that_answers(identity, self.context.addresses)
+        self._opened = Open(channel, identity.certificate_pem)
+        return channel
 
     @property
     def trust_domain(self) -> str:
@@ -104,11 +119,39 @@ class Connection:
         return self._identity.cluster
 
     @property
+    def identities(self) -> Any:
+        """The calls about identities."""
+        from mosaic_proto.v1.identity_pb2_grpc import IdentityServiceStub
+
+        return IdentityServiceStub(self._channel)
+
+    @property
     def runtimes(self) -> Any:
         """The calls about runtimes, which few commands make."""
         from mosaic_proto.v1.runtimes_pb2_grpc import RuntimeServiceStub
 
         return RuntimeServiceStub(self._channel)
+
+    @property
+    def operators(self) -> Any:
+        """The calls about people."""
+        from mosaic_proto.v1.people_pb2_grpc import OperatorServiceStub
+
+        return OperatorServiceStub(self._channel)
+
+    @property
+    def tenants(self) -> Any:
+        """The calls about tenants."""
+        from mosaic_proto.v1.people_pb2_grpc import TenantServiceStub
+
+        return TenantServiceStub(self._channel)
+
+    @property
+    def audits(self) -> Any:
+        """The calls about what was done."""
+        from mosaic_proto.v1.people_pb2_grpc import AuditServiceStub
+
+        return AuditServiceStub(self._channel)
 
     @property
     def backlog(self) -> Any:
@@ -119,7 +162,7 @@ class Connection:
 
     def reconnect(self) -> None:
         """Dial again, whichever replica answers first; stubs taken before are dead."""
-        self.close()
+        self._channel.close()
         self._open()
 
     def call(self, method: Callable[..., Reply], request: Any, *, timeout: float = ANSWER_WITHIN) -> Reply:
@@ -188,7 +231,15 @@ class Connection:
 
     def close(self) -> None:
         """Close the channel."""
+        if self._keeper is not None:
+            self._keeper.stop()
         self._channel.close()
+
+
+class LoginExpired(NotLoggedIn):
+    """The login has expired."""
+
+    code = "login-expired"
 
 
 class OneSelf(UsageError):
@@ -222,10 +273,36 @@ def _connection(context_name: str, *, tenant: str, home: Home) -> Connection:
         from mosaic_cli.pane import PaneConnection
 
         return PaneConnection(seat, tenant=tenant)
-    context = contexts.load(home).chosen(context_name)
+    known = contexts.load(home)
+    context = known.chosen(context_name)
+    if tenant and not context_name:
+        context = _login_of(known, context, tenant, home)
     hint = "mosaic up" if context.name == contexts.LOCAL else "mosaic login"
-    identity = StoredIdentity.load(context.identity_folder(home), hint=hint)
-    return Connection(context, identity, tenant=tenant)
+    folder = context.identity_folder(home)
+    identity = StoredIdentity.load(folder, hint=hint)
+    if identity.expired():
+        raise LoginExpired(
+            f"the login of {identity.name} has expired",
+            why=f"it was good until {identity.not_after.astimezone():%Y-%m-%d %H:%M}, and is renewed only while in use",
+            next_step="mosaic up (renews the login of this machine)"
+            if context.name == contexts.LOCAL
+            else wire.how_to_come_back(identity),
+        )
+    return Connection(context, identity, tenant=tenant, folder=folder)
+
+
+def _login_of(known: Contexts, chosen: Context, tenant: str, home: Home) -> Context:
+    """Return our login in `tenant` of the chosen context's cluster, for a login is of one tenant; else `chosen`."""
+    if chosen.tenant == tenant:
+        return chosen
+    for item in known.items:
+        if item.tenant == tenant and _trust_domain(item, home) == _trust_domain(chosen, home):
+            return item
+    return chosen  # the cluster says what it thinks of that
+
+
+def _trust_domain(item: Context, home: Home) -> str:
+    return StoredIdentity.load(item.identity_folder(home)).trust_domain
 
 
 def _identify(request: Any) -> str:

@@ -30,7 +30,6 @@ from mosaic_cli.text import age
 _OLDEST_PYTHON = (3, 11)
 _DISK_LOW, _DISK_OUT = 1 << 30, 100 << 20
 _CLOCK_OFF = 5.0
-_EXPIRES_SOON = 7
 _STALL_MS = 5_000
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
 
@@ -132,10 +131,13 @@ def _certificates(home: Home) -> Iterable[Finding]:
         repair = "mosaic up" if name in ("host", f"context {contexts.LOCAL}") else "mosaic login"
         if left.total_seconds() <= 0:
             yield Finding("certificates", "wrong", f"{name}: expired {age(-left.total_seconds())} ago", repair)
-        elif left.days < _EXPIRES_SOON:
-            yield Finding("certificates", "note", f"{name}: expires in {age(left.total_seconds())}", repair)
+        elif identity.due():
+            text = (
+                f"{name}: expires in {age(left.total_seconds())}; it is renewed while the control plane can be reached"
+            )
+            yield Finding("certificates", "note", text, "mosaic status" if name == "host" else "mosaic host ls")
         else:
-            yield Finding("certificates", "well", f"{name}: valid for {left.days} days")
+            yield Finding("certificates", "well", f"{name}: good for {age(left.total_seconds())}, and renews itself")
 
 
 def _cluster(home: Home, context_name: str) -> Iterable[Finding]:

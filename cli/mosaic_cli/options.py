@@ -30,6 +30,7 @@ Detach = Annotated[bool, typer.Option("--detach", help="Do not wait for the effe
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Keep showing changes; with -o json one object a line.")]
+Reason = Annotated[str, typer.Option("--reason", "-m", help="Why, for who looks later.")]
 Roster = Annotated[
     Path | None,
     typer.Option("--roster", help="The roster file; default: fleet/roster.yaml in the Mosaic home."),

@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 from mosaic_framework.paths import Home, private_folder, write_private
 
+from mosaic_cli.keep_login import keep_login
 from mosaic_cli.machine import homes
 from mosaic_cli.machine.keeper import Keeper
 from mosaic_cli.machine.leftovers import end_services
@@ -60,6 +61,7 @@ class Supervisor:
         self._announce(path)
         tasks = [asyncio.create_task(keeper.run(self._gate(keeper.service))) for keeper in self._keepers]
         log.info("supervisor started", home=str(self._home.root), services=list(self._by_name))
+        login = asyncio.create_task(keep_login(self._home))
         stopping = asyncio.create_task(self._stop.wait())
         done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         if stopping not in done:
@@ -67,9 +69,9 @@ class Supervisor:
         log.info("supervisor stops")
         for keeper in reversed(self._keepers):
             await keeper.stop()
-        for task in (*tasks, stopping):
+        for task in (*tasks, stopping, login):
             task.cancel()
-        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+        await asyncio.gather(*tasks, stopping, login, return_exceptions=True)
         server.close()
         path.unlink(missing_ok=True)
         homes.unregister(self._home)

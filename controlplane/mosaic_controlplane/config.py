@@ -31,6 +31,7 @@ _ENVIRONMENT = {
     "limit_connections": "MOSAIC_LIMIT_CONNECTIONS",
     "limit_enrolments_per_second": "MOSAIC_LIMIT_ENROLMENTS_PER_SECOND",
     "limit_enrolments_per_address": "MOSAIC_LIMIT_ENROLMENTS_PER_ADDRESS",
+    "leaf_lifetime": "MOSAIC_LEAF_LIFETIME",
 }
 
 
@@ -61,6 +62,12 @@ class Settings(BaseModel):
     limit_enrolments_per_second: float = Field(default=50, gt=0, description="attempts to join, of all addresses")
     limit_enrolments_per_address: float = Field(
         default=10, gt=0, description="attempts to join a second, of one address; twice as many at once"
+    )
+    leaf_lifetime: int = Field(
+        default=86_400,
+        ge=2,
+        le=30 * 86_400,
+        description="seconds that a certificate is good for; renewed at half of it",
     )
 
 

@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2_grpc
-from mosaic_framework import __version__, health, logs, open_files, wire
+from mosaic_framework import __version__, health, logs, open_files, pki, wire
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home, write_private
@@ -26,14 +26,17 @@ from mosaic_proto.v1 import (
     enrolment_pb2_grpc,
     fleet_pb2_grpc,
     host_link_pb2_grpc,
+    identity_pb2_grpc,
     messages_pb2_grpc,
+    people_pb2_grpc,
     runtimes_pb2_grpc,
     seeding_pb2_grpc,
     signals_pb2_grpc,
     terminal_pb2_grpc,
 )
 
-from mosaic_controlplane import config
+from mosaic_controlplane import authority_verbs, config
+from mosaic_controlplane.api.audit import AuditService
 from mosaic_controlplane.api.backlog import BacklogService
 from mosaic_controlplane.api.decoding import TolerantInterceptor
 from mosaic_controlplane.api.enrolment import EnrolmentService
@@ -41,16 +44,22 @@ from mosaic_controlplane.api.fleet import FleetService
 from mosaic_controlplane.api.health import HealthService
 from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
+from mosaic_controlplane.api.identities import IdentityService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.messages import MessageService
+from mosaic_controlplane.api.people import OperatorService
 from mosaic_controlplane.api.runtimes import RuntimeService
 from mosaic_controlplane.api.seeding import SeedingService
 from mosaic_controlplane.api.signals import SignalService
+from mosaic_controlplane.api.tenants import TenantService
 from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.reaper import Reaper
-from mosaic_controlplane.identity.bootstrap import open_cluster
+from mosaic_controlplane.identity.bootstrap import open_cluster, roots_changed
+from mosaic_controlplane.identity.presented import Presented
+from mosaic_controlplane.identity.replica_leaf import ReplicaLeaf
+from mosaic_controlplane.identity.standings import Standings
 from mosaic_controlplane.identity.tokens import make_token
 from mosaic_controlplane.mesh.attach import Attachments
 from mosaic_controlplane.mesh.forwarding import Forwarder
@@ -114,8 +123,11 @@ async def serve(home: Home) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         await _migrate(database)
-        cluster = await open_cluster(database, home, alias=settings.cluster)
-        leaf = cluster.issue_replica_leaf(replica_id)
+        lifetime = timedelta(seconds=settings.leaf_lifetime)
+        cluster = await open_cluster(database, home, alias=settings.cluster, leaf_lifetime=lifetime)
+        replica_leaf = ReplicaLeaf(cluster, replica_id)
+        standings = Standings(database)
+        presented = Presented(cluster)
 
         enrol_addresses: list[str] = []
         hot = await connect_hot(database.url)
@@ -141,6 +153,8 @@ async def serve(home: Home) -> None:
                 AuthInterceptor(
                     database,
                     cluster,
+                    standings=standings,
+                    presented=presented,
                     register_away=lambda: liveness.register_away(),
                     limits=Limits(settings, metrics),
                 )
@@ -149,7 +163,7 @@ async def serve(home: Home) -> None:
                 connections=min(settings.limit_connections, max(16, open_files_limit - KEPT_FILES))
             ),
         )
-        forwarder = Forwarder(leaf)
+        forwarder = Forwarder(lambda: replica_leaf.current)
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
             FleetService(database, cluster, wakes, links, forwarder, replica_id, lambda: liveness.cursor_stall.seconds),
             fleet_server,
@@ -158,6 +172,13 @@ async def serve(home: Home) -> None:
         fleet_pb2_grpc.add_HostServiceServicer_to_server(
             HostService(database, cluster, lambda: enrol_addresses), fleet_server
         )
+        people_pb2_grpc.add_OperatorServiceServicer_to_server(
+            OperatorService(database, cluster, lambda: enrol_addresses), fleet_server
+        )
+        people_pb2_grpc.add_TenantServiceServicer_to_server(
+            TenantService(database, cluster, lambda: enrol_addresses), fleet_server
+        )
+        people_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(database), fleet_server)
         messages_pb2_grpc.add_MessageServiceServicer_to_server(
             MessageService(Messages(database, wakes, queue_limit=settings.limit_queue)), fleet_server
         )
@@ -173,6 +194,9 @@ async def serve(home: Home) -> None:
         )
         terminal_pb2_grpc.add_HostTerminalServiceServicer_to_server(HostTerminalService(views), fleet_server)
         backlog_pb2_grpc.add_BacklogServiceServicer_to_server(BacklogService(backlog), fleet_server)
+        identity_pb2_grpc.add_IdentityServiceServicer_to_server(
+            IdentityService(database, cluster, presented, wakes, lambda: liveness.replica_addresses), fleet_server
+        )
         health_servicer = HealthService()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 
@@ -180,13 +204,13 @@ async def serve(home: Home) -> None:
             enrol_server,
             settings.listen,
             settings.enrol_port,
-            wire.enrol_server_credentials(leaf.key_pem, leaf.certificate_pem),
+            wire.rotating_server_credentials(lambda: replica_leaf.current, for_joiners=True),
         )
         fleet_bound = _bind(
             fleet_server,
             settings.listen,
             settings.fleet_port,
-            wire.fleet_server_credentials(leaf.key_pem, leaf.certificate_pem, leaf.bundle_pem),
+            wire.rotating_server_credentials(lambda: replica_leaf.current, for_joiners=False),
         )
         enrol_addresses.append(_advertised(enrol_bound, settings.advertise))
         fleet_address = _advertised(fleet_bound, settings.advertise)
@@ -208,12 +232,22 @@ async def serve(home: Home) -> None:
         observing.start(home, settings)
         stack.callback(observing.close)
 
+        links.bundle_digest = lambda: pki.bundle_digest(replica_leaf.current.bundle_pem)
+
+        async def read_roots() -> None:
+            if await roots_changed(database, cluster, home):
+                replica_leaf.roots_changed()
+                standings.wake_everybody()
+
+        standings.on_look = read_roots
         await liveness.arrive()
         background = [
             asyncio.create_task(wakes.run()),
             asyncio.create_task(liveness.run()),
             asyncio.create_task(reaper.run()),
             asyncio.create_task(observing.run()),
+            asyncio.create_task(standings.run()),
+            asyncio.create_task(replica_leaf.run()),
         ]
         stack.push_async_callback(_stop, [enrol_server, fleet_server], background, database, replica_id)
         await enrol_server.start()
@@ -347,6 +381,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     verbs.add_parser("health", help="say whether the replica of this home is alive and ready (exit 0: ready)")
     verbs.add_parser("database", help="run the embedded PostgreSQL in the foreground")
     verbs.add_parser("restored", help="take up a register restored from a backup; run it before the first replica")
+    roots = verbs.add_parser("authority", help="the cluster's roots: show them, or change from one to the next")
+    roots.add_argument("step", choices=authority_verbs.VERBS, help="ls; or, in this order: add, use, retire")
+    roots.add_argument("--force", action="store_true", help="do not wait for those who would have to join again")
     token = verbs.add_parser("operator-token", help="print a one-time login token for an operator")
     token.add_argument("--name", required=True, help="the operator's name")
     token.add_argument("--role", default="admin", choices=["admin", "operator", "viewer"])
@@ -375,6 +412,11 @@ def run() -> None:
                     f"{done.hosts} hosts will be told everything anew, {done.messages} messages are asked for again, "
                     f"{done.tokens} join tokens are void\n"
                 )
+            case "authority":
+                settings = config.load(home)
+                url = _database_url(home, settings)
+                step = authority_verbs.run(options.step, home, url=url, alias=settings.cluster, force=options.force)
+                sys.stdout.write(asyncio.run(step))
             case "operator-token":
                 text = asyncio.run(
                     operator_token(

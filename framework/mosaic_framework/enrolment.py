@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -33,8 +29,9 @@ from mosaic_framework.errors import (
     TooManyAttempts,
     Unreachable,
 )
-from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.identity_files import StoredIdentity, alone
 from mosaic_framework.paths import private_folder, write_private
+from mosaic_framework.renewal import renew_at
 
 PREFIX = "mosaic1"
 TOKEN_LIMIT = 16 * 1024
@@ -63,10 +60,12 @@ class JoinToken:
     addresses: list[str]
     authority_der: bytes
     secret: str = field(repr=False)
+    further_der: list[bytes] = field(default_factory=list)
+    """other roots of the cluster, while it changes from one to another: the server may show a certificate by any"""
 
     def format(self) -> str:
         """Return the token as one word: mosaic1.<base64url of JSON>.<secret>."""
-        content = {
+        content: dict[str, Any] = {
             "kind": self.kind,
             "tenant": self.tenant,
             "name": self.name,
@@ -74,6 +73,8 @@ class JoinToken:
             "addresses": self.addresses,
             "authority": base64.b64encode(self.authority_der).decode(),
         }
+        if self.further_der:
+            content["further"] = [base64.b64encode(der).decode() for der in self.further_der]
         packed = base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).rstrip(b"=")
         return f"{PREFIX}.{packed.decode()}.{self.secret}"
 
@@ -88,7 +89,8 @@ class JoinToken:
         try:
             content = json.loads(base64.b64decode(packed + "=" * (-len(packed) % 4), altchars=b"-_", validate=True))
             token = cls._from_json(content, secret)
-            x509.load_der_x509_certificate(token.authority_der)
+            for der in token.roots_der:
+                x509.load_der_x509_certificate(der)
             token.spiffe_id()
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, FleetError) as error:
             raise _unreadable("a part of it is missing or changed") from error
@@ -113,7 +115,13 @@ class JoinToken:
             addresses=list(addresses),
             authority_der=base64.b64decode(content["authority"], validate=True),
             secret=secret,
+            further_der=[base64.b64decode(text, validate=True) for text in content.get("further", [])],
         )
+
+    @property
+    def roots_der(self) -> list[bytes]:
+        """Return every root by which the server's certificate may be."""
+        return [self.authority_der, *self.further_der]
 
     def spiffe_id(self) -> pki.SpiffeId:
         """Return who the holder becomes."""
@@ -129,7 +137,7 @@ def enrol(token: JoinToken, folder: Path, *, name: str | None = None, timeout: f
     Raises TokenInvalid, TokenSpent, TokenExpired, TokenWrongName, Unreachable, FalseIdentity.
     """
     private_folder(folder)
-    with _alone(folder):
+    with alone(folder):
         pending = folder / f"pending-{hashlib.sha256(token.secret.encode()).hexdigest()[:16]}.pem"
         waited = pending.exists()
         if waited:
@@ -153,17 +161,6 @@ def enrol(token: JoinToken, folder: Path, *, name: str | None = None, timeout: f
     return identity
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two joins into one folder take turns: else each would make a key, and the later would find the token spent."""
-    handle = os.open(folder / ".enrol.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def _ask_patiently(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enrolment_pb2.EnrolReply:
     """Ask, and ask again when too many join at once: a fleet that is set up behind one address gets in one by one."""
     patience = JOIN_PATIENCE
@@ -183,8 +180,8 @@ def _ask(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enr
     request = enrolment_pb2.EnrolRequest(
         secret=token.secret, kind=KINDS[token.kind], name=name, signing_request_der=request_der
     )
-    authority = pki.certificate_to_pem(x509.load_der_x509_certificate(token.authority_der))
-    credentials = grpc.ssl_channel_credentials(root_certificates=authority)
+    roots = b"".join(pki.certificate_to_pem(x509.load_der_x509_certificate(der)) for der in token.roots_der)
+    credentials = grpc.ssl_channel_credentials(root_certificates=roots)
     deadline = time.monotonic() + timeout
     failure: FleetError = Unreachable("the control plane cannot be reached")
     for position, address in enumerate(token.addresses):
@@ -215,12 +212,13 @@ def _checked(token: JoinToken, key: ec.EllipticCurvePrivateKey, reply: enrolment
         certificate = x509.load_der_x509_certificate(reply.certificate_der)
         bundle = [x509.load_der_x509_certificate(der) for der in reply.authority_der]
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        issuer = x509.load_der_x509_certificate(token.authority_der)
-        certificate.verify_directly_issued_by(next(root for root in bundle if root.subject == certificate.issuer))
+        promised_roots = [x509.load_der_x509_certificate(der) for der in token.roots_der]
     except Exception as error:  # whatever is wrong with it, it is not what was promised
         raise FalseIdentity(why="the certificate cannot be checked") from error
     promised = str(token.spiffe_id())
-    if issuer not in bundle:
+    if pki.issuer_among(certificate, bundle) is None:
+        raise FalseIdentity(why="no root that came with it issued it")
+    if not any(root in bundle for root in promised_roots):
         raise FalseIdentity(why="the token's authority does not stand behind it")
     if certificate.public_key() != key.public_key():
         raise FalseIdentity(why="it is for another key")
@@ -240,6 +238,7 @@ def _checked(token: JoinToken, key: ec.EllipticCurvePrivateKey, reply: enrolment
         key_pem=pki.key_to_pem(key),
         certificate_pem=pki.certificate_to_pem(certificate),
         bundle_pem=b"".join(pki.certificate_to_pem(root) for root in bundle),
+        renew_at=renew_at(certificate),
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mosaic_framework.errors import FleetError, NotLoggedIn
-from mosaic_framework.paths import UnsafePath, write_private
+from mosaic_framework.paths import UnsafePath, private_folder, write_private
 
 FILE = "identity.json"
 _FORMAT = 1
@@ -46,6 +49,8 @@ class StoredIdentity:
     key_pem: bytes
     certificate_pem: bytes
     bundle_pem: bytes
+    renew_at: datetime | None = None
+    """when to renew it, by this machine's clock (aware UTC); None: at once, for it is from before there was renewal"""
 
     def __repr__(self) -> str:
         return f"StoredIdentity({self.spiffe_id}, epoch {self.identity_epoch})"  # never the key
@@ -53,6 +58,10 @@ class StoredIdentity:
     def expired(self, now: datetime | None = None) -> bool:
         """Say whether the certificate is past its end by this machine's clock."""
         return (now or datetime.now(UTC)) >= self.not_after
+
+    def due(self, now: datetime | None = None) -> bool:
+        """Say whether it is time to renew."""
+        return self.renew_at is None or (now or datetime.now(UTC)) >= self.renew_at
 
     def save(self, folder: Path) -> None:
         """Replace the identity in `folder` atomically: 0600 in a 0700 folder, on disk when this returns."""
@@ -96,6 +105,20 @@ class StoredIdentity:
             for name in ("key_pem", "certificate_pem", "bundle_pem"):
                 found[name] = found[name].encode("ascii")
             found["not_after"] = datetime.fromisoformat(found["not_after"])
+            renew_at = found.get("renew_at")
+            found["renew_at"] = datetime.fromisoformat(renew_at) if renew_at else None
             return cls(**{field.name: found[field.name] for field in fields(cls)})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IdentityDamaged(f"{path} is damaged", why=f"{type(error).__name__}") from error
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Whoever changes the identity in `folder` takes turns: joins, logins and renewals."""
+    private_folder(folder)
+    handle = os.open(folder / ".enrol.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

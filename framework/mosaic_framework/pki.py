@@ -6,12 +6,14 @@ says who it is. Times are aware UTC.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -19,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mosaic_framework.errors import InvalidInput
 from mosaic_framework.names import check_name
 
-LEAF_LIFETIME = timedelta(days=30)  # until certificates renew themselves, an identity has to outlive a month away
+LEAF_LIFETIME = timedelta(hours=24)  # renewed at half of it; a stolen one is of use for no longer
 AUTHORITY_LIFETIME = timedelta(days=3650)
 CLOCK_SKEW = timedelta(minutes=10)  # a machine whose clock is a little behind may still use what it just got
 SERVER_NAME = "mosaic-controlplane"  # DNS SAN of every replica; clients dial any address and expect this name
@@ -105,6 +107,33 @@ def certificate_to_der(certificate: x509.Certificate) -> bytes:
 def public_key_der(key: ec.EllipticCurvePublicKey) -> bytes:
     """Return a public key as SubjectPublicKeyInfo: what identifies a joiner who asks twice."""
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def issuer_among(certificate: x509.Certificate, roots: Iterable[x509.Certificate]) -> x509.Certificate | None:
+    """Return the root that issued `certificate`, or None. Roots of a cluster share their name: the signature tells."""
+    for root in roots:
+        try:
+            certificate.verify_directly_issued_by(root)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return root
+    return None
+
+
+def bundle_digest(bundle_pem: bytes) -> bytes:
+    """Return what tells one bundle of roots from another, in whichever order they stand: a SHA-256."""
+    roots = sorted(certificate_to_der(root) for root in x509.load_pem_x509_certificates(bundle_pem))
+    return hashlib.sha256(b"".join(roots)).digest()
+
+
+def lifetime_of(certificate: x509.Certificate) -> timedelta:
+    """Return for how long a leaf of ours was issued."""
+    return certificate.not_valid_after_utc - certificate.not_valid_before_utc - CLOCK_SKEW
+
+
+def serial_of(certificate: x509.Certificate) -> str:
+    """Return a certificate's number in hex."""
+    return f"{certificate.serial_number:x}"
 
 
 def signing_request(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from inspect import getattr_static
-from typing import cast
+from typing import Protocol, cast
 
 import grpc
 import grpc.aio
@@ -91,9 +91,27 @@ def fleet_server_options(*, connections: int) -> list[tuple[str, int]]:
     return [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", connections)]
 
 
+class ServerLeaf(Protocol):
+    """What a listener shows, and which roots it takes leaves of."""
+
+    @property
+    def key_pem(self) -> bytes: ...
+    @property
+    def certificate_pem(self) -> bytes: ...
+    @property
+    def bundle_pem(self) -> bytes: ...
+
+
 def client_options(*, server_name: str = SERVER_NAME) -> list[tuple[str, str | int]]:
     """Return the options of every channel of ours: the certificate is checked against `server_name`."""
     return [*_BOTH_ENDS, ("grpc.ssl_target_name_override", server_name)]
+
+
+def how_to_come_back(identity: StoredIdentity) -> str:
+    """Return what to do when a certificate has run out and cannot renew itself any more."""
+    if identity.kind == "operator":
+        return f"mosaic login, with a token of: mosaic-controlplane operator-token --name {identity.name}"
+    return f"mosaic host join, with a token of: mosaic host token {identity.name}"
 
 
 def channel(identity: StoredIdentity, address: str) -> grpc.Channel:
@@ -102,7 +120,7 @@ def channel(identity: StoredIdentity, address: str) -> grpc.Channel:
         raise NotLoggedIn(
             f"the certificate of {identity.kind} {identity.name} has expired",
             why=f"it was valid until {identity.not_after:%Y-%m-%d %H:%M} UTC",
-            next_step="mosaic login" if identity.kind == "operator" else f"mosaic host token {identity.name}",
+            next_step=how_to_come_back(identity),
         )
     return grpc.secure_channel(address, _client_credentials(identity), options=client_options())
 
@@ -135,6 +153,21 @@ def fleet_server_credentials(key_pem: bytes, certificate_pem: bytes, bundle_pem:
 def enrol_server_credentials(key_pem: bytes, certificate_pem: bytes) -> grpc.ServerCredentials:
     """Return credentials for joiners, who have no certificate yet and are not asked for one."""
     return grpc.ssl_server_credentials([(key_pem, certificate_pem)])
+
+
+def rotating_server_credentials(current: Callable[[], ServerLeaf], *, for_joiners: bool) -> grpc.ServerCredentials:
+    """Return credentials that take `current()` at each handshake; connections that stand keep what they began with.
+
+    `for_joiners`: they have no certificate yet and are not asked for one; everybody else must show one.
+    gRPC keeps the old ones, and says nothing, when it cannot use the new: whoever publishes them checks them before.
+    """
+
+    def fetch() -> grpc.ServerCertificateConfiguration:
+        leaf = current()
+        roots = None if for_joiners else leaf.bundle_pem
+        return grpc.ssl_server_certificate_configuration([(leaf.key_pem, leaf.certificate_pem)], roots)
+
+    return grpc.dynamic_ssl_server_credentials(fetch(), fetch, require_client_authentication=not for_joiners)
 
 
 def error_to_status(error: FleetError, request_id: str = "") -> tuple[grpc.StatusCode, bytes]:

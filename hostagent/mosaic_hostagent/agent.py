@@ -35,7 +35,9 @@ from mosaic_hostagent.mailroom import Mailroom
 from mosaic_hostagent.metrics import Metrics
 from mosaic_hostagent.observing import Observing
 from mosaic_hostagent.outgoing import Outgoing
+from mosaic_hostagent.places import check_owner, close_to_others
 from mosaic_hostagent.relay import Relay, Upstream
+from mosaic_hostagent.renewing import Renewing
 from mosaic_hostagent.reports import Reports
 from mosaic_hostagent.resetting import Resetting
 from mosaic_hostagent.residents import Resident
@@ -72,7 +74,11 @@ class AlreadyRunning(Conflict):
 
 
 def take_home(home: Home) -> FileLock:
-    """Take the lock of this home, which one host-agent at a time may hold. Raises AlreadyRunning with its pid."""
+    """Take the lock of this home, which one host-agent at a time may hold.
+
+    Raises AlreadyRunning with its pid, or NotTheOwner: the agents of a host run as its home's owner.
+    """
+    check_owner(home)
     try:
         return FileLock.take(home.run / "hostagent.lock")
     except LockTaken as taken:
@@ -167,11 +173,15 @@ class HostAgent:
                 update=self._updating.take,
                 open_view=self._viewing.serve,
                 claims=self._claims.told,
+                roots=lambda digest: self._renewing.roots_told(digest),
             ),
             on_up=self._link_is_up,
         )
 
         self._upstream = Upstream(self._identity_now, lambda: self._link.address)
+        self._renewing = Renewing(
+            home.pki / "host", opened=lambda: self._link.opened, present_elsewhere=self._upstream.present
+        )
         self._versions = Versions(home, environment, self._watching.poke)
         self._keeper.on_occupied = self._versions.ask
         self._reports = Reports(self._sessions, self._intake().take)
@@ -195,6 +205,7 @@ class HostAgent:
     async def open(cls, *, home: Home, config: Config, environment: Mapping[str, str]) -> HostAgent:
         """Open the journal and take up the last desired state. The caller holds the home's lock."""
         identity = load_identity(home)
+        close_to_others(home, environment)
         journal = await Journal.open(home.state / "journal", Clock())
         try:
             agent = cls(home=home, config=config, identity=identity, journal=journal, environment=environment)
@@ -221,6 +232,7 @@ class HostAgent:
             group.create_task(keep_watchdog(self._environment), name="watchdog")
             group.create_task(self._claims.run(), name="claims")
             group.create_task(self._observing.run(), name="observing")
+            group.create_task(self._renewing.run(), name="renewing")
 
     async def close(self) -> None:
         """Let deliveries that have begun finish, and detach. Seats go on."""
@@ -335,6 +347,7 @@ class HostAgent:
 
     def _link_is_up(self) -> None:
         self._claims.link_is_up()
+        self._renewing.poke()
         path = self._home.run / "hostagent.json"
         with contextlib.suppress(FileNotFoundError):
             if json.loads(path.read_bytes()).get("pid") == os.getpid():

@@ -13,7 +13,7 @@ import structlog
 from mosaic_framework.errors import Denied, FleetError, NotLoggedIn, Unreachable
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.steps import reached
-from mosaic_framework.wire import aio_channel, error_from_rpc
+from mosaic_framework.wire import aio_channel, error_from_rpc, how_to_come_back
 from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import host_link_pb2_grpc, runtimes_pb2
 
@@ -66,6 +66,8 @@ class Handlers:
     open_view: Callable[[grpc.aio.Channel, pb.OpenView, int], Awaitable[None]]
     """calls back over the link's own connection, under the link's epoch, until the view ends"""
     claims: Callable[[pb.ClaimsHeld], Awaitable[None]]
+    roots: Callable[[bytes], None]
+    """told which roots the cluster trusts: their digest"""
 
 
 class Link:
@@ -89,6 +91,8 @@ class Link:
         self.up = False
         self.address = ""
         """the control plane at the other end of the link; empty while there is none"""
+        self.opened: tuple[grpc.aio.Channel, bytes] | None = None
+        """the link's channel while it is up, and the certificate (PEM) that it was opened with"""
 
     @property
     def dials(self) -> int:
@@ -106,7 +110,14 @@ class Link:
                 raise  # everything else of this process is the other host's
             except FleetError as error:
                 refused = isinstance(error, Denied)
-                log.log(40 if refused else 30, "link down", code=error.code, what=error.what, why=error.why)
+                log.log(
+                    40 if refused else 30,
+                    "link down",
+                    code=error.code,
+                    what=error.what,
+                    why=error.why,
+                    next=error.next_step,
+                )
             else:
                 log.info("link ended by the control plane")
             attempt = 0 if time.monotonic() - began >= STABLE_SECONDS else attempt + 1
@@ -118,8 +129,8 @@ class Link:
         if identity.expired():
             raise NotLoggedIn(
                 f"the certificate of host {identity.name} has expired",
-                why=f"it was valid until {identity.not_after:%Y-%m-%d %H:%M} UTC",
-                next_step=f"mosaic host token {identity.name}",
+                why=f"it was valid until {identity.not_after:%Y-%m-%d %H:%M} UTC, by this machine's clock",
+                next_step=how_to_come_back(identity),
             )
         address = addresses[self._dials % len(addresses)]
         self._dials += 1
@@ -131,15 +142,18 @@ class Link:
             hello = await self._handlers.hello()
             call: Call = stub.Link()
             try:
-                await self._hold(call, hello, address, channel)
+                await self._hold(call, hello, address, channel, identity)
             except grpc.RpcError as error:
                 raise error_from_rpc(error) from error
             finally:
                 self.up = False
                 self.address = ""
+                self.opened = None
                 call.cancel()
 
-    async def _hold(self, call: Call, hello: pb.Hello, address: str, channel: grpc.aio.Channel) -> None:
+    async def _hold(
+        self, call: Call, hello: pb.Hello, address: str, channel: grpc.aio.Channel, identity: StoredIdentity
+    ) -> None:
         try:
             async with asyncio.timeout(_WELCOME_SECONDS):
                 await call.write(pb.HostFrame(hello=hello))
@@ -155,6 +169,7 @@ class Link:
         self._outgoing.answer(pb.HostFrame(ready=pb.Ready(link_epoch=welcome.link_epoch)))
         self.up = True
         self.address = address
+        self.opened = channel, identity.certificate_pem
         log.info("link up", address=address, link_epoch=welcome.link_epoch, replica=welcome.replica_id)
         self._on_up()
         heard = _Heard()
@@ -188,6 +203,8 @@ class Link:
                         await self._handlers.update(frame.update)
                     case "acknowledged":
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
+                    case "roots":
+                        self._handlers.roots(frame.roots.digest)
                     case "claims_held":
                         await self._handlers.claims(frame.claims_held)
                     case "capture":

@@ -18,6 +18,7 @@ from mosaic_framework.contract import takes_one_request
 from mosaic_framework.errors import FleetError, TooManyCalls, Unreachable
 from mosaic_framework.identity_files import StoredIdentity
 
+from mosaic_hostagent.renewing import present
 from mosaic_hostagent.sessions import PaneSession, Sessions
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
@@ -54,22 +55,37 @@ class Upstream:
         self._identity = identity
         self._address = address
         self._open: tuple[str, bytes, grpc.aio.Channel] | None = None
+        self._shown = b""
+        """the newer leaf that was shown on it, if any"""
 
     async def channel(self) -> grpc.aio.Channel:
         """Return the channel to the replica that holds this host's link. Raises NoLink."""
         address, identity = self._address(), self._identity()
         if not address:
             raise NoLink
-        if self._open is not None and self._open[:2] == (address, identity.certificate_pem):
+        if (
+            self._open is not None
+            and self._open[0] == address
+            and identity.certificate_pem in (self._open[1], self._shown)
+        ):
             return self._open[2]
         await self.close()
         self._open = (address, identity.certificate_pem, wire.aio_channel(identity, address))
         return self._open[2]
 
+    async def present(self, identity: StoredIdentity) -> None:
+        """Let the channel go on under a renewed leaf. Raises FleetError; the next call then opens another channel."""
+        if self._open is None or self._open[1] == identity.certificate_pem:
+            return
+        address, leaf_pem, channel = self._open
+        await present(channel, leaf_pem, identity)
+        if self._open == (address, leaf_pem, channel):
+            self._shown = identity.certificate_pem
+
     async def close(self) -> None:
         """Close the channel; calls that are under way end."""
         if self._open is not None:
-            opened, self._open = self._open, None
+            opened, self._open, self._shown = self._open, None, b""
             await opened[2].close()
 
 

@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from mosaic_cli.apply import difference
 from mosaic_cli.context import Context, Contexts, save
-from mosaic_framework import pki, wire
+from mosaic_framework import pki, renewal, wire
 from mosaic_framework.errors import Conflict, FleetError, NotFound
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
@@ -155,6 +155,7 @@ class FakeControlPlane(
             key_pem=pki.key_to_pem(key),
             certificate_pem=pki.certificate_to_pem(certificate),
             bundle_pem=pki.certificate_to_pem(self._authority.certificate),
+            renew_at=renewal.renew_at(certificate),
         )
 
     def write_context(self, home: Home, *, name: str = "test", addresses: tuple[str, ...] = ()) -> None:

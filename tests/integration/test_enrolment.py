@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from mosaic_controlplane.identity.bootstrap import open_cluster
+from mosaic_controlplane.register import revocation, tenant
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import pki, wire
 from mosaic_framework.enrolment import KINDS, FalseIdentity, JoinToken, enrol
@@ -21,7 +22,6 @@ from mosaic_framework.errors import (
     EXIT_DENIED,
     Denied,
     FleetError,
-    IdentityRevoked,
     InvalidInput,
     TokenExpired,
     TokenInvalid,
@@ -235,15 +235,29 @@ async def test_an_operator_may_be_logged_in_on_two_machines(listeners: Listeners
         assert identity.identity_epoch == 1
 
 
-async def test_a_revoked_name_does_not_come_back_by_a_token(listeners: Listeners) -> None:
-    await listeners.enrolled("host", "builder")
-    await listeners.enrolled("operator", "ada", role="admin")
-    await listeners.database.pool.execute("update fleet.host set state = 'revoked'")
-    await listeners.database.pool.execute("update fleet.operator set revoked_at = now()")
-    for kind, name, role in (("host", "builder", ""), ("operator", "ada", "admin")):
-        token = await listeners.token(kind, name, role=role)
-        with pytest.raises(IdentityRevoked):
-            await listeners.join(token)
+async def test_a_revoked_name_comes_back_only_by_a_token_made_after_that_and_as_a_new_identity(
+    listeners: Listeners,
+) -> None:
+    for kind, name, role, revoke in (
+        ("host", "builder", "", revocation.revoke_host),
+        ("operator", "ada", "admin", revocation.revoke_operator),
+    ):
+        old = await listeners.enrolled(kind, name, role=role)
+        before = await listeners.token(kind, name, role=role)
+        async with listeners.database.transaction() as connection:
+            found = await tenant.find_by_name(connection, "default")
+            assert found is not None
+            done = await revoke(connection, tenant_id=found.tenant_id, name=name, by="a test", reason="")
+        assert done is not None
+        assert (done.already, done.tokens) == (False, 1)
+        with pytest.raises(TokenExpired):
+            await listeners.join(before)
+        new = await listeners.enrolled(kind, name, role=role)
+        assert (new.identity_id, new.identity_epoch) == (old.identity_id, old.identity_epoch + 1)
+        async with wire.aio_channel(old, listeners.fleet_address) as channel:
+            with pytest.raises(grpc.RpcError) as refused:
+                await call(channel, "mosaic.v1.FleetService/ListAgents")
+        assert wire.error_from_rpc(refused.value).code == "identity-superseded"
 
 
 async def test_the_server_sets_the_name_whatever_the_signing_request_says(listeners: Listeners) -> None:

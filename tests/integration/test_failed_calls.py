@@ -12,8 +12,9 @@ from typing import Any
 
 import grpc
 import pytest
-from mosaic_controlplane.api.interceptor import RELAYS, AuthInterceptor
+from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.policy import Policy
+from mosaic_controlplane.api.streams import RELAYS
 from mosaic_controlplane.identity.caller import current_caller
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import pki, wire

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from mosaic_controlplane.api.policy import Policy
 from mosaic_controlplane.identity.bootstrap import open_cluster
 from mosaic_controlplane.identity.caller import Caller, current_caller
 from mosaic_controlplane.identity.origin import FORWARDED_KEY, MOST_HOPS, current_origin
+from mosaic_controlplane.identity.standings import Standings
 from mosaic_controlplane.mesh import forwarding
 from mosaic_controlplane.mesh.forwarding import Forwarder
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.replica import Holder, arrive
-from mosaic_framework import wire
+from mosaic_framework import pki, wire
 from mosaic_framework.errors import FleetError, NotFound
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
@@ -53,7 +55,7 @@ class Replica:
 
     async def one(self, request: bytes, _context: Any) -> bytes:
         if self.onward is not None:
-            async with Forwarder(self.leaf).to(self.onward) as onward:
+            async with Forwarder(lambda: self.leaf).to(self.onward) as onward:
                 stub = onward.channel.unary_unary("/test.Relay/One")
                 return await stub(request, metadata=onward.metadata, timeout=onward.timeout)  # type: ignore[no-any-return]
         self._note()
@@ -63,7 +65,7 @@ class Replica:
 
     async def gathered(self, requests: AsyncIterator[bytes], _context: Any) -> bytes:
         if self.onward is not None:
-            async with Forwarder(self.leaf).to(self.onward) as onward:
+            async with Forwarder(lambda: self.leaf).to(self.onward) as onward:
                 stub = onward.channel.stream_unary("/test.Relay/Gathered")
                 return await stub(requests, metadata=onward.metadata)  # type: ignore[no-any-return]
         self._note()
@@ -71,7 +73,7 @@ class Replica:
 
     async def many(self, request: bytes, _context: Any) -> AsyncIterator[bytes]:
         if self.onward is not None:
-            async with Forwarder(self.leaf).to(self.onward) as onward:
+            async with Forwarder(lambda: self.leaf).to(self.onward) as onward:
                 stub = onward.channel.unary_stream("/test.Relay/Many")
                 async for reply in onward.replies(stub(request, metadata=onward.metadata)):
                     yield reply
@@ -87,7 +89,7 @@ class Replica:
 
     async def both(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
         if self.onward is not None:
-            async with Forwarder(self.leaf).to(self.onward) as onward:
+            async with Forwarder(lambda: self.leaf).to(self.onward) as onward:
                 stub = onward.channel.stream_stream("/test.Relay/Both")
                 async for reply in onward.replies(stub(requests, metadata=onward.metadata)):
                     yield reply
@@ -118,7 +120,9 @@ async def replica(database: Database, folder: Path, policy: Policy = OPERATORS) 
     cluster = await open_cluster(database, Home(folder / "home"), alias="test")
     replica_id = new_id()
     made = Replica(cluster.issue_replica_leaf(replica_id), replica_id)
-    server = grpc.aio.server(interceptors=[AuthInterceptor(database, cluster, policy)], options=wire.SERVER_OPTIONS)
+    standings = Standings(database)
+    interceptor = AuthInterceptor(database, cluster, policy, standings=standings)
+    server = grpc.aio.server(interceptors=[interceptor], options=wire.SERVER_OPTIONS)
     handlers = {
         "One": grpc.unary_unary_rpc_method_handler(made.one),
         "Gathered": grpc.stream_unary_rpc_method_handler(made.gathered),
@@ -134,9 +138,11 @@ async def replica(database: Database, folder: Path, policy: Policy = OPERATORS) 
     async with database.connection() as connection:
         await arrive(connection, replica_id=replica_id, address=made.address, version="test")
     await server.start()
+    looking = asyncio.create_task(standings.run())
     try:
         yield made
     finally:
+        looking.cancel()
         await server.stop(None)
 
 
@@ -243,6 +249,31 @@ async def test_the_original_callers_standing_is_looked_up_again_where_it_lands(r
             await channel.unary_unary("/test.Relay/One")(b"x", metadata=((FORWARDED_KEY, content),))
     assert wire.error_from_rpc(failed.value).code == "identity-revoked"
     assert replicas.second.callers == []
+
+
+async def test_a_stream_that_was_handed_on_ends_with_its_callers_standing_and_leaves_the_leafs_end_to_the_first_replica(
+    replicas: Pair,
+) -> None:
+    ada = await admin_of(replicas)
+    cluster, key = replicas.people.cluster, pki.new_key()
+    brief = cluster.signer.issue(
+        key.public_key(),
+        pki.SpiffeId.parse(ada.spiffe_id),
+        identity_id=ada.identity_id,
+        identity_epoch=1,
+        lifetime=timedelta(seconds=2),
+    )
+    content = forwarding_pb2.ForwardedCall(hops=1, certificate=pki.certificate_to_pem(brief)).SerializeToString()
+    leaf = replicas.first.leaf
+    async with wire.replica_channel(
+        leaf.key_pem, leaf.certificate_pem, leaf.bundle_pem, replicas.second.address
+    ) as channel:
+        stream = channel.unary_stream("/test.Relay/Many")(b"forever", metadata=((FORWARDED_KEY, content),))
+        assert [await stream.read() for _ in range(3)] == [b"0", b"1", b"2"]
+        await asyncio.sleep(2.5)
+        assert not replicas.second.streams_ended.is_set()
+        await replicas.people.database.pool.execute("update fleet.operator set revoked_at = now()")
+        await asyncio.wait_for(replicas.second.streams_ended.wait(), 20)
 
 
 @pytest.mark.parametrize("kind", ["operator", "host"])

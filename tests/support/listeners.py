@@ -15,18 +15,23 @@ import grpc.aio
 import mosaic_proto.v1.backlog_pb2
 import mosaic_proto.v1.fleet_pb2
 import mosaic_proto.v1.host_link_pb2
-import mosaic_proto.v1.messages_pb2  # noqa: F401  (in the pool, so that its methods are found)
+import mosaic_proto.v1.messages_pb2
+import mosaic_proto.v1.people_pb2  # noqa: F401  (in the pool, so that its methods are found)
 from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2  # noqa: F401
 from mosaic_controlplane.api.decoding import TolerantInterceptor
 from mosaic_controlplane.api.enrolment import EnrolmentService
+from mosaic_controlplane.api.identities import IdentityService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.policy import all_methods
 from mosaic_controlplane.config import Settings
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity, open_cluster
 from mosaic_controlplane.identity.caller import Caller, current_caller
+from mosaic_controlplane.identity.presented import Presented
+from mosaic_controlplane.identity.standings import Standings
 from mosaic_controlplane.identity.tokens import make_token
+from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import tenant
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import wire
@@ -34,7 +39,7 @@ from mosaic_framework.enrolment import JoinToken, enrol
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
-from mosaic_proto.v1 import enrolment_pb2_grpc
+from mosaic_proto.v1 import enrolment_pb2_grpc, identity_pb2_grpc
 
 Behaviour = Callable[[str, Any], Any]
 """What a stand-in does: (method, context) → a reply's message, or an exception."""
@@ -100,8 +105,10 @@ async def running(
     limits: Limits | None = None,
     settings: Settings | None = None,
     options: list[tuple[str, int]] | None = None,
+    identities: bool = False,
 ) -> AsyncIterator[Listeners]:
-    """Run both listeners. `also_trusted`: more roots in the TLS bundle, as a cluster with peers has."""
+    """Run both listeners. `also_trusted`: more roots in the TLS bundle, as a cluster with peers has; `identities`: with
+    the real IdentityService, which is the first to be asked."""
     cluster = await open_cluster(database, Home(folder / "home"), alias="test")
     replica = cluster.issue_replica_leaf(new_id())
     made = Listeners(database, cluster, replica, folder)
@@ -112,14 +119,26 @@ async def running(
         EnrolmentService(database, cluster, fleet_addresses=lambda: [made.fleet_address], settings=settings),
         enrol_server,
     )
+    standings = Standings(database, rescan_seconds=recheck_seconds)
+    presented = Presented(cluster)
     fleet_server = grpc.aio.server(
         interceptors=[
             AuthInterceptor(
-                database, cluster, recheck_seconds=recheck_seconds, register_away=register_away, limits=limits
+                database,
+                cluster,
+                standings=standings,
+                presented=presented,
+                recheck_seconds=recheck_seconds,
+                register_away=register_away,
+                limits=limits,
             )
         ],
         options=[*more, *wire.SERVER_OPTIONS],
     )
+    if identities:
+        identity_pb2_grpc.add_IdentityServiceServicer_to_server(
+            IdentityService(database, cluster, presented, Wakes(database, new_id()), list), fleet_server
+        )
     for handler in _stand_ins(made, behaviour):
         fleet_server.add_generic_rpc_handlers((handler,))
     enrol_port = enrol_server.add_secure_port(
@@ -132,14 +151,17 @@ async def running(
     made.enrol_address, made.fleet_address = f"127.0.0.1:{enrol_port}", f"127.0.0.1:{fleet_port}"
     await enrol_server.start()
     await fleet_server.start()
+    looking = asyncio.create_task(standings.run())
     try:
         yield made
     finally:
+        looking.cancel()
         await asyncio.gather(enrol_server.stop(None), fleet_server.stop(None))
 
 
 def method_kinds(method: str) -> tuple[bool, bool, type[Any], type[Any]]:
     """Return (requests stream, replies stream, request class, reply class) of a method of the contract."""
+    assert method in all_methods()  # which puts every method into the pool
     service, name = method.split("/")
     found = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
     return (

@@ -153,4 +153,4 @@ def test_an_expired_login_is_told_before_anything_is_dialled() -> None:
     with pytest.raises(NotLoggedIn) as expired:
         wire.channel(identity, "127.0.0.1:1")
     assert "2020-01-01" in expired.value.why
-    assert expired.value.next_step == "mosaic login"
+    assert expired.value.next_step.startswith("mosaic login, with a token of: ")

@@ -1,4 +1,4 @@
-"""mosaic host: token, join, ls, show."""
+"""mosaic host: token, join, ls, show, revoke."""
 
 from __future__ import annotations
 
@@ -104,3 +104,21 @@ def show(
         ("id", f"{host.id}, identity {host.identity_epoch}, link {host.link_epoch}"),
     ]
     output.show(Thing("Host", host.name, host_document(host, reply.at), lines), output_form)
+
+
+@app.command("revoke")
+def revoke(
+    name: Annotated[str, typer.Argument(help="A host of `mosaic host ls`.", autocompletion=completion.hosts)],
+    reason: options.Reason = "",
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    output_form: options.Output = Format.TABLE,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
+) -> None:
+    """Shut a host out for good: its link ends at once, and its certificate is refused from now on."""
+    from mosaic_cli.revoke import revoke_identity
+
+    revoke_identity(
+        "host", name, reason=reason, dry_run=dry_run, yes=yes, form=output_form, context=context, tenant=tenant
+    )

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mosaic_framework.identity_files import StoredIdentity
+from mosaic_framework.identity_files import StoredIdentity, alone
 from mosaic_framework.paths import Home
 
 from mosaic_cli.machine.processes import Process
@@ -65,7 +65,10 @@ def refresh_host_addresses(home: Home) -> None:
     if identity is None or here is None or identity.trust_domain != here.trust_domain:
         return
     if identity.fleet_addresses != [here.fleet_address]:
-        replace(identity, fleet_addresses=[here.fleet_address]).save(host_folder(home))
+        with alone(host_folder(home)):  # the host-agent may renew it at this moment
+            replace(StoredIdentity.load(host_folder(home)), fleet_addresses=[here.fleet_address]).save(
+                host_folder(home)
+            )
 
 
 def _dialable(address: str) -> str:

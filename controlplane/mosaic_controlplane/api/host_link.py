@@ -350,7 +350,10 @@ def _downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Do
             pb.ControlFrame(open_view=pb.OpenView(call_id=call_id, agent_id=str(agent_id), scrolled=scrolled))
         )
 
-    return Downward(desired, dispatch, cancel, capture, explain, open_view, update)
+    async def roots(digest: bytes) -> None:
+        await down.put(pb.ControlFrame(roots=pb.Roots(digest=digest)))
+
+    return Downward(desired, dispatch, cancel, capture, explain, open_view, update, roots)
 
 
 def _strongest(step: messages_pb2.MessageStep.ValueType) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import grpc
 import grpc.aio
 import structlog
 from mosaic_framework import wire
-from mosaic_framework.errors import Denied, FleetError, NotAuthenticated, Unreachable
+from mosaic_framework.errors import Denied, FleetError, NotAuthenticated
 
+from mosaic_controlplane.api.auditing import Auditor
 from mosaic_controlplane.api.decoding import WellFormed, tolerant, well_formed
 from mosaic_controlplane.api.failures import (
     Context,
@@ -26,19 +25,14 @@ from mosaic_controlplane.api.failures import (
 )
 from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.policy import Policy, load_policy
+from mosaic_controlplane.api.streams import AWAY_SECONDS, RECHECK_SECONDS, Streams
 from mosaic_controlplane.identity.authenticate import Authenticated, Authenticator
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
 from mosaic_controlplane.identity.caller import Caller, calling, current_caller
 from mosaic_controlplane.identity.origin import FORWARDED_KEY, Origin, coming_from
-from mosaic_controlplane.identity.pace import Bucket
-from mosaic_controlplane.register import audit
+from mosaic_controlplane.identity.presented import Presented
+from mosaic_controlplane.identity.standings import Standings
 from mosaic_controlplane.register.database import Database, RegisterUnreachable
-
-RELAYS = frozenset({"mosaic.v1.TerminalService/Watch", "mosaic.v1.TerminalService/Attach"})
-"""Streams that need no register once they run, and must not go on when nobody can say any more who may have them."""
-
-AWAY_SECONDS = 5.0  # how long a relay may go on without the register
-RECHECK_SECONDS = 10.0  # how long an open stream may outlive its caller's standing
 
 log = structlog.get_logger(__name__)
 
@@ -49,9 +43,9 @@ def caller_of(_context: object) -> Caller:
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Authenticates the peer, applies the policy, and turns failures into statuses; every refusal leaves an audit row.
+    """Authenticates the peer, applies the policy, and turns failures into statuses; what failed is audited.
 
-    A stream ends when its certificate does, and when its caller is revoked or replaced.
+    A stream ends when its caller's certificate does, and when its caller is revoked or replaced: see streams.py.
     """
 
     def __init__(
@@ -60,6 +54,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         cluster: ClusterIdentity,
         policy: Policy | None = None,
         *,
+        standings: Standings | None = None,
+        presented: Presented | None = None,
         recheck_seconds: float = RECHECK_SECONDS,
         register_away: Callable[[], float] = lambda: 0.0,
         limits: Limits | None = None,
@@ -68,10 +64,12 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         self._database = database
         self._authenticator = Authenticator(database, cluster)
         self._policy = policy or load_policy()
-        self._recheck_seconds = recheck_seconds
+        self._standings = standings or Standings(database)
+        self._standings.on_change = self._authenticator.forget
+        self._presented = presented or Presented(cluster)
+        self._streams = Streams(self._standings, register_away, recheck_seconds)
         self._register_away = register_away
-        # Refusals come from outside: they must not fill register and log faster than a person could read them.
-        self._refusals = Bucket(rate=5, burst=100)
+        self._auditor = Auditor(database)
 
     async def intercept_service(
         self,
@@ -125,37 +123,66 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         caller: Caller | None = None
         leaf = b""
 
-        async def refused(error: FleetError) -> None:
+        async def failed(error: FleetError) -> None:
             if isinstance(error, Denied):
                 self._limits.refused(leaf, error)
-                await self._record_refusal(error, caller, method, request_id, context)
+            await self._auditor.failed(
+                error,
+                caller=caller,
+                method=method,
+                request=request,
+                request_id=request_id,
+                peer_address=caller.peer_address if caller else peer_address_of(context),
+                claimed=b"".join(context.auth_context().get("peer_spiffe_id", ())).decode("utf-8", "replace"),
+            )
 
-        async with answering(context, method=method, request_id=request_id, told=refused):
+        async with answering(context, method=method, request_id=request_id, told=failed):
+            if self._register_away() >= AWAY_SECONDS:
+                raise RegisterUnreachable(
+                    why=f"it has not answered for {AWAY_SECONDS:g} s; nothing is served without it"
+                )
+            since = self._standings.changes
             origin = await self._origin(context, request_id)
             leaf = origin.leaf_pem
             self._limits.knock(leaf)
             found = await self._authenticate(origin)
             caller = found.caller
-            if not self._policy.allows(method, caller):
-                raise _not_allowed(method, caller, self._policy)
+            self._allow(method, caller)
+
+            async def again() -> Authenticated:
+                if origin.forwarded_by is None:
+                    now = await self._authenticate(await self._origin(context, ""))
+                else:  # its leaf's end is watched where its connection is: only there is a newer one shown
+                    now = await self._authenticate(origin, within=found)
+                self._allow(method, now.caller)
+                return now
+
             async with AsyncExitStack() as stack:
                 stack.enter_context(self._limits.admit(caller, method, stream=streams))
                 if streams:
-                    await stack.enter_async_context(self._while_standing(found, context, method))
+                    bound = self._streams.while_standing(
+                        found, method, since=since, again=again, ends_with_leaf=origin.forwarded_by is None
+                    )
+                    await stack.enter_async_context(bound)
                 stack.enter_context(calling(caller))
                 stack.enter_context(coming_from(origin))
                 yield
+
+    def _allow(self, method: str, caller: Caller) -> None:
+        if not self._policy.allows(method, caller):
+            raise _not_allowed(method, caller, self._policy)
 
     async def _origin(self, context: Context, request_id: str) -> Origin:
         """Return who the call says it is from: its peer, or whom a replica of this cluster says that it speaks for."""
         leaf = b"".join(context.auth_context().get("x509_pem_cert", ()))
         if not leaf:
             raise NotAuthenticated("this call came without a certificate", next_step="mosaic login")
+        address = peer_address_of(context)
         peer = Origin(
-            leaf,
+            self._presented.newest(leaf, address),
             agent_id=metadata_of(context, wire.AGENT_KEY),
             run_id=metadata_of(context, wire.RUN_KEY),
-            peer_address=peer_address_of(context),
+            peer_address=address,
             request_id=request_id,
         )
         forwarded = binary_metadata_of(context, FORWARDED_KEY)
@@ -166,83 +193,14 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             raise Denied(f"{by.kind} {by.name} may not hand on calls of others", why="only a replica may")
         return Origin.forwarded(forwarded, by=by.id, request_id=request_id)
 
-    async def _authenticate(self, origin: Origin) -> Authenticated:
+    async def _authenticate(self, origin: Origin, *, within: Authenticated | None = None) -> Authenticated:
         return await self._authenticator.authenticate(
             origin.leaf_pem,
+            at_most=within.not_after if within is not None else None,
             agent_id=origin.agent_id,
             run_id=origin.run_id,
             peer_address=origin.peer_address,
         )
-
-    @asynccontextmanager
-    async def _while_standing(self, found: Authenticated, context: Context, method: str) -> AsyncIterator[None]:
-        """End the block when the certificate ends, or when the register no longer accepts who holds it.
-
-        A relay also ends when the register has been away for AWAY_SECONDS, and nobody can say any more.
-        """
-        lost: list[FleetError] = []
-
-        async def recheck(until: asyncio.Timeout) -> None:
-            while not lost:
-                await asyncio.sleep(self._recheck_seconds)  # nobody tells a replica of a revocation: it asks
-                try:
-                    await self._authenticate(await self._origin(context, ""))
-                except Unreachable:
-                    log.warning("could not recheck a stream", caller=found.caller.key)
-                except FleetError as error:
-                    lost.append(error)
-            until.reschedule(asyncio.get_running_loop().time())
-
-        async def look(until: asyncio.Timeout) -> None:
-            while (left := AWAY_SECONDS - self._register_away()) > 0:  # noqa: ASYNC110 - the clock makes it due
-                await asyncio.sleep(left)
-            lost.append(RegisterUnreachable(why=f"terminals are not shown without it for more than {AWAY_SECONDS:g} s"))
-            until.reschedule(asyncio.get_running_loop().time())
-
-        left = (found.not_after - datetime.now(UTC)).total_seconds()
-        ended = asyncio.timeout(left)
-        watchers: list[asyncio.Task[None]] = []
-        try:
-            async with ended:
-                watchers.append(asyncio.create_task(recheck(ended)))
-                if method in RELAYS:
-                    watchers.append(asyncio.create_task(look(ended)))
-                yield
-        except TimeoutError:
-            if not ended.expired():
-                raise  # the servicer's own
-            if lost:
-                raise lost[0] from None
-            raise NotAuthenticated("the caller's certificate has expired", next_step="mosaic login") from None
-        finally:
-            for watcher in watchers:
-                watcher.cancel()
-
-    async def _record_refusal(
-        self, error: FleetError, caller: Caller | None, method: str, request_id: str, context: Context
-    ) -> None:
-        """Log and audit a refusal. The caller hears of it even when the register cannot take the row."""
-        if not self._refusals.take():
-            return  # counted all the same: mosaic_calls_refused
-        who = caller.key if caller else "unknown"
-        log.warning("call refused", method=method, code=error.code, caller=who, request_id=request_id)
-        claimed = b"".join(context.auth_context().get("peer_spiffe_id", ())).decode("utf-8", "replace")
-        try:
-            async with self._database.connection() as connection:
-                await audit.record(
-                    connection,
-                    tenant_id=caller.tenant_id if caller and caller.tenant else None,
-                    caller_kind=caller.kind if caller else "unknown",
-                    caller_id=str(caller.id) if caller else "",
-                    caller_name=caller.name if caller else "",
-                    peer_address=peer_address_of(context),
-                    method=method,
-                    request_id=request_id,
-                    outcome=error.code,
-                    detail={"claimed": claimed[:300].replace("\0", "")},
-                )
-        except FleetError as failure:
-            log.error("a refusal was not audited", method=method, code=failure.code, request_id=request_id)
 
 
 def _not_allowed(method: str, caller: Caller, policy: Policy) -> Denied:

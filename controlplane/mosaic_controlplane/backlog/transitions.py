@@ -239,14 +239,15 @@ class Transitions:
                     reason=reason or f"reclaimed by {caller.name}",
                     actor=actor.maker,
                 )
-            await writing.record(
-                connection,
-                caller,
-                tenant_id=tenant_id,
-                method="Reclaim",
-                target=cards[0].card_id if len(cards) == 1 else f"{len(cards)} cards",
-                request_id=request_id,
-            )
+            if cards:
+                await writing.record(
+                    connection,
+                    caller,
+                    tenant_id=tenant_id,
+                    method="Reclaim",
+                    target=cards[0].card_id if len(cards) == 1 else f"{len(cards)} cards",
+                    request_id=request_id,
+                )
         ready = [card.place for card in cards if card.claimable]
         if ready:
             self._claiming.claimable(tenant_id, min(ready))

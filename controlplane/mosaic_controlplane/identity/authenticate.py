@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from mosaic_framework.errors import Denied, IdentityRevoked, IdentitySuperseded, NotAuthenticated
@@ -49,32 +49,47 @@ class Authenticator:
         self._cluster = cluster
         self._clock = clock
         self._known: OrderedDict[_Key, tuple[float, Authenticated]] = OrderedDict()
+        self._forgotten = 0
 
     async def authenticate(
-        self, certificate_pem: bytes, *, agent_id: str = "", run_id: str = "", peer_address: str = ""
+        self,
+        certificate_pem: bytes,
+        *,
+        agent_id: str = "",
+        run_id: str = "",
+        peer_address: str = "",
+        at_most: datetime | None = None,
     ) -> Authenticated:
         """Return who holds this certificate, or the agent `agent_id` that this host speaks for, in its run `run_id`.
 
+        `at_most`: the end of a leaf that was accepted before; it is taken as of then, should it have ended meanwhile.
         Raises NotAuthenticated (or IdentityRevoked, IdentitySuperseded), Denied for an agent that does not sit there
         or a run of it that does not live, RegisterUnreachable.
         """
         key = (hashlib.sha256(certificate_pem).digest(), agent_id, run_id)
         found = self._remembered(key)
         if found is None:
+            now = datetime.now(UTC)
             claims = verify(
                 certificate_pem,
                 trust_domain=self._cluster.trust_domain,
                 roots=self._cluster.roots,
-                now=datetime.now(UTC),
+                now=now if at_most is None else min(now, at_most - timedelta(seconds=1)),
             )
-            asked_at = self._clock()
+            asked_at, forgotten = self._clock(), self._forgotten
             async with self._database.connection() as connection:
                 caller = await _caller(connection, claims)
                 if agent_id or run_id:
                     caller = await _agent(connection, caller, agent_id, run_id)
             found = Authenticated(caller, claims.not_after)
-            self._remember(key, asked_at, found)
+            if forgotten == self._forgotten:  # else what was read may be from before the change
+                self._remember(key, asked_at, found)
         return replace(found, caller=replace(found.caller, peer_address=peer_address))
+
+    def forget(self) -> None:
+        """Ask the register again at every next call: somebody's standing has changed."""
+        self._known.clear()
+        self._forgotten += 1
 
     def _remembered(self, key: _Key) -> Authenticated | None:
         at, found = self._known.get(key, (0.0, None))
@@ -104,7 +119,11 @@ async def _caller(connection: Connection, claims: Claims) -> Caller:
             f"this cluster does not know {who}", why="it has been removed", next_step=_come_back(spiffe_id.kind)
         )
     if standing.revoked:
-        raise IdentityRevoked(f"{who} has been revoked", next_step="ask an admin of the cluster")
+        raise IdentityRevoked(
+            f"{who} has been revoked",
+            why="an admin shut it out, or it left",
+            next_step=f"an admin can let it in again; {_come_back(spiffe_id.kind)}",
+        )
     if standing.identity_epoch != claims.identity_epoch:
         raise IdentitySuperseded(
             f"{who} has joined again since, and this certificate is of the old identity",

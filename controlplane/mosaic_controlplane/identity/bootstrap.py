@@ -5,22 +5,31 @@ from __future__ import annotations
 import base64
 import os
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
+import structlog
 from cryptography import x509
 from mosaic_framework import pki
 from mosaic_framework.ids import new_id
 from mosaic_framework.names import check_name
 from mosaic_framework.paths import Home
 
-from mosaic_controlplane.identity.authority_key import FILE, AuthorityKeyFile, missing
+from mosaic_controlplane.identity.authority_key import (
+    FILE,
+    AuthorityKeyFile,
+    AuthorityKeyMissing,
+    AuthorityKeyWrong,
+    missing,
+)
 from mosaic_controlplane.register import authority as authority_table
 from mosaic_controlplane.register import cluster as cluster_table
 from mosaic_controlplane.register import tenant as tenant_table
 from mosaic_controlplane.register.authority import AuthorityRow
 from mosaic_controlplane.register.cluster import ClusterRow
 from mosaic_controlplane.register.database import Connection, Database
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +43,38 @@ class ServerIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownAuthority:
+    """A root with its key, and the register's id of it."""
+
+    authority_id: UUID
+    authority: pki.Authority
+
+
+@dataclass(slots=True)
 class ClusterIdentity:
-    """A cluster as its replicas know it. `authorities`: the first signs, all are trusted."""
+    """A cluster as its replicas know it. `authorities`: the first signs, all are trusted; they change as roots do."""
 
     trust_domain: str
     alias: str
     register_epoch: UUID
-    authorities: tuple[pki.Authority, ...]
+    authorities: tuple[KnownAuthority, ...]
+    leaf_lifetime: timedelta = pki.LEAF_LIFETIME
+    """for how long the certificates that are issued here are good"""
 
     @property
     def roots(self) -> tuple[x509.Certificate, ...]:
         """Return the certificates that a leaf of this cluster may have been issued by."""
-        return tuple(authority.certificate for authority in self.authorities)
+        return tuple(known.authority.certificate for known in self.authorities)
 
     @property
     def signer(self) -> pki.Authority:
         """Return the authority that issues now."""
-        return self.authorities[0]
+        return self.authorities[0].authority
+
+    @property
+    def signer_id(self) -> UUID:
+        """Return the register's id of the authority that issues now."""
+        return self.authorities[0].authority_id
 
     @property
     def bundle_pem(self) -> bytes:
@@ -66,6 +90,7 @@ class ClusterIdentity:
             identity_id=str(replica_id),
             identity_epoch=1,
             dns_names=[pki.SERVER_NAME],
+            lifetime=self.leaf_lifetime,
         )
         return ServerIdentity(
             key_pem=pki.key_to_pem(key),
@@ -75,7 +100,9 @@ class ClusterIdentity:
         )
 
 
-async def open_cluster(database: Database, home: Home, *, alias: str) -> ClusterIdentity:
+async def open_cluster(
+    database: Database, home: Home, *, alias: str, leaf_lifetime: timedelta = pki.LEAF_LIFETIME
+) -> ClusterIdentity:
     """Return the cluster of this register; in a new register make it, its authority and the tenant `default`.
 
     `alias` names a new cluster and is ignored by one that exists. Replicas that start together make one cluster.
@@ -94,9 +121,41 @@ async def open_cluster(database: Database, home: Home, *, alias: str) -> Cluster
                 raise missing(path)
             key_file = AuthorityKeyFile.make(path)
         if not rows:
-            rows = [await _make_authority(connection, key_file, cluster.trust_domain)]
+            rows = [await _make_authority(connection, key_file, cluster.trust_domain, signs=True)]
         authorities = tuple(_open_authority(row, key_file) for row in rows)
-    return ClusterIdentity(cluster.trust_domain, cluster.alias, cluster.register_epoch, authorities)
+    return ClusterIdentity(cluster.trust_domain, cluster.alias, cluster.register_epoch, authorities, leaf_lifetime)
+
+
+async def roots_changed(database: Database, cluster: ClusterIdentity, home: Home) -> bool:
+    """Take up roots that came, went or began to sign since; returns whether there were any.
+
+    Those that this machine cannot open are logged, and the ones known before stay. Raises RegisterUnreachable.
+    """
+    async with database.connection() as connection:
+        rows = await authority_table.list_authorities(connection)
+    if not rows or [row.authority_id for row in rows] == [known.authority_id for known in cluster.authorities]:
+        return False
+    try:
+        key_file = _key_file(home)
+        cluster.authorities = tuple(_open_authority(row, key_file) for row in rows)
+    except (AuthorityKeyMissing, AuthorityKeyWrong) as error:
+        log.error("the cluster's roots have changed and cannot be opened", what=error.what, next=error.next_step)
+        return False
+    log.info("the cluster's roots have changed", roots=len(rows), signer=str(cluster.signer_id))
+    return True
+
+
+async def add_authority(connection: Connection, cluster: ClusterIdentity, home: Home) -> UUID:
+    """Make a further root, which is trusted at once and signs when it is told to. Returns its id."""
+    row = await _make_authority(connection, _key_file(home), cluster.trust_domain, signs=False)
+    return row.authority_id
+
+
+def _key_file(home: Home) -> AuthorityKeyFile:
+    key_file = AuthorityKeyFile.read(home.pki / FILE)
+    if key_file is None:
+        raise missing(home.pki / FILE)
+    return key_file
 
 
 async def _make_cluster(connection: Connection, alias: str) -> ClusterRow:
@@ -106,18 +165,22 @@ async def _make_cluster(connection: Connection, alias: str) -> ClusterRow:
     return cluster
 
 
-async def _make_authority(connection: Connection, key_file: AuthorityKeyFile, trust_domain: str) -> AuthorityRow:
+async def _make_authority(
+    connection: Connection, key_file: AuthorityKeyFile, trust_domain: str, *, signs: bool
+) -> AuthorityRow:
     made = pki.Authority.create(trust_domain)
     authority_id = new_id()
     row = AuthorityRow(
         authority_id=authority_id,
         certificate=pki.certificate_to_der(made.certificate),
         encrypted_key=key_file.encrypt(made.key, authority_id),
+        not_after=made.certificate.not_valid_after_utc,
     )
-    await authority_table.add(connection, row, not_after=made.certificate.not_valid_after_utc)
+    await authority_table.add(connection, row, signs=signs)
     return row
 
 
-def _open_authority(row: AuthorityRow, key_file: AuthorityKeyFile) -> pki.Authority:
+def _open_authority(row: AuthorityRow, key_file: AuthorityKeyFile) -> KnownAuthority:
     certificate = x509.load_der_x509_certificate(row.certificate)
-    return pki.Authority(certificate, key_file.decrypt(row.encrypted_key, row.authority_id))
+    authority = pki.Authority(certificate, key_file.decrypt(row.encrypted_key, row.authority_id))
+    return KnownAuthority(row.authority_id, authority)

@@ -14,7 +14,6 @@ from cryptography.x509.oid import NameOID
 from mosaic_framework import pki
 from mosaic_framework.errors import (
     FleetError,
-    IdentityRevoked,
     TokenExpired,
     TokenInvalid,
     TokenSpent,
@@ -22,10 +21,12 @@ from mosaic_framework.errors import (
 )
 
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
+from mosaic_controlplane.identity.renewal import issue
 from mosaic_controlplane.identity.tokens import secret_hash
 from mosaic_controlplane.register import audit, host_identity, join_token, operator, replica
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.join_token import TokenRow
+from mosaic_controlplane.register.revocation import Identity
 
 METHOD = "mosaic.v1.EnrolmentService/Enrol"
 
@@ -70,7 +71,7 @@ async def enrol(
 
     `fleet_addresses` come before those of the other replicas. Token, identity and audit row are one transaction; a
     refusal writes its audit row only, and without `audit_unknown` not even that for a token that nobody made.
-    Raises TokenInvalid, TokenWrongName, TokenExpired, TokenSpent, IdentityRevoked.
+    Raises TokenInvalid, TokenWrongName, TokenExpired, TokenSpent.
     """
     async with database.transaction() as connection:
         token = await join_token.hold_by_secret(connection, secret_hash(joiner.secret))
@@ -114,22 +115,15 @@ async def _admit(
     connection: Connection, cluster: ClusterIdentity, token: TokenRow, joiner: Joiner
 ) -> Enrolled | FleetError:
     if token.kind == "host":
-        identity = await host_identity.enrol(connection, tenant_id=token.tenant_id, name=token.name)
+        found = await host_identity.enrol(connection, tenant_id=token.tenant_id, name=token.name)
     else:
-        identity = await operator.enrol(
+        found = await operator.enrol(
             connection, tenant_id=token.tenant_id, name=token.name, role=token.role or "viewer"
         )
-    if identity is None:
-        return IdentityRevoked(
-            f"{token.kind} {token.name} has been revoked",
-            why="a revoked name does not come back by a token",
-            next_step="join under another name",
-        )
-    identity_id, identity_epoch = identity
+    identity_id, identity_epoch = found
+    identity = Identity(token.tenant_id, token.kind, identity_id, identity_epoch, token.role or "")
     spiffe_id = pki.SpiffeId(cluster.trust_domain, token.kind, token.name, tenant=token.tenant)
-    certificate = cluster.signer.issue(
-        joiner.key, spiffe_id, identity_id=str(identity_id), identity_epoch=identity_epoch
-    )
+    certificate = await issue(connection, cluster, identity, spiffe_id, joiner.key)
     der = pki.certificate_to_der(certificate)
     if not await join_token.spend(connection, token, key_hash=joiner.key_hash, certificate=der):
         raise AssertionError("a token that this transaction holds was spent by another")

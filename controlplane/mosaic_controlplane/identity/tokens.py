@@ -76,5 +76,6 @@ async def make_token(
         addresses=list(enrol_addresses),
         authority_der=pki.certificate_to_der(cluster.signer.certificate),
         secret=secret,
+        further_der=[pki.certificate_to_der(root) for root in cluster.roots if root != cluster.signer.certificate],
     )
     return shown, expires_at

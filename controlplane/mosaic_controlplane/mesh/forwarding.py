@@ -15,7 +15,7 @@ same call there, whichever of the four kinds it is:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -66,9 +66,12 @@ class Onward:
 
 
 class Forwarder:
-    """Makes calls at other replicas, as this replica, for the caller of the call that runs now."""
+    """Makes calls at other replicas, as this replica, for the caller of the call that runs now.
 
-    def __init__(self, leaf: ServerIdentity) -> None:
+    `leaf` is asked at each call, for a replica renews its own.
+    """
+
+    def __init__(self, leaf: Callable[[], ServerIdentity]) -> None:
         self._leaf = leaf
 
     @asynccontextmanager
@@ -78,7 +81,7 @@ class Forwarder:
         Raises ReplicaUnreachable, and ForwardedTooFar when the running call has been handed on already.
         """
         metadata = current_origin().onward()
-        leaf = self._leaf
+        leaf = self._leaf()
         async with wire.replica_channel(leaf.key_pem, leaf.certificate_pem, leaf.bundle_pem, holder.address) as channel:
             try:
                 await asyncio.wait_for(channel.channel_ready(), CONNECT_SECONDS)

@@ -81,6 +81,7 @@ class Downward:
     explain: Callable[[str, UUID], Awaitable[None]]
     open_view: Callable[[str, UUID, bool], Awaitable[None]]
     update: Callable[[WantedUpdate], Awaitable[None]]
+    roots: Callable[[bytes], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -109,6 +110,8 @@ class Links:
         self._replica_id = replica_id
         self._links: dict[UUID, HeldLink] = {}
         self._beats: dict[LinkKey, float] = {}
+        self.bundle_digest: Callable[[], bytes] = bytes
+        """which roots the cluster trusts now: hosts are told"""
 
     def __len__(self) -> int:
         return len(self._links)
@@ -159,12 +162,15 @@ class Links:
         self._links[link.key.host_id] = link
         wake_key = WakeKey.host(link.key.tenant_id, link.key.host_id)
         sent_generation = -1
+        sent_roots = b""
         try:
             with self._wakes.waiting_for(wake_key) as wake:
                 while not link.ended.is_set():
                     sent_generation = await self._push_desired(link, sent_generation)
                     await self._push_messages(link)
                     await self._push_cancels(link)
+                    if sent_roots != (sent_roots := self.bundle_digest()):
+                        await link.downward.roots(sent_roots)
                     await wait_for_wake(wake)
         finally:
             if self._links.get(link.key.host_id) is link:

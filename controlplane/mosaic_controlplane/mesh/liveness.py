@@ -12,7 +12,7 @@ from mosaic_framework import __version__
 from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.stall import CursorStall
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import change, host, message, replica, request
+from mosaic_controlplane.register import audit, change, host, leaf, message, replica, request
 from mosaic_controlplane.register.database import Database, RegisterUnreachable
 from mosaic_controlplane.register.replica import WakeKey
 
@@ -108,4 +108,6 @@ class Liveness:
     async def _keep_house(self) -> None:
         async with self._database.connection() as connection:
             await request.forget_old(connection)
+            await audit.forget_old(connection)
             await change.forget_old(connection)
+            await leaf.forget_old(connection)

@@ -24,13 +24,13 @@ from mosaic_framework.names import match_address
 from mosaic_framework.steps import reached as reached_place
 from mosaic_framework.typed_text import left_out
 
+from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register.agent import Seat
-from mosaic_controlplane.register.audit import record
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.message import MessageRow, NewMessage
 from mosaic_controlplane.register.replica import WakeKey
@@ -40,6 +40,7 @@ INTERRUPT_ONLY = "interrupt_only"
 DEFAULT_DEADLINE = timedelta(hours=24)
 LONGEST_DEADLINE = timedelta(days=30)
 ENDS = frozenset({"turn_ended", "unknown", "failed", "expired", "cancelled"})
+_NOT_TYPED = ("queued", "dispatched", "cancelled")
 LADDER = ("queued", "dispatched", "typed", "submitted", "accepted", "turn_started", "turn_ended")
 
 
@@ -194,13 +195,10 @@ class Messages:
             queue_limit=self._queue_limit,
         )
         if host_id is not None:
-            await record(
+            await auditing.record(
                 connection,
+                caller,
                 tenant_id=tenant_id,
-                caller_kind=caller.kind,
-                caller_id=str(caller.id),
-                caller_name=caller.name,
-                peer_address=caller.peer_address,
                 method="MessageService/Send",
                 target=f"{seat.host}/{seat.name}",
                 request_id=str(draft.message_id),
@@ -256,21 +254,18 @@ class Messages:
             )
             if outcome is None:
                 raise NotFound(f"there is no message {prefix!r}", next_step="mosaic message ls")
-            await record(
-                connection,
-                tenant_id=tenant_id,
-                caller_kind=caller.kind,
-                caller_id=str(caller.id),
-                caller_name=caller.name,
-                peer_address=caller.peer_address,
-                method="MessageService/Cancel",
-                target=str(found.message_id),
-                request_id="",
-                detail={"step": outcome[0]},
-            )
-        step, asked = outcome
+            step, asked = outcome
+            if step in _NOT_TYPED:  # else nothing is changed, and the failed call is recorded as such
+                await auditing.record(
+                    connection,
+                    caller,
+                    tenant_id=tenant_id,
+                    method="MessageService/Cancel",
+                    target=str(found.message_id),
+                    detail={"step": step},
+                )
         now = await self.receipt(tenant_id=tenant_id, message_id=found.message_id)
-        if step not in ("queued", "dispatched", "cancelled"):
+        if step not in _NOT_TYPED:
             raise TooLate(
                 f"message {found.message_id} is {now.step}: it cannot be taken back",
                 why=now.reason,

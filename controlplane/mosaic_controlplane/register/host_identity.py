@@ -24,10 +24,11 @@ class Standing:
     revoked: bool
 
 
-async def enrol(connection: Connection, *, tenant_id: UUID, name: str) -> tuple[UUID, int] | None:
-    """Return (host id, identity epoch) of a new host, or of a known one whose epoch rose. None when it is revoked."""
+async def enrol(connection: Connection, *, tenant_id: UUID, name: str) -> tuple[UUID, int]:
+    """Return (host id, identity epoch) of a new host, or of a known one (revoked or not) whose epoch rose."""
     row = await connection.fetchrow(SQL.enrol, tenant_id, new_id(), name)
-    return (row["host_id"], row["identity_epoch"]) if row else None
+    assert row is not None
+    return row["host_id"], row["identity_epoch"]
 
 
 async def standing(connection: Connection, *, tenant: str, host_id: UUID) -> Standing | None:

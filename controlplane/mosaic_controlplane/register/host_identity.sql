@@ -1,10 +1,11 @@
 -- name: enrol
--- A known name keeps its id; every older certificate of it is refused from then on. A revoked host stays out.
+-- A known name keeps its id; every older certificate of it is refused from then on. A revoked one comes back by a token that
+-- was made after its revocation, which voided those of before.
 insert into fleet.host as h (tenant_id, host_id, name) values ($1, $2, $3)
 on conflict (tenant_id, name) do update set
   identity_epoch = h.identity_epoch + 1,
-  state = case when h.state = 'left' then 'joined' else h.state end
-where h.state <> 'revoked'
+  state = case when h.state in ('left', 'revoked') then 'joined' else h.state end,
+  revoked_at = null, revoked_by = '', revoked_reason = ''
 returning host_id, identity_epoch
 
 -- name: standing

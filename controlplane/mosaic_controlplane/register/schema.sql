@@ -21,7 +21,8 @@ create table fleet.authority (
   encrypted_key bytea not null,
   not_after timestamptz not null,
   retired_at timestamptz,
-  made_at timestamptz not null default now()
+  made_at timestamptz not null default now(),
+  signs_since timestamptz                             -- null: trusted, and not signing yet
 );
 
 create table fleet.tenant (
@@ -71,6 +72,8 @@ create table fleet.operator (
   identity_epoch bigint not null default 1,
   made_at timestamptz not null default now(),
   revoked_at timestamptz,
+  revoked_by text not null default '',
+  revoked_reason text not null default '',
   primary key (tenant_id, operator_id),
   unique (tenant_id, name)
 );
@@ -101,9 +104,29 @@ create table fleet.host (
   unmanaged bytea not null default '',                -- mosaic.v1.Unmanaged: sessions on its tmux servers that are not ours
   -- The newest event of the journal which is in the register: a hello that knows less comes from a restored one, too.
   journal_sequence bigint not null default 0,
+  revoked_at timestamptz,
+  revoked_by text not null default '',
+  revoked_reason text not null default '',
   primary key (tenant_id, host_id),
   unique (tenant_id, name)
 ) with (fillfactor = 70);
+
+-- Every leaf issued to a host or an operator, until a week after its end. Replicas issue their own, and keep them in memory.
+create table fleet.leaf (
+  tenant_id uuid not null references fleet.tenant,
+  serial text not null,                               -- the certificate's own number, hex
+  kind text not null check (kind in ('host', 'operator')),
+  identity_id uuid not null,
+  identity_epoch bigint not null,
+  authority_id uuid not null references fleet.authority,
+  issued_at timestamptz not null default now(),
+  not_after timestamptz not null,
+  replaced_at timestamptz,                            -- when its holder renewed it
+  primary key (tenant_id, serial)
+);
+
+create index leaf_by_identity on fleet.leaf (tenant_id, identity_id, not_after);
+create index leaf_by_end on fleet.leaf (not_after);
 
 -- The desired roster, every version of it.
 create table fleet.roster (
@@ -302,7 +325,7 @@ create index request_by_age on fleet.request (made_at);
 -- One row for every write and every refusal.
 create table fleet.audit (
   audit_id uuid primary key,
-  tenant_id uuid references fleet.tenant,
+  tenant_id uuid,                                     -- no reference: these rows outlive their tenant
   at timestamptz not null default now(),
   caller_kind text not null,
   caller_id text not null,
@@ -312,10 +335,13 @@ create table fleet.audit (
   target text not null default '',
   request_id text not null default '',
   outcome text not null,                              -- 'done' or an error code
-  detail jsonb not null default '{}'
+  detail jsonb not null default '{}',
+  caller_role text not null default '',               -- an operator's role, an agent's class
+  caller_host text not null default ''                -- of an agent
 );
 
-create index audit_by_time on fleet.audit (tenant_id, at);
+create index audit_by_time on fleet.audit (tenant_id, at, audit_id);  -- read newest first, page by page
+create index audit_by_age on fleet.audit using brin (at);
 
 -- What changed, for watchers. A sequence is not commit order: readers serve only rows whose xid is below
 -- pg_snapshot_xmin(pg_current_snapshot()), ordered by (xid, seq).
@@ -392,6 +418,26 @@ create trigger message_added after insert on fleet.message
   for each row execute function fleet.record_message_change();
 create trigger message_changed after update on fleet.message
   for each row when (old.step is distinct from new.step) execute function fleet.record_message_change();
+
+-- Every replica hears at once of whoever may no longer stand as before, and of roots that came or went: the key, never more.
+create function fleet.tell_standing() returns trigger language plpgsql as $$
+begin
+  perform pg_notify('mosaic_standing', coalesce(to_jsonb(new), to_jsonb(old)) ->> tg_argv[0]);
+  return null;
+end $$;
+
+create trigger host_standing_changed after update of state, identity_epoch on fleet.host
+  for each row when (old.identity_epoch <> new.identity_epoch or old.state <> new.state and new.state in ('left', 'revoked'))
+  execute function fleet.tell_standing('host_id');
+create trigger host_deleted after delete on fleet.host
+  for each row execute function fleet.tell_standing('host_id');
+create trigger operator_standing_changed after update on fleet.operator
+  for each row when ((old.role, old.identity_epoch, old.revoked_at) is distinct from (new.role, new.identity_epoch, new.revoked_at))
+  execute function fleet.tell_standing('operator_id');
+create trigger operator_deleted after delete on fleet.operator
+  for each row execute function fleet.tell_standing('operator_id');
+create trigger authority_changed after insert or update on fleet.authority
+  for each row execute function fleet.tell_standing('authority_id');
 
 -- The backlog: one row a card. Ids are the caller's or ours, compared byte by byte.
 create table fleet.card (
@@ -712,4 +758,41 @@ begin
     into level using of_tenant, changed;
   end loop;
   return null;
+end $$;
+
+-- Whether a row of the audit is one that is asked for; '' asks for any.
+create function fleet.audit_matches(
+  a fleet.audit, caller text, kind text, of_method text, of_target text, of_outcome text
+) returns boolean language sql immutable parallel safe as $$
+  select (caller = '' or a.caller_name = caller) and (kind = '' or a.caller_kind = kind)
+    and (of_method = '' or a.method = of_method or split_part(a.method, '/', 1) = of_method
+      or split_part(a.method, '/', 2) = of_method)
+    and (of_target = '' or a.target = of_target)
+    and (of_outcome = '' or a.outcome = of_outcome or of_outcome = 'failed' and a.outcome <> 'done')
+$$;
+
+-- Removes a tenant with every row that names it, those first that refer to others. Returns how many rows of each table went.
+-- The tables are asked of the catalogue, so that none can be forgotten; the audit stays.
+create function fleet.remove_tenant(of_tenant uuid) returns table (name text, removed bigint) language plpgsql as $$
+begin
+  -- Whoever writes a row of this tenant now waits here, and is then refused by the row that is gone.
+  perform 1 from fleet.tenant t where t.tenant_id = of_tenant for update;
+  for name in
+    with recursive refers as (
+      select c.conrelid as child, c.confrelid as parent from pg_constraint c
+      where c.contype = 'f' and c.connamespace = 'fleet'::regnamespace and c.conrelid <> c.confrelid
+    ), level as (
+      select a.attrelid as rel, 0 as depth from pg_attribute a join pg_class k on k.oid = a.attrelid
+      where a.attname = 'tenant_id' and not a.attisdropped and k.relkind in ('r', 'p')
+        and k.relnamespace = 'fleet'::regnamespace and k.relname <> 'audit'
+      union all
+      select r.child, l.depth + 1 from level l join refers r on r.parent = l.rel
+    )
+    select k.relname::text from level l join pg_class k on k.oid = l.rel
+    group by k.relname order by max(l.depth) desc, k.relname
+  loop
+    execute format('delete from fleet.%I where tenant_id = $1', name) using of_tenant;
+    get diagnostics removed = row_count;
+    return next;
+  end loop;
 end $$;

@@ -538,6 +538,7 @@ class ControlFrame(_message.Message):
     CLAIMS_HELD_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     UPDATE_FIELD_NUMBER: _builtins.int
+    ROOTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -570,6 +571,10 @@ class ControlFrame(_message.Message):
     def update(self) -> _runtimes_pb2.WantedUpdate:
         """asked again with every link until the host has begun it"""
 
+    @_builtins.property
+    def roots(self) -> Global___Roots:
+        """with every link, and when they change"""
+
     def __init__(
         self,
         *,
@@ -584,16 +589,39 @@ class ControlFrame(_message.Message):
         claims_held: Global___ClaimsHeld | None = ...,
         cancel: Global___CancelDelivery | None = ...,
         update: _runtimes_pb2.WantedUpdate | None = ...,
+        roots: Global___Roots | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "roots", b"roots", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "roots", b"roots", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held", "cancel", "update"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held", "cancel", "update", "roots"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
 Global___ControlFrame: _TypeAlias = ControlFrame  # noqa: Y015
+
+@_typing.final
+class Roots(_message.Message):
+    """Which roots the cluster trusts now. A host that has others renews its leaf: the reply tells of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """SHA-256 over their DER forms, sorted"""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Roots: _TypeAlias = Roots  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
