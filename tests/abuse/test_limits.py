@@ -23,8 +23,8 @@ from mosaic_framework import wire
 from mosaic_framework.errors import (
     RETRY_AFTER,
     FleetError,
+    IdentityRevoked,
     LimitReached,
-    NotAuthenticated,
     Overloaded,
     TooManyCalls,
     TooManyStreams,
@@ -158,15 +158,14 @@ def test_each_caller_has_a_pace_of_its_own_and_all_together_a_bound() -> None:
         pass
 
 
-def test_a_certificate_that_is_refused_over_and_over_costs_no_look_into_the_register_any_more() -> None:
+def test_a_certificate_refused_over_and_over_hears_why_without_a_look_into_the_register() -> None:
     limits = Limits()
     for _ in range(100):
         limits.knock(b"revoked")
-        limits.refused(b"revoked", NotAuthenticated())
-    limits.refused(b"revoked", NotAuthenticated())
-    with pytest.raises(TooManyCalls) as told:
+        limits.refused(b"revoked", IdentityRevoked("operator ben has been revoked"))
+    limits.refused(b"revoked", IdentityRevoked("operator ben has been revoked"))
+    with pytest.raises(IdentityRevoked, match="ben has been revoked"):
         limits.knock(b"revoked")
-    assert told.value.retry_after
     limits.knock(b"another")
 
 

@@ -43,7 +43,7 @@ class Limits:
             rate=self._settings.limit_calls_per_second, burst=self._settings.limit_calls_burst, peers=CALLERS
         )
         self._refusals = PerPeer(rate=REFUSALS_PER_SECOND, burst=REFUSALS_BURST, peers=CALLERS)
-        self._refused: dict[str, None] = {}
+        self._refused: dict[str, Denied] = {}
         self._calls: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()
         self._together = 0
@@ -83,14 +83,15 @@ class Limits:
                 del under_way[caller.key]
 
     def knock(self, leaf_pem: bytes) -> None:
-        """Raise TooManyCalls for a certificate that was refused over and over just now."""
+        """Raise what a certificate was refused with last, when it was over and over just now: no register is asked."""
         name = _digest(leaf_pem)
         if name not in self._refused:
             return
         wait = self._refusals.wait(name)
         if wait > 0:
             self._metrics.limited(TooManyCalls.code)
-            raise TooManyCalls.until(seconds=wait, why="its calls are refused, and it goes on making them")
+            error = self._refused[name]
+            raise type(error)(error.what, why=error.why, next_step=error.next_step, details=dict(error.details))
         del self._refused[name]
 
     def refused(self, leaf_pem: bytes, error: Denied) -> None:
@@ -99,8 +100,8 @@ class Limits:
         if not isinstance(error, NotAuthenticated):
             return  # an agent whose session is over must not shut out the host that speaks for it
         name = _digest(leaf_pem)
-        if not self._refusals.take(name):
-            self._refused[name] = None
+        if name not in self._refused and not self._refusals.take(name):
+            self._refused[name] = error
             while len(self._refused) > CALLERS:
                 del self._refused[next(iter(self._refused))]
 
