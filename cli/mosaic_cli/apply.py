@@ -59,13 +59,11 @@ def apply_roster(wish: Wish, *, context: str, tenant: str) -> Listing[Change]:
     file = load_roster(wish.path or roster_path(home), catalog=catalog)
     for warning in file.warnings:
         output.say(f"warning: {warning}")
-    with connect(context, tenant=tenant, home=home) as connection:
+    with connect(context, tenant=tenant or file.roster.named_tenant, home=home) as connection:
         default_host = connection.context.default_host
         resolved = resolve_roster(file.roster, catalog=catalog, default_host=default_host)
         for sentence in resolved.warnings:
             output.say(f"warning: {sentence}")
-        if not tenant:
-            connection.tenant = file.roster.tenant
         memory = memory_path(home, connection)
         now = connection.call(connection.fleet.GetRoster, pb.GetRosterRequest(tenant=connection.tenant))
         base = _base(wish, memory, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import grpc
 from mosaic_framework import wire
-from mosaic_framework.errors import FleetError, NotLoggedIn, Unreachable
+from mosaic_framework.errors import FleetError, LimitReached, NotLoggedIn, Unreachable
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
 from mosaic_framework.pane import Pane
@@ -25,12 +26,17 @@ from mosaic_proto.v1.terminal_pb2_grpc import TerminalServiceStub
 
 from mosaic_cli import context as contexts
 from mosaic_cli import interrupts
-from mosaic_cli.context import Context
+from mosaic_cli.context import Context, Contexts
 from mosaic_cli.failures import UsageError
 from mosaic_cli.leaf_keeper import LeafKeeper, Open
 
 ANSWER_WITHIN = 4.0
 """Seconds an ordinary call may take: with the start of the program a control plane that is down is told within 5 s."""
+
+WAIT_AT_MOST = 8.0
+"""Seconds, over all of its attempts, that one call waits for a limit before the limit is told as an error."""
+TELL_FROM = 1.0
+"""Seconds from which on a wait is told."""
 
 Reply = TypeVar("Reply")
 
@@ -45,6 +51,24 @@ class NoAnswer(Unreachable):
     """The control plane took the call and did not answer in time."""
 
     code = "no-answer"
+
+
+class Patience:
+    """Waits out the limits of one call: what a limit refused had no effect, and may be tried again when it says."""
+
+    def __init__(self) -> None:
+        self._left = WAIT_AT_MOST
+
+    def wait(self, told: FleetError, *, until: float | None = None) -> bool:
+        """Wait as long as `told` says, and return True; False, at once, when it says nothing or too long."""
+        seconds = told.retry_after if isinstance(told, LimitReached) else None
+        if seconds is None or seconds > self._left or (until is not None and time.monotonic() + seconds >= until):
+            return False
+        if seconds >= TELL_FROM:
+            sys.stderr.write(f"{told.what} ({type(told).code}); trying again in {seconds:.1f} s\n")
+        self._left -= seconds
+        time.sleep(seconds)
+        return True
 
 
 class Connection:
@@ -116,6 +140,27 @@ class Connection:
         return HostLifeServiceStub(self._channel)
 
     @property
+    def operators(self) -> Any:
+        """The calls about people."""
+        from mosaic_proto.v1.people_pb2_grpc import OperatorServiceStub
+
+        return OperatorServiceStub(self._channel)
+
+    @property
+    def tenants(self) -> Any:
+        """The calls about tenants."""
+        from mosaic_proto.v1.people_pb2_grpc import TenantServiceStub
+
+        return TenantServiceStub(self._channel)
+
+    @property
+    def audits(self) -> Any:
+        """The calls about what was done."""
+        from mosaic_proto.v1.people_pb2_grpc import AuditServiceStub
+
+        return AuditServiceStub(self._channel)
+
+    @property
     def backlog(self) -> Any:
         """The backlog's stub; imported only by the commands that need it."""
         from mosaic_proto.v1.backlog_pb2_grpc import BacklogServiceStub
@@ -130,22 +175,34 @@ class Connection:
     def call(self, method: Callable[..., Reply], request: Any, *, timeout: float = ANSWER_WITHIN) -> Reply:
         """Make one call. A write without a request id gets one. Raises FleetError that says what to run next."""
         request_id = _identify(request)
-        try:
-            return method(request, timeout=timeout)
-        except grpc.RpcError as error:
-            raise self.failure(error, request_id) from error
+        patience = Patience()
+        while True:
+            try:
+                return method(request, timeout=timeout)
+            except grpc.RpcError as error:
+                told = self.failure(error, request_id)
+                if not patience.wait(told):
+                    raise told from error
 
     def stream(self, method: Callable[..., Any], request: Any, *, until: float | None = None) -> Iterator[Any]:
         """Yield the replies of a streaming call; `until` is a deadline on time.monotonic(). Raises as `call` does."""
-        timeout = None if until is None else max(until - time.monotonic(), 0.001)
-        with interrupts.held_back():  # a call interrupted while gRPC makes it leaves a channel that never closes
-            replies = method(request, timeout=timeout)
-        try:
-            yield from replies
-        except grpc.RpcError as error:
-            raise self.failure(error, "") from error
-        finally:
-            replies.cancel()
+        patience, begun = Patience(), False
+        while True:
+            timeout = None if until is None else max(until - time.monotonic(), 0.001)
+            with interrupts.held_back():  # a call interrupted while gRPC makes it leaves a channel that never closes
+                replies = method(request, timeout=timeout)
+            try:
+                for reply in replies:
+                    begun = True
+                    yield reply
+            except grpc.RpcError as error:
+                told = self.failure(error, "")
+                if begun or not patience.wait(told, until=until):
+                    raise told from error
+            else:
+                return
+            finally:
+                replies.cancel()
 
     def failure(self, error: grpc.RpcError, request_id: str) -> FleetError:
         """Return what a failed call means here: what to run next depends on whose control plane it is."""
@@ -223,7 +280,10 @@ def _connection(context_name: str, *, tenant: str, home: Home) -> Connection:
         from mosaic_cli.pane import PaneConnection
 
         return PaneConnection(seat, tenant=tenant)
-    context = contexts.load(home).chosen(context_name)
+    known = contexts.load(home)
+    context = known.chosen(context_name)
+    if tenant and not context_name:
+        context = _login_of(known, context, tenant, home)
     hint = "mosaic up" if context.name == contexts.LOCAL else "mosaic login"
     folder = context.identity_folder(home)
     identity = StoredIdentity.load(folder, hint=hint)
@@ -236,6 +296,20 @@ def _connection(context_name: str, *, tenant: str, home: Home) -> Connection:
             else wire.how_to_come_back(identity),
         )
     return Connection(context, identity, tenant=tenant, folder=folder)
+
+
+def _login_of(known: Contexts, chosen: Context, tenant: str, home: Home) -> Context:
+    """Return our login in `tenant` of the chosen context's cluster, for a login is of one tenant; else `chosen`."""
+    if chosen.tenant == tenant:
+        return chosen
+    for item in known.items:
+        if item.tenant == tenant and _trust_domain(item, home) == _trust_domain(chosen, home):
+            return item
+    return chosen  # the cluster says what it thinks of that
+
+
+def _trust_domain(item: Context, home: Home) -> str:
+    return StoredIdentity.load(item.identity_folder(home)).trust_domain
 
 
 def _identify(request: Any) -> str:

@@ -13,6 +13,8 @@ from mosaic_framework.names import nearest
 from mosaic_framework.paths import Home, write_private
 
 LOCAL = "local"
+FIRST_TENANT = "default"
+"""The tenant that every cluster has from its start."""
 
 
 class ConfigInvalid(InvalidInput):
@@ -32,7 +34,7 @@ class Context:
     name: str
     addresses: tuple[str, ...]
     identity: str
-    tenant: str = "default"
+    tenant: str = FIRST_TENANT
     default_host: str = ""
 
     def identity_folder(self, home: Home) -> Path:
@@ -125,7 +127,7 @@ def _decode(home: Home, item: Any) -> Context:
         name=name,
         addresses=tuple(addresses or ()),
         identity=identity,
-        tenant=str(item.get("tenant") or "default"),
+        tenant=str(item.get("tenant") or FIRST_TENANT),
         default_host=str(item.get("default_host") or ""),
     )
 

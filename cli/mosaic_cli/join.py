@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from mosaic_framework import units
-from mosaic_framework.enrolment import enrol
+from mosaic_framework.enrolment import JoinToken, enrol
 from mosaic_framework.errors import Conflict
 from mosaic_framework.names import check_name
 from mosaic_framework.paths import Home, private_folder
@@ -25,7 +25,7 @@ def login_operator(token_file: Path | None, *, name: str = "") -> Context:
     """Enrol as the operator the token names, write the context and make it current. Returns it."""
     token = read_token(token_file, kind="operator")
     home = Home.from_environment()
-    name = check_name(name or token.addresses[0].rpartition(":")[0].strip("[]").replace(":", "-"), what="context")
+    name = check_name(name or _context_name(token), what="context")
     folder = f"pki/operators/{name}"
     private_folder(home.pki)
     private_folder(home.pki / "operators")
@@ -34,6 +34,12 @@ def login_operator(token_file: Path | None, *, name: str = "") -> Context:
     item = Context(name, tuple(identity.fleet_addresses), folder, tenant=identity.tenant)
     context.save(home, known.put(item, make_current=True))
     return item
+
+
+def _context_name(token: JoinToken) -> str:
+    """Return what a context is called by itself: after the cluster's host, and its tenant unless that is the first."""
+    host = token.addresses[0].rpartition(":")[0].strip("[]").replace(":", "-")
+    return host if token.tenant == context.FIRST_TENANT else f"{token.tenant}-{host}"
 
 
 def join_host(token_file: Path | None, *, name: str, start: bool, replace: bool, timeout: float) -> None:

@@ -46,9 +46,7 @@ def show_difference(path: Path | None, form: Format, *, context: str, tenant: st
     home = Home.from_environment()
     catalog = Catalog.open(home)
     file = load_roster(_existing(home, path), catalog=catalog)
-    with connect(context, tenant=tenant, home=home) as connection:
-        if not tenant:
-            connection.tenant = file.roster.tenant
+    with connect(context, tenant=tenant or file.roster.named_tenant, home=home) as connection:
         host = connection.context.default_host
         resolved = resolve_roster(file.roster, catalog=catalog, default_host=host)
         now = _newest(connection)
@@ -84,9 +82,9 @@ def pull(path: Path | None, *, dry_run: bool, yes: bool, context: str, tenant: s
     catalog = Catalog.open(home)
     target = roster_target(home, path)
     text = load_roster(target, catalog=catalog).text if target.exists() else None
+    if not tenant and text is not None:
+        tenant = parse_roster(text, source=str(target), catalog=catalog).roster.named_tenant
     with connect(context, tenant=tenant, home=home) as connection:
-        if not tenant and text is not None:
-            connection.tenant = parse_roster(text, source=str(target), catalog=catalog).roster.tenant
         now = _newest(connection)
         memory = memory_path(home, connection)
     if not now.version:

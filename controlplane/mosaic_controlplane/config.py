@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from mosaic_framework.errors import InvalidInput
 from mosaic_framework.names import nearest
@@ -19,6 +20,17 @@ _ENVIRONMENT = {
     "fleet_port": "MOSAIC_FLEET_PORT",
     "advertise": "MOSAIC_ADVERTISE",
     "cluster": "MOSAIC_CLUSTER",
+    "metrics_port": "MOSAIC_METRICS_PORT",
+    "log_level": "MOSAIC_LOG_LEVEL",
+    "limit_calls_per_second": "MOSAIC_LIMIT_CALLS_PER_SECOND",
+    "limit_calls_burst": "MOSAIC_LIMIT_CALLS_BURST",
+    "limit_calls_at_once": "MOSAIC_LIMIT_CALLS_AT_ONCE",
+    "limit_calls_together": "MOSAIC_LIMIT_CALLS_TOGETHER",
+    "limit_streams": "MOSAIC_LIMIT_STREAMS",
+    "limit_queue": "MOSAIC_LIMIT_QUEUE",
+    "limit_connections": "MOSAIC_LIMIT_CONNECTIONS",
+    "limit_enrolments_per_second": "MOSAIC_LIMIT_ENROLMENTS_PER_SECOND",
+    "limit_enrolments_per_address": "MOSAIC_LIMIT_ENROLMENTS_PER_ADDRESS",
     "leaf_lifetime": "MOSAIC_LEAF_LIFETIME",
 }
 
@@ -35,6 +47,21 @@ class Settings(BaseModel):
     advertise: str = Field(default="", description="the name or address that hosts dial; empty: what is bound")
     cluster: str = Field(
         default="local", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", description="the cluster's alias"
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | Literal["off"] = Field(
+        default=0, description="metrics and health over HTTP on 127.0.0.1; 0 takes a free one; off: none"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info")
+    limit_calls_per_second: float = Field(default=200, gt=0, description="calls of one identity, on and on")
+    limit_calls_burst: int = Field(default=2_000, ge=1, description="calls of one identity, at once")
+    limit_calls_at_once: int = Field(default=256, ge=1, description="calls of one identity that wait for an answer")
+    limit_calls_together: int = Field(default=4_000, ge=1, description="the same, of all identities together")
+    limit_streams: int = Field(default=512, ge=1, description="streams of one identity")
+    limit_queue: int = Field(default=1_000, ge=1, description="messages that wait to be typed into one agent")
+    limit_connections: int = Field(default=20_000, ge=16, description="connections to the fleet listener")
+    limit_enrolments_per_second: float = Field(default=50, gt=0, description="attempts to join, of all addresses")
+    limit_enrolments_per_address: float = Field(
+        default=10, gt=0, description="attempts to join a second, of one address; twice as many at once"
     )
     leaf_lifetime: int = Field(
         default=86_400,

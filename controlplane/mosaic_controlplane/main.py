@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import sys
@@ -17,9 +16,8 @@ from uuid import UUID
 import grpc
 import grpc.aio
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
-from mosaic_framework import __version__, pki, wire
+from grpc_health.v1 import health_pb2_grpc
+from mosaic_framework import __version__, health, logs, open_files, pki, wire
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home, write_private
@@ -31,6 +29,7 @@ from mosaic_proto.v1 import (
     host_link_pb2_grpc,
     identity_pb2_grpc,
     messages_pb2_grpc,
+    people_pb2_grpc,
     runtimes_pb2_grpc,
     seeding_pb2_grpc,
     signals_pb2_grpc,
@@ -38,18 +37,24 @@ from mosaic_proto.v1 import (
 )
 
 from mosaic_controlplane import authority_verbs, config
+from mosaic_controlplane.api.audit import AuditService
 from mosaic_controlplane.api.backlog import BacklogService
+from mosaic_controlplane.api.decoding import TolerantInterceptor
 from mosaic_controlplane.api.enrolment import EnrolmentService
 from mosaic_controlplane.api.fleet import FleetService
+from mosaic_controlplane.api.health import HealthService
 from mosaic_controlplane.api.host_life import HostLifeService
 from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
 from mosaic_controlplane.api.identities import IdentityService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
+from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.messages import MessageService
+from mosaic_controlplane.api.people import OperatorService
 from mosaic_controlplane.api.runtimes import RuntimeService
 from mosaic_controlplane.api.seeding import SeedingService
 from mosaic_controlplane.api.signals import SignalService
+from mosaic_controlplane.api.tenants import TenantService
 from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.reaper import Reaper
@@ -65,6 +70,8 @@ from mosaic_controlplane.mesh.liveness import Liveness
 from mosaic_controlplane.mesh.messages import Messages
 from mosaic_controlplane.mesh.views import Views
 from mosaic_controlplane.mesh.wakes import Wakes
+from mosaic_controlplane.metrics import Metrics
+from mosaic_controlplane.observing import PROGRAM, Observing
 from mosaic_controlplane.register import audit, replica, restore, tenant
 from mosaic_controlplane.register.card_claim import connect_hot
 from mosaic_controlplane.register.database import Database
@@ -72,6 +79,7 @@ from mosaic_controlplane.register.embedded import run_foreground
 from mosaic_controlplane.register.migrate import migrate
 
 STOP_SECONDS = 3.0
+KEPT_FILES = 1_024  # for the register, enrolment, logs; the rest may be connections of the fleet
 
 log = structlog.get_logger(__name__)
 
@@ -109,8 +117,11 @@ def _database_url(home: Home, settings: config.Settings) -> str:
 async def serve(home: Home) -> None:
     """Run a replica until SIGTERM or SIGINT."""
     settings = config.load(home)
+    logs.set_up(settings.log_level)
+    open_files_limit = open_files.raise_limit()
     database = await Database.connect(_database_url(home, settings))
     replica_id = new_id()
+    metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         await _migrate(database)
@@ -128,9 +139,16 @@ async def serve(home: Home) -> None:
         reaper = Reaper(database, backlog.claiming, wakes)
         links = Links(database, wakes, replica_id)
 
-        enrol_server = grpc.aio.server(options=wire.ENROL_SERVER_OPTIONS)
+        enrol_server = grpc.aio.server(interceptors=[TolerantInterceptor()], options=wire.ENROL_SERVER_OPTIONS)
         enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
-            EnrolmentService(database, cluster, fleet_addresses=lambda: liveness.replica_addresses), enrol_server
+            EnrolmentService(
+                database,
+                cluster,
+                fleet_addresses=lambda: liveness.replica_addresses,
+                settings=settings,
+                metrics=metrics,
+            ),
+            enrol_server,
         )
         fleet_server = grpc.aio.server(
             interceptors=[
@@ -140,9 +158,12 @@ async def serve(home: Home) -> None:
                     standings=standings,
                     presented=presented,
                     register_away=lambda: liveness.register_away(),
+                    limits=Limits(settings, metrics),
                 )
             ],
-            options=wire.SERVER_OPTIONS,
+            options=wire.fleet_server_options(
+                connections=min(settings.limit_connections, max(16, open_files_limit - KEPT_FILES))
+            ),
         )
         forwarder = Forwarder(lambda: replica_leaf.current)
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
@@ -154,8 +175,16 @@ async def serve(home: Home) -> None:
             HostService(database, cluster, lambda: enrol_addresses), fleet_server
         )
         host_life_pb2_grpc.add_HostLifeServiceServicer_to_server(HostLifeService(database, wakes), fleet_server)
+        people_pb2_grpc.add_OperatorServiceServicer_to_server(
+            OperatorService(database, cluster, lambda: enrol_addresses), fleet_server
+        )
+        people_pb2_grpc.add_TenantServiceServicer_to_server(
+            TenantService(database, cluster, lambda: enrol_addresses), fleet_server
+        )
+        people_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(database), fleet_server)
         messages_pb2_grpc.add_MessageServiceServicer_to_server(
-            MessageService(Messages(database, wakes), cluster.register_epoch), fleet_server
+            MessageService(Messages(database, wakes, queue_limit=settings.limit_queue), cluster.register_epoch),
+            fleet_server,
         )
         seeding_pb2_grpc.add_SeedingServiceServicer_to_server(SeedingService(database), fleet_server)
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(
@@ -172,7 +201,7 @@ async def serve(home: Home) -> None:
         identity_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityService(database, cluster, presented, wakes, lambda: liveness.replica_addresses), fleet_server
         )
-        health_servicer = health.HealthServicer()
+        health_servicer = HealthService()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 
         enrol_bound = _bind(
@@ -190,6 +219,22 @@ async def serve(home: Home) -> None:
         enrol_addresses.append(_advertised(enrol_bound, settings.advertise))
         fleet_address = _advertised(fleet_bound, settings.advertise)
         liveness = Liveness(database, wakes, links, replica_id, fleet_address)
+        observing = Observing(database, metrics, health_servicer, register_away=liveness.register_away)
+        metrics.follow(
+            links=lambda: len(links),
+            beats=lambda: links.beats_waiting,
+            down=lambda: links.waiting()[0],
+            up=lambda: links.waiting()[1],
+            views=lambda: len(views),
+            waiters=lambda: wakes.waiters,
+            wakes=lambda: wakes.to_tell,
+            pool=database.pool_use,
+            away=liveness.register_away,
+            stall=lambda: liveness.cursor_stall.seconds,
+            pulse=observing.pulse,
+        )
+        observing.start(home, settings)
+        stack.callback(observing.close)
 
         links.bundle_digest = lambda: pki.bundle_digest(replica_leaf.current.bundle_pem)
 
@@ -205,13 +250,14 @@ async def serve(home: Home) -> None:
             asyncio.create_task(liveness.run()),
             asyncio.create_task(links.run()),
             asyncio.create_task(reaper.run()),
+            asyncio.create_task(observing.run()),
             asyncio.create_task(standings.run()),
             asyncio.create_task(replica_leaf.run()),
         ]
         stack.push_async_callback(_stop, [enrol_server, fleet_server], background, database, replica_id)
         await enrol_server.start()
         await fleet_server.start()
-        await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+        await observing.serving()
         _write_run_file(home, enrol_addresses[0], fleet_address, replica_id, cluster.trust_domain)
         log.info("serving", fleet=fleet_bound, enrol=enrol_bound, replica=str(replica_id))
 
@@ -220,7 +266,7 @@ async def serve(home: Home) -> None:
         for task in done:
             task.result()
         log.info("stopping")
-        await health_servicer.enter_graceful_shutdown()
+        await observing.stopping()
 
 
 async def _migrate(database: Database) -> None:
@@ -337,6 +383,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("serve", help="serve hosts and operators")
+    verbs.add_parser("health", help="say whether the replica of this home is alive and ready (exit 0: ready)")
     verbs.add_parser("database", help="run the embedded PostgreSQL in the foreground")
     verbs.add_parser("restored", help="take up a register restored from a backup; run it before the first replica")
     roots = verbs.add_parser("authority", help="the cluster's roots: show them, or change from one to the next")
@@ -350,29 +397,17 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _configure_log() -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 def run() -> None:
     """Entry point of the mosaic-controlplane command."""
     options = _parse(sys.argv[1:])
     home = Home.from_environment()
-    _configure_log()
+    logs.set_up("info")
     try:
         match options.verb:
             case "serve":
                 asyncio.run(serve(home))
+            case "health":
+                sys.exit(health.tell(home, PROGRAM))
             case "database":
                 sys.exit(run_foreground(home))
             case "restored":

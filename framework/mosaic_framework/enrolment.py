@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+import random
 import time
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -34,6 +35,7 @@ from mosaic_framework.renewal import renew_at
 
 PREFIX = "mosaic1"
 TOKEN_LIMIT = 16 * 1024
+JOIN_PATIENCE = 60.0  # seconds that a joiner waits, over all attempts, while too many join at once
 KINDS = {"host": common_pb2.PRINCIPAL_KIND_HOST, "operator": common_pb2.PRINCIPAL_KIND_OPERATOR}
 
 
@@ -144,7 +146,7 @@ def enrol(token: JoinToken, folder: Path, *, name: str | None = None, timeout: f
             key = pki.new_key()
             write_private(pending, pki.key_to_pem(key))
         try:
-            reply = _ask(token, name or token.name, pki.signing_request(key), timeout)
+            reply = _ask_patiently(token, name or token.name, pki.signing_request(key), timeout)
         except Denied as refused:
             # Nothing was issued for a key that was made just now, when the server itself refused it; nor ever will be
             # for any by a token that is spent or over. What else went wrong may have been after a lost reply.
@@ -157,6 +159,20 @@ def enrol(token: JoinToken, folder: Path, *, name: str | None = None, timeout: f
         for left_over in folder.glob("pending-*.pem"):
             left_over.unlink()
     return identity
+
+
+def _ask_patiently(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enrolment_pb2.EnrolReply:
+    """Ask, and ask again when too many join at once: a fleet that is set up behind one address gets in one by one."""
+    patience = JOIN_PATIENCE
+    while True:
+        try:
+            return _ask(token, name, request_der, timeout)
+        except TooManyAttempts as busy:
+            seconds = (busy.retry_after or 1.0) * random.uniform(1, 3)  # noqa: S311 - so that not all come again at once
+            if seconds > patience:
+                raise
+            patience -= seconds
+            time.sleep(seconds)
 
 
 def _ask(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enrolment_pb2.EnrolReply:
@@ -175,7 +191,7 @@ def _ask(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enr
                 return enrolment_pb2_grpc.EnrolmentServiceStub(channel).Enrol(request, timeout=max(share, 0.1))
             except grpc.RpcError as error:
                 failure = wire.error_from_rpc(error)
-                if not isinstance(failure, (Unreachable, NotLoggedIn)) or isinstance(failure, TooManyAttempts):
+                if not isinstance(failure, (Unreachable, NotLoggedIn)):
                     raise failure from error
     if isinstance(failure, NotLoggedIn):
         raise TokenInvalid(

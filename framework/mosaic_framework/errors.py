@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from typing import ClassVar, Self
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -12,6 +13,9 @@ EXIT_UNREACHABLE = 5
 EXIT_CONFLICT = 6
 EXIT_UNFINISHED = 8
 EXIT_INTERRUPTED = 130
+
+RETRY_AFTER = "retry_after_ms"
+"""The detail of an error that says after how many milliseconds the same may be tried again."""
 
 
 class FleetError(Exception):
@@ -107,6 +111,47 @@ class Unfinished(FleetError):
     exit_code = EXIT_UNFINISHED
 
 
+class LimitReached(FleetError):
+    """A limit is reached."""
+
+    code = "limit-reached"
+
+    @classmethod
+    def until(cls, what: str = "", *, seconds: float, why: str = "") -> Self:
+        """Return this error with the time (seconds) after which it may be tried again, for people and for machines."""
+        milliseconds = max(1, math.ceil(seconds * 1000))
+        return cls(
+            what,
+            why=why,
+            next_step=f"try again in {max(0.1, math.ceil(seconds * 10) / 10):g} s",
+            details={RETRY_AFTER: str(milliseconds)},
+        )
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds after which it may be tried again, or None when nobody can say."""
+        told = self.details.get(RETRY_AFTER, "")
+        return int(told) / 1000 if told.isascii() and told.isdecimal() and len(told) < 10 else None
+
+
+class TooManyCalls(LimitReached):
+    """This caller makes calls faster than it may."""
+
+    code = "too-many-calls"
+
+
+class TooManyStreams(LimitReached):
+    """This caller holds as many streams as it may."""
+
+    code = "too-many-streams"
+
+
+class Overloaded(LimitReached):
+    """The control plane has as many calls under way as it takes."""
+
+    code = "overloaded"
+
+
 class TooLarge(InvalidInput):
     """It is larger than the limit."""
 
@@ -137,7 +182,7 @@ class TokenWrongName(Denied):
     code = "token-wrong-name"
 
 
-class TooManyAttempts(Unreachable):
+class TooManyAttempts(LimitReached):
     """Too many attempts at once."""
 
     code = "too-many-attempts"

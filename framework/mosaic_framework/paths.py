@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def runtime_root() -> Path:
     if base and Path(base).is_dir():
         return private_folder(Path(base) / "mosaic")
     return private_folder(Path(tempfile.gettempdir()) / f"mosaic-{os.getuid()}")
+
+
+def tmux_folder(environment: Mapping[str, str]) -> Path:
+    """Return (not made) where this user's tmux keeps its sockets; it may lie behind links."""
+    return Path(environment.get("TMUX_TMPDIR") or "/tmp").resolve() / f"tmux-{os.getuid()}"  # noqa: S108 - tmux's own place
 
 
 def private_folder(path: Path) -> Path:

@@ -138,6 +138,11 @@ class Roster(StrictModel):
     connector: Connector | None = None
     agents: list[Agent] = Field(min_length=1, max_length=AGENT_LIMIT)
 
+    @property
+    def named_tenant(self) -> str:
+        """The tenant that the file names; empty when it names none, and is for that of whoever applies it."""
+        return self.tenant if "tenant" in self.model_fields_set else ""
+
     def agent(self, name: str) -> Agent | None:
         """Return the agent of that name, or None."""
         return next((agent for agent in self.agents if agent.name == name), None)

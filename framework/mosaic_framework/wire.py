@@ -22,6 +22,7 @@ from mosaic_framework.errors import (
     FleetError,
     Internal,
     InvalidInput,
+    LimitReached,
     NotAuthenticated,
     NotFound,
     NotLoggedIn,
@@ -59,11 +60,17 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.server_handshake_timeout_ms", 5_000),  # who connects and says nothing does not stay
     ("grpc.keepalive_time_ms", 30_000),  # a watcher whose machine vanished is let go, not kept for hours
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # which wins where it is longer: by default a minute
+    ("grpc.http2.settings_timeout", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),  # nor one that stopped in the midst of a frame
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # a replica that relays asks whether we live
+    ("grpc.max_concurrent_streams", 2_048),  # of one connection; a client of ours waits beyond that
+    ("grpc.max_connection_idle_ms", 600_000),  # a connection without a call
 ]
 _REPLICA_OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),  # a relayed terminal may be silent for hours
 ]
 ENROL_SERVER_OPTIONS: list[tuple[str, int]] = [
@@ -73,9 +80,15 @@ ENROL_SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.so_reuseport", 0),
     ("grpc.server_handshake_timeout_ms", 5_000),
     ("grpc.max_concurrent_streams", 4),
+    ("grpc.max_allowed_incoming_connections", 512),  # so that strangers never use up what hosts and operators need
     ("grpc.max_connection_age_ms", 30_000),
     ("grpc.max_connection_age_grace_ms", 5_000),
 ]
+
+
+def fleet_server_options(*, connections: int) -> list[tuple[str, int]]:
+    """Return the options of a fleet listener that takes at most so many connections."""
+    return [*SERVER_OPTIONS, ("grpc.max_allowed_incoming_connections", connections)]
 
 
 class ServerLeaf(Protocol):
@@ -239,7 +252,9 @@ def _transport_error(status: grpc.StatusCode, reason: str) -> FleetError:
             )
         return Unreachable("the control plane cannot be reached", why=reason, next_step="mosaic doctor")
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return TooLarge("the message is larger than the wire allows", why=reason)
+        if "larger than max" in reason:
+            return TooLarge("the message is larger than the wire allows", why=reason)
+        return LimitReached.until("the other side takes no more just now", seconds=1, why=reason)
     if status is grpc.StatusCode.UNIMPLEMENTED:
         return FleetError("the control plane does not know this call", why=reason, next_step="update mosaic there")
     if status is grpc.StatusCode.CANCELLED:
@@ -258,6 +273,7 @@ _BASES: dict[grpc.StatusCode, type[FleetError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Unfinished,
     grpc.StatusCode.INTERNAL: Internal,
     grpc.StatusCode.FAILED_PRECONDITION: FleetError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: LimitReached,
 }
 
 _STATUS_OF_EXIT: dict[int, grpc.StatusCode] = {
@@ -275,6 +291,8 @@ def _status_of(error: FleetError) -> grpc.StatusCode:
         return grpc.StatusCode.INTERNAL
     if isinstance(error, (NotLoggedIn, NotAuthenticated)):
         return grpc.StatusCode.UNAUTHENTICATED
+    if isinstance(error, (LimitReached, TooLarge)):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
     if isinstance(error, InvalidInput):
         return grpc.StatusCode.INVALID_ARGUMENT
     return _STATUS_OF_EXIT.get(type(error).exit_code, grpc.StatusCode.FAILED_PRECONDITION)

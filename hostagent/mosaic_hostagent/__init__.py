@@ -1,1 +1,7 @@
 """The host-agent: keeps agents running on one machine and delivers messages into them with proof."""
+
+import os
+
+# gRPC reads this once, as it is imported. It writes by itself, past `logging` and not as JSON, a line for each
+# handshake that a stranger breaks: enough to fill a disk.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

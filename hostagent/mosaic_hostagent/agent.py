@@ -32,7 +32,10 @@ from mosaic_hostagent.link import CAPABILITIES, Handlers, HostReplaced, Link
 from mosaic_hostagent.local import PaneSocket, socket_path
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.mailroom import Mailroom
+from mosaic_hostagent.metrics import Metrics
+from mosaic_hostagent.observing import Observing
 from mosaic_hostagent.outgoing import Outgoing
+from mosaic_hostagent.places import check_owner, close_to_others
 from mosaic_hostagent.relay import Relay, Upstream
 from mosaic_hostagent.renewing import Renewing
 from mosaic_hostagent.reports import Reports
@@ -71,7 +74,11 @@ class AlreadyRunning(Conflict):
 
 
 def take_home(home: Home) -> FileLock:
-    """Take the lock of this home, which one host-agent at a time may hold. Raises AlreadyRunning with its pid."""
+    """Take the lock of this home, which one host-agent at a time may hold.
+
+    Raises AlreadyRunning with its pid, or NotTheOwner: the agents of a host run as its home's owner.
+    """
+    check_owner(home)
     try:
         return FileLock.take(home.run / "hostagent.lock")
     except LockTaken as taken:
@@ -96,6 +103,7 @@ class HostAgent:
     ) -> None:
         self._home = home
         self._config = config
+        metrics = Metrics()
         self._journal = journal
         self._clock = Clock()
         self._identity = identity
@@ -181,11 +189,23 @@ class HostAgent:
         tasks = BetweenTasks(self._supervisor.residents, self._resetting.task_ended)
         relay.before, relay.after = tasks.before, tasks.after
         self._panes = PaneSocket(socket_path(home), relay, self._reports)
+        relay.ended, self._reports.ended = metrics.called, metrics.reported
+        self._observing = Observing(metrics, journal, self._supervisor.residents, linked=lambda: self._link.up)
+        metrics.follow(
+            link_up=lambda: self._link.up,
+            dials=lambda: self._link.dials,
+            claims=lambda: len(self._claims),
+            views=lambda: len(self._viewing),
+            pane_calls=lambda: relay.under_way,
+            reporters=lambda: self._reports.under_way,
+            pulse=self._observing.pulse,
+        )
 
     @classmethod
     async def open(cls, *, home: Home, config: Config, environment: Mapping[str, str]) -> HostAgent:
         """Open the journal and take up the last desired state. The caller holds the home's lock."""
         identity = load_identity(home)
+        close_to_others(home, environment)
         journal = await Journal.open(home.state / "journal", Clock())
         try:
             agent = cls(home=home, config=config, identity=identity, journal=journal, environment=environment)
@@ -197,6 +217,7 @@ class HostAgent:
             await agent._resetting.resume()
             await agent._updating.resume()
             await agent._panes.start()
+            agent._observing.start(home, config)
         except BaseException:
             await journal.close()
             raise
@@ -210,10 +231,12 @@ class HostAgent:
             group.create_task(self._link.run(), name="link")
             group.create_task(keep_watchdog(self._environment), name="watchdog")
             group.create_task(self._claims.run(), name="claims")
+            group.create_task(self._observing.run(), name="observing")
             group.create_task(self._renewing.run(), name="renewing")
 
     async def close(self) -> None:
         """Let deliveries that have begun finish, and detach. Seats go on."""
+        self._observing.close()
         steps: list[Awaitable[None]] = [
             self._panes.close(),
             self._versions.close(),

@@ -46,6 +46,9 @@ class Claims:
         self._vouched: list[str] = []
         self._held: list[pb.HeldClaim] = []
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     async def run(self) -> None:
         """Vouch until cancelled."""
         while True:

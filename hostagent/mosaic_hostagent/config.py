@@ -48,6 +48,8 @@ class Config(StrictModel):
     """fleet listeners of the control plane, host:port; empty: those it tells of, and the identity's"""
     stop_grace_seconds: Annotated[float, Field(ge=0.1, le=300, strict=False)] = 5.0
     """how long a stopped seat's processes may take to end before they are killed"""
+    metrics_port: Annotated[int, Field(ge=0, le=65_535, strict=False)] | Literal["off"] = 0
+    """health and metrics over HTTP on 127.0.0.1; 0 takes a free one; off: none"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 

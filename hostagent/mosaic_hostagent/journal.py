@@ -210,6 +210,10 @@ class Journal:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
+    async def waiting(self) -> tuple[int, int, int]:
+        """Return how many facts are not acknowledged, how many messages wait to be typed, and how many runs live."""
+        return await self._do(JournalStore.waiting)
+
     async def all_told(self) -> None:
         """Return when the register has acknowledged every fact that is in the journal now."""
         newest = await self._do(JournalStore.newest_event)

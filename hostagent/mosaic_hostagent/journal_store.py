@@ -377,6 +377,12 @@ class JournalStore(ResetRows, UpdateRows):
         """Return the sequence of the newest fact that is not acknowledged, 0 when all are."""
         return int(self._db.execute("select coalesce(max(sequence), 0) from outbox").fetchone()[0])
 
+    def waiting(self) -> tuple[int, int, int]:
+        """Return (facts not acknowledged, messages that wait to be typed, runs that live)."""
+        counted = "select (select count(*) from outbox), count(*), (select count(*) from run) from inbox"
+        events, messages, runs = self._db.execute(f"{counted} where step = 'dispatched'").fetchone()
+        return int(events), int(messages), int(runs)
+
     def acknowledge(self, sequence: int) -> None:
         """All facts up to this one are in the register."""
         self._db.execute("delete from outbox where sequence <= ?", (sequence,))

@@ -93,6 +93,11 @@ class Link:
         self.opened: tuple[grpc.aio.Channel, bytes] | None = None
         """the link's channel while it is up, and the certificate (PEM) that it was opened with"""
 
+    @property
+    def dials(self) -> int:
+        """How often it was dialled."""
+        return self._dials
+
     async def run(self) -> None:
         """Dial until cancelled: one address after another, with full jitter from 0.2 s up to 10 s between."""
         attempt = 0

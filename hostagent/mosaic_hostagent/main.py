@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import structlog
-from mosaic_framework import __version__
+from mosaic_framework import __version__, health, logs, open_files
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, told
 from mosaic_framework.paths import Home
 
-from mosaic_hostagent import config, logs
+from mosaic_hostagent import config
 from mosaic_hostagent.agent import HostAgent, take_home
+from mosaic_hostagent.observing import PROGRAM
 from mosaic_hostagent.release import release
 from mosaic_hostagent.verify import verify
 from mosaic_hostagent.watchdog import say_stopping
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 async def serve(home: Home, settings: config.Config) -> None:
     """Run the host-agent of `home` until SIGTERM or SIGINT. Seats go on after it."""
+    open_files.raise_limit()
     lock = take_home(home)
     try:
         agent = await HostAgent.open(home=home, config=settings, environment=os.environ)
@@ -65,6 +67,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("serve", help="run this host's seats until told to stop; they go on after that")
+    verbs.add_parser("health", help="say whether the host-agent of this home is alive and ready (exit 0: ready)")
     verbs.add_parser("verify", help="print, a JSON object a line, how each seat really is: by tmux and its process")
     verbs.add_parser("release", help="end the sessions that a stopped host-agent left running")
     return parser.parse_args(arguments)
@@ -79,6 +82,8 @@ def run() -> None:
         logs.set_up(settings.log_level)
         if options.verb == "serve":
             asyncio.run(serve(home, settings))
+        elif options.verb == "health":
+            sys.exit(health.tell(home, PROGRAM))
         elif options.verb == "verify":
             for seat in asyncio.run(verify(home, os.environ)):
                 sys.stdout.write(f"{json.dumps(asdict(seat))}\n")

@@ -6,6 +6,7 @@ Calls and replies pass as bytes, whatever the method: what an agent may do is fo
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -13,7 +14,8 @@ import grpc
 import grpc.aio
 import structlog
 from mosaic_framework import pane, wire
-from mosaic_framework.errors import FleetError, Unreachable
+from mosaic_framework.contract import takes_one_request
+from mosaic_framework.errors import FleetError, TooManyCalls, Unreachable
 from mosaic_framework.identity_files import StoredIdentity
 
 from mosaic_hostagent.renewing import present
@@ -22,6 +24,12 @@ from mosaic_hostagent.sessions import PaneSession, Sessions
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 _REQUEST_KEY = "mosaic-request-id"
 _TOLD_SECONDS = 3.0
+_CUT_OFF = "Internal error from Core"  # gRPC's word for a write that failed because the call has ended
+_BUSY_SECONDS = 0.5
+AT_ONCE = 128
+"""Calls of one agent, streams too, that its host carries at one moment."""
+
+_STATUSES = {status.value[0]: status.name.lower() for status in grpc.StatusCode}
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +39,13 @@ class NoLink(Unreachable):
 
     code = "host-has-no-link"
     hint = "the agent can go on; try again in a moment"
+
+
+class EndedEarly(Unreachable):
+    """The control plane ended the call while requests were still being sent."""
+
+    code = "ended-early"
+    hint = "try again"
 
 
 class Upstream:
@@ -82,6 +97,10 @@ class Relay(grpc.GenericRpcHandler):
         self._upstream = upstream
         self._told = told
         self._known: set[str] = set()
+        self._calls: Counter[str] = Counter()
+        self.under_way = 0
+        self.ended: Callable[[str], None] = lambda _outcome: None
+        """told the status with which each call ended"""
         self.before: Callable[[PaneSession, str], None] = lambda _session, _method: None
         """may refuse a call with a FleetError"""
         self.after: Callable[[PaneSession, str], Awaitable[None]] = _nothing
@@ -92,7 +111,12 @@ class Relay(grpc.GenericRpcHandler):
         method = handler_call_details.method
 
         async def behaviour(requests: AsyncIterator[bytes], context: Context) -> None:
-            await self._relay(method, requests, context)
+            self.under_way += 1
+            try:
+                await self._relay(method, requests, context)
+            finally:
+                self.under_way -= 1
+                self.ended(_word(context.code()))
 
         return grpc.stream_stream_rpc_method_handler(behaviour)
 
@@ -100,18 +124,35 @@ class Relay(grpc.GenericRpcHandler):
         sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         try:
             session = self._sessions.of_token(sent.get(pane.TOKEN_KEY, ""))
+            if self._calls[session.agent_id] >= AT_ONCE:
+                raise TooManyCalls.until(seconds=_BUSY_SECONDS, why=f"{AT_ONCE} calls of this agent are under way")
+        except FleetError as error:
+            await _refuse(context, error, method)
+            return
+        self._calls[session.agent_id] += 1
+        try:
+            await self._carry(session, method, requests, context, sent.get(_REQUEST_KEY, ""))
+        finally:
+            self._calls[session.agent_id] -= 1
+            if not self._calls[session.agent_id]:
+                del self._calls[session.agent_id]
+
+    async def _carry(
+        self, session: PaneSession, method: str, requests: AsyncIterator[bytes], context: Context, request_id: str
+    ) -> None:
+        try:
             self.before(session, method)
             await self._be_told(session)
             channel = await self._upstream.channel()
         except FleetError as error:
-            log.info("a call from a pane was refused", method=method, code=error.code)
-            await _abort(context, error)
+            await _refuse(context, error, method)
             return
         metadata = [(wire.AGENT_KEY, session.agent_id), (wire.RUN_KEY, session.run_id)]
-        if request_id := sent.get(_REQUEST_KEY):
+        if request_id:
             metadata.append((_REQUEST_KEY, request_id))
-        forward: grpc.aio.StreamStreamMultiCallable[Any, Any] = channel.stream_stream(method)
-        call = forward(requests, metadata=metadata, timeout=context.time_remaining())
+        call = await _forwarded(channel, method, requests, metadata, context.time_remaining())
+        if call is None:
+            return
         try:
             carried_out = False
             async for reply in call:
@@ -120,6 +161,8 @@ class Relay(grpc.GenericRpcHandler):
                     await self.after(session, method)
                 await context.write(reply)
         except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.INTERNAL and error.details() == _CUT_OFF:
+                await _refuse(context, EndedEarly(), method)
             # gRPC's own words on a lost connection would name what only this host sees; status and trailers pass.
             await context.abort(error.code(), error.details() or "", _trailers(error))
         finally:
@@ -137,6 +180,27 @@ class Relay(grpc.GenericRpcHandler):
         self._known.add(session.run_id)
 
 
+async def _forwarded(
+    channel: grpc.aio.Channel,
+    method: str,
+    requests: AsyncIterator[bytes],
+    metadata: list[tuple[str, str]],
+    timeout: float | None,
+) -> Any:
+    """Return the call onward, or None when the pane never said what it wants.
+
+    A single request goes with the start of the call. As the first of a stream it would be a write of its own, and where
+    the other side has refused the call by then, gRPC tells of the write that failed, and never of the refusal.
+    """
+    if not takes_one_request(method):
+        stream: grpc.aio.StreamStreamMultiCallable[Any, Any] = channel.stream_stream(method)
+        return stream(requests, metadata=metadata, timeout=timeout)
+    async for request in requests:
+        single: grpc.aio.UnaryStreamMultiCallable[Any, Any] = channel.unary_stream(method)
+        return single(request, metadata=metadata, timeout=timeout)
+    return None
+
+
 async def _nothing(_session: PaneSession, _method: str) -> None:
     """What is told while nobody looks at calls."""
 
@@ -149,6 +213,14 @@ def _trailers(error: grpc.aio.AioRpcError) -> tuple[tuple[str, bytes], ...]:
     )
 
 
-async def _abort(context: Context, error: FleetError) -> None:
+async def _refuse(context: Context, error: FleetError, method: str) -> None:
+    log.info("a call from a pane was refused", method=method, code=error.code)
     status, message = wire.error_to_status(error)
     await context.abort(status, error.what[:200], ((wire.ERROR_KEY, message),))
+
+
+def _word(code: object) -> str:
+    """Return the name of the status with which a call ended; none was set by one that went well."""
+    if isinstance(code, int):
+        return _STATUSES.get(code, "ok")
+    return code.name.lower() if isinstance(code, grpc.StatusCode) else "ok"

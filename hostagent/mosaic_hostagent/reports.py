@@ -25,7 +25,10 @@ from mosaic_hostagent.signals import Report, SeatNotReady
 Take = Callable[[PaneSession, Report], Awaitable[str]]
 HEAD_LIMIT = 4096
 PAYLOAD_LIMIT = 1024 * 1024
+AT_ONCE = 128  # reporters that are read at one moment, of up to PAYLOAD_LIMIT each; others spool what they have
 _PATIENCE_SECONDS = 5.0
+_LATER = b"later\n"  # the reporter spools it
+_OUTCOMES = {b"ok": "taken", b"later": "later"}
 _DRAINED = ".read"
 _LATEST_WRITE_SECONDS = 10.0  # a reporter that opened its spool before it was set aside has long ended (reporter.py)
 
@@ -45,17 +48,29 @@ class Reports:
         self._sessions = sessions
         self._take = take
         self._draining = asyncio.Lock()
+        self.under_way = 0
+        self.ended: Callable[[str], None] = lambda _outcome: None
+        """told how each connection ended: taken, later, refused or unfinished"""
         self._drained: dict[Path, int] = {}
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
+        self.under_way += 1
+        outcome = "unfinished"
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                writer.write(await self._reply(await _read(reader)))
+                if self.under_way > AT_ONCE:
+                    reply = await _turned_away(reader)
+                else:
+                    reply = await self._reply(await _read(reader))
+                writer.write(reply)
                 await writer.drain()
+            outcome = _OUTCOMES.get(reply.partition(b"\n")[0], "refused")
         except (TimeoutError, ConnectionError):
             log.warning("a reporter did not come to its end")
         finally:
+            self.under_way -= 1
+            self.ended(outcome)
             writer.close()
 
     async def _reply(self, content: bytes | None) -> bytes:
@@ -67,7 +82,7 @@ class Reports:
             session = self._sessions.of_token(token)
             return b"ok\n" + (await self._take(session, report)).encode()
         except SeatNotReady:
-            return b"later\n"  # the reporter spools it
+            return _LATER
         except FleetError as error:
             log.info("a report was refused", code=error.code, why=error.why)
             told = {"what": error.what, "why": error.why, "next": error.next_step}
@@ -160,3 +175,10 @@ async def _read(reader: asyncio.StreamReader) -> bytes | None:
         if len(content) <= HEAD_LIMIT + PAYLOAD_LIMIT:
             content += part
     return bytes(content) if len(content) <= HEAD_LIMIT + PAYLOAD_LIMIT else None
+
+
+async def _turned_away(reader: asyncio.StreamReader) -> bytes:
+    """Read everything and keep nothing: a reporter that is cut off while it writes would not read the answer."""
+    while await reader.read(65_536):
+        pass
+    return _LATER

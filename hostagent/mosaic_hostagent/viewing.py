@@ -50,6 +50,9 @@ class Viewing:
         self._on_change = on_change
         self._views: dict[tuple[str, bool], _Shared] = {}
 
+    def __len__(self) -> int:
+        return len(self._views)
+
     async def serve(self, channel: grpc.aio.Channel, asked: host_link_pb2.OpenView, link_epoch: int) -> None:
         """Call the control plane back and show it a seat until either side ends the call. Raises nothing."""
         call: Call = terminal_pb2_grpc.HostTerminalServiceStub(channel).Serve()

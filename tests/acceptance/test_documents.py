@@ -69,6 +69,12 @@ def test_the_operating_guides_commands_work_as_written(environment: dict[str, st
         run(command, environment)
 
 
+def test_the_commands_of_the_guide_to_people_and_tenants_work_as_written(environment: dict[str, str]) -> None:
+    run("mosaic up", environment)
+    for command in commands("docs/tenants.md"):
+        run(command.replace(" code.txt", f" {environment['HOME']}/code.txt"), environment)
+
+
 def test_the_guide_to_states_works_as_written(environment: dict[str, str]) -> None:
     said = {command: run(command, environment) for command in commands("docs/states.md")}
     assert "rule:" in said["mosaic agent explain counter"]
@@ -82,6 +88,11 @@ def test_the_commands_of_the_guide_to_sending_work_as_written(environment: dict[
 def test_the_guide_to_hosts_works_as_written(environment: dict[str, str]) -> None:
     said = {command: run(command, environment) for command in commands("docs/hosts.md")}
     assert "lease" in said["mosaic host policy"]
+
+
+def test_the_guide_to_metrics_works_as_written(environment: dict[str, str]) -> None:
+    for command in commands("docs/metrics.md"):
+        run(command, environment)
 
 
 def test_the_backlogs_commands_work_as_written(environment: dict[str, str]) -> None:

@@ -295,7 +295,8 @@ async def test_a_hostile_name_is_refused_before_the_register_sees_it(listeners: 
     token = await listeners.token("host", "builder")
     with pytest.raises(FleetError) as refused:
         await ask(listeners, replace(token, name=name))
-    assert refused.value.code == "invalid-input"
+    assert isinstance(refused.value, InvalidInput)
+    assert refused.value.code == ("malformed-request" if "\0" in name else "invalid-input")
 
 
 async def test_a_flood_of_guesses_is_bounded(listeners: Listeners) -> None:

@@ -75,7 +75,7 @@ async def test_a_second_person_is_refused_and_may_take_it_over_and_the_first_is_
             assert "anna took it over" in first.screen.error.why
             await second.press(b"echo mi''ne\r")
             await second.screen.shows("mine")
-    ends = [row for row in await audited(mesh) if row["what"] == "detached"]
+    ends = [row for row in await audited(mesh) if row.get("what") == "detached"]
     assert sorted(row["end"] for row in ends) == ["detached", "lease-lost"]
     assert any(row.get("taken_from") == "anna" for row in await audited(mesh))
 

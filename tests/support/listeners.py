@@ -15,13 +15,17 @@ import grpc.aio
 import mosaic_proto.v1.backlog_pb2
 import mosaic_proto.v1.fleet_pb2
 import mosaic_proto.v1.host_link_pb2
-import mosaic_proto.v1.messages_pb2  # noqa: F401  (in the pool, so that its methods are found)
+import mosaic_proto.v1.messages_pb2
+import mosaic_proto.v1.people_pb2  # noqa: F401  (in the pool, so that its methods are found)
 from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2  # noqa: F401
+from mosaic_controlplane.api.decoding import TolerantInterceptor
 from mosaic_controlplane.api.enrolment import EnrolmentService
 from mosaic_controlplane.api.identities import IdentityService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
+from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.policy import all_methods
+from mosaic_controlplane.config import Settings
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity, open_cluster
 from mosaic_controlplane.identity.caller import Caller, current_caller
 from mosaic_controlplane.identity.presented import Presented
@@ -98,6 +102,9 @@ async def running(
     also_trusted: bytes = b"",
     recheck_seconds: float = 10.0,
     register_away: Callable[[], float] = lambda: 0.0,
+    limits: Limits | None = None,
+    settings: Settings | None = None,
+    options: list[tuple[str, int]] | None = None,
     identities: bool = False,
 ) -> AsyncIterator[Listeners]:
     """Run both listeners. `also_trusted`: more roots in the TLS bundle, as a cluster with peers has; `identities`: with
@@ -106,9 +113,11 @@ async def running(
     replica = cluster.issue_replica_leaf(new_id())
     made = Listeners(database, cluster, replica, folder)
 
-    enrol_server = grpc.aio.server(options=wire.ENROL_SERVER_OPTIONS)
+    more = options or []  # of two values gRPC takes the first
+    enrol_server = grpc.aio.server(interceptors=[TolerantInterceptor()], options=[*more, *wire.ENROL_SERVER_OPTIONS])
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
-        EnrolmentService(database, cluster, fleet_addresses=lambda: [made.fleet_address]), enrol_server
+        EnrolmentService(database, cluster, fleet_addresses=lambda: [made.fleet_address], settings=settings),
+        enrol_server,
     )
     standings = Standings(database, rescan_seconds=recheck_seconds)
     presented = Presented(cluster)
@@ -121,9 +130,10 @@ async def running(
                 presented=presented,
                 recheck_seconds=recheck_seconds,
                 register_away=register_away,
+                limits=limits,
             )
         ],
-        options=wire.SERVER_OPTIONS,
+        options=[*more, *wire.SERVER_OPTIONS],
     )
     if identities:
         identity_pb2_grpc.add_IdentityServiceServicer_to_server(
@@ -151,6 +161,7 @@ async def running(
 
 def method_kinds(method: str) -> tuple[bool, bool, type[Any], type[Any]]:
     """Return (requests stream, replies stream, request class, reply class) of a method of the contract."""
+    assert method in all_methods()  # which puts every method into the pool
     service, name = method.split("/")
     found = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
     return (

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,7 +167,13 @@ class Mesh:
     """A control plane over a register, an operator, and hosts."""
 
     def __init__(
-        self, folder: Path, database_url: str, *, listen: str = "127.0.0.1", prefix: Sequence[str] = ()
+        self,
+        folder: Path,
+        database_url: str,
+        *,
+        listen: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         home = folder / "controlplane"
@@ -182,6 +188,7 @@ class Mesh:
                 "MOSAIC_LISTEN": listen,
                 "MOSAIC_FLEET_PORT": str(self.fleet_port),
                 "MOSAIC_ENROL_PORT": str(self.enrol_port),
+                **(environment or {}),
             },
             prefix,
         )
@@ -193,15 +200,19 @@ class Mesh:
     async def start(self) -> None:
         self.controlplane.start()
         await self.serving()
+        self.operator = await self.another_operator("anna", role="admin", folder="operator")
+
+    async def another_operator(self, name: str, *, role: str, folder: str = "") -> StoredIdentity:
+        """Log a person in."""
         made = subprocess.run(
-            [sys.executable, "-m", "mosaic_controlplane.main", "operator-token", "--name", "anna"],
+            [sys.executable, "-m", "mosaic_controlplane.main", "operator-token", "--name", name, "--role", role],
             capture_output=True,
             text=True,
             check=True,
             env={**os.environ, **self.controlplane.environment, "MOSAIC_HOME": str(self.controlplane.home)},
         )
         token = JoinToken.parse(made.stdout.strip())
-        self.operator = await asyncio.to_thread(enrolment.enrol, token, self.folder / "operator")
+        return await asyncio.to_thread(enrolment.enrol, token, self.folder / (folder or f"operator-{name}"))
 
     async def serving(self) -> None:
         """Wait until the control plane takes calls."""
@@ -422,13 +433,12 @@ class Mesh:
 
 @contextlib.asynccontextmanager
 async def running_mesh(
-    database_url: str, *, listen: str = "127.0.0.1", environment: dict[str, str] | None = None
+    database_url: str, *, listen: str = "127.0.0.1", environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Mesh]:
-    """A mesh without hosts, its control plane serving on `listen`. `environment`: more of the control plane's."""
+    """A mesh without hosts, its control plane serving on `listen`."""
     # Short: a tmux socket's path must fit 108 bytes.
     folder = Path(tempfile.mkdtemp(prefix="mesh-"))
-    mesh = Mesh(folder, database_url, listen=listen)
-    mesh.controlplane.environment.update(environment or {})
+    mesh = Mesh(folder, database_url, listen=listen, environment=environment)
     try:
         await mesh.start()
         yield mesh

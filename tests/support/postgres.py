@@ -72,6 +72,16 @@ class Databases:
         """Remove the database of `url`, whoever is still connected."""
         self.execute(f"drop database if exists {urlsplit(url).path.lstrip('/')} with (force)")
 
+    def shut(self, url: str) -> None:
+        """Let nobody into the database of `url`, and cut off who is in: to them the register is away."""
+        name = urlsplit(url).path.lstrip("/")
+        self.execute(f"alter database {name} allow_connections false")
+        self.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'")
+
+    def open_again(self, url: str) -> None:
+        """Undo `shut`."""
+        self.execute(f"alter database {urlsplit(url).path.lstrip('/')} allow_connections true")
+
     def execute(self, statement: str) -> None:
         """Run one statement as the server's administrator, outside of any test's event loop."""
 

@@ -16,7 +16,8 @@ def login(
     token_file: options.TokenFile = None,
     name: Annotated[str, typer.Option("--name", help="What to call the context; default: the cluster's host.")] = "",
 ) -> None:
-    """Log in with a token of `mosaic-controlplane operator-token`, from standard input or a file."""
+    """Log in with a one-time code from standard input or a file: of `mosaic operator token`, or, for a cluster's first
+    operator, of `mosaic-controlplane operator-token`."""
     from mosaic_cli.join import login_operator
 
     context = login_operator(token_file, name=name)

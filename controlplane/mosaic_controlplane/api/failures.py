@@ -56,7 +56,7 @@ def peer_address_of(context: Context) -> str:
 
 @asynccontextmanager
 async def answering(context: Context, *, method: str, request_id: str, told: Told | None = None) -> AsyncIterator[None]:
-    """End the call with a status when the block raises. `told` hears of every FleetError before the caller does.
+    """End the call with a status when the block raises. `told` hears of every error before the caller does.
 
     No traceback ever leaves: what is not a FleetError is logged under the request id, and told as "internal".
     """
@@ -70,6 +70,8 @@ async def answering(context: Context, *, method: str, request_id: str, told: Tol
         await abort(context, error, request_id)
     except Exception:
         log.exception("call failed", method=method, request_id=request_id)
+        if told is not None:
+            await told(Internal())
         await abort(context, Internal(), request_id)
 
 

@@ -19,13 +19,14 @@ from mosaic_proto.v1 import fleet_pb2_grpc, seeding_pb2
 from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
+from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.mesh import addresses, rosters, watch
 from mosaic_controlplane.mesh.forwarding import Forwarder
 from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.rosters import WantedSeat
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import agent as agent_table
-from mosaic_controlplane.register import audit, briefing, replica, request, tenant
+from mosaic_controlplane.register import briefing, replica, request, tenant
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import roster as roster_table
 from mosaic_controlplane.register.agent import AgentRow, SeatSpecRow
@@ -46,6 +47,7 @@ _ACTIONS = {
     pb.SEAT_ACTION_RESET: "reset",
 }
 _SEAT_LIMIT = 1000
+_TOLD = 20  # seats that an audit row names
 _SPECS_LIMIT = 3 * 1024 * 1024  # they go to a host in one frame of 4 MiB
 _TAIL_LIMIT = 10_000
 
@@ -189,14 +191,12 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
 
             async def carry_out() -> bytes:
                 reply = await write(connection)
-                await audit.record(
+                await auditing.record(
                     connection,
+                    caller,
                     tenant_id=tenant_id,
-                    caller_kind=caller.kind,
-                    caller_id=str(caller.id),
-                    caller_name=caller.name,
-                    peer_address=caller.peer_address,
                     method=method,
+                    target=_target(reply),
                     request_id=str(request_id),
                 )
                 return reply.SerializeToString()
@@ -340,6 +340,16 @@ def decode_seats(request_: pb.ApplyRosterRequest) -> list[WantedSeat]:
             )
         )
     return wanted
+
+
+def _target(reply: Message) -> str:
+    """Return which rows a write was about, for the audit: a roster's version, or seats."""
+    if isinstance(reply, pb.ApplyRosterReply):
+        return f"roster/{reply.version}"
+    if not isinstance(reply, pb.ChangeSeatsReply):
+        return ""
+    names = [f"{agent.host}/{agent.name}" for agent in reply.agents]
+    return ",".join(names) if len(names) <= _TOLD else f"{','.join(names[:_TOLD])} and {len(names) - _TOLD} more"
 
 
 def _generations(found: dict[str, int]) -> list[pb.HostGeneration]:

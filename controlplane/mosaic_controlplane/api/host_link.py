@@ -178,6 +178,7 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
     ) -> None:
         """Run everything of one link until its stream ends, falls silent or is superseded; then end `down`."""
         up: asyncio.Queue[pb.HostFrame] = asyncio.Queue(_UP_LIMIT)
+        link.waiting = lambda: (down.qsize(), up.qsize())
         tasks = [
             asyncio.create_task(self._read(frames, link, up, down)),
             asyncio.create_task(self._write_up(link, up, down, hello)),

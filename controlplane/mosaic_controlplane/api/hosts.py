@@ -13,8 +13,8 @@ from mosaic_proto.v1 import fleet_pb2_grpc
 from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
+from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.tokens import make_token
-from mosaic_controlplane.register import audit
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register.database import Database
 
@@ -64,13 +64,10 @@ class HostService(fleet_pb2_grpc.HostServiceServicer):
                 ttl=ttl,
                 enrol_addresses=self._enrol_addresses(),
             )
-            await audit.record(
+            await auditing.record(
                 connection,
+                caller,
                 tenant_id=tenant_id,
-                caller_kind=caller.kind,
-                caller_id=str(caller.id),
-                caller_name=caller.name,
-                peer_address=caller.peer_address,
                 method="HostService/CreateToken",
                 target=request.name,
                 request_id=request.request_id,

@@ -16,12 +16,13 @@ from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.failures import peer_address_of
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
+from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
 from mosaic_controlplane.identity.origin import current_origin
 from mosaic_controlplane.identity.presented import Presented
 from mosaic_controlplane.identity.renewal import renew
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import audit, identity, leaf, revocation
+from mosaic_controlplane.register import identity, leaf, revocation
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.identity import IdentityRow
 from mosaic_controlplane.register.leaf import LeafRow
@@ -121,13 +122,10 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             if done is None:
                 rows = await identity.list_identities(connection, tenant_id=tenant_id, kind=kind)
                 raise _no_such(kind, request.name, [row.name for row in rows])
-            await audit.record(
+            await auditing.record(
                 connection,
+                caller,
                 tenant_id=tenant_id,
-                caller_kind=caller.kind,
-                caller_id=str(caller.id),
-                caller_name=caller.name,
-                peer_address=caller.peer_address,
                 method="IdentityService/Revoke",
                 target=f"{kind}/{request.name}",
                 request_id=request.request_id,

@@ -13,6 +13,8 @@ import structlog
 from mosaic_framework import wire
 from mosaic_framework.errors import Denied, FleetError, NotAuthenticated
 
+from mosaic_controlplane.api.auditing import Auditor
+from mosaic_controlplane.api.decoding import WellFormed, tolerant, well_formed
 from mosaic_controlplane.api.failures import (
     Context,
     answering,
@@ -21,16 +23,15 @@ from mosaic_controlplane.api.failures import (
     peer_address_of,
     request_id_of,
 )
+from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.policy import Policy, load_policy
 from mosaic_controlplane.api.streams import AWAY_SECONDS, RECHECK_SECONDS, Streams
 from mosaic_controlplane.identity.authenticate import Authenticated, Authenticator
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
 from mosaic_controlplane.identity.caller import Caller, calling, current_caller
 from mosaic_controlplane.identity.origin import FORWARDED_KEY, Origin, coming_from
-from mosaic_controlplane.identity.pace import Bucket
 from mosaic_controlplane.identity.presented import Presented
 from mosaic_controlplane.identity.standings import Standings
-from mosaic_controlplane.register import audit
 from mosaic_controlplane.register.database import Database, RegisterUnreachable
 
 log = structlog.get_logger(__name__)
@@ -42,7 +43,7 @@ def caller_of(_context: object) -> Caller:
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Authenticates the peer, applies the policy, and turns failures into statuses; every refusal leaves an audit row.
+    """Authenticates the peer, applies the policy, and turns failures into statuses; what failed is audited.
 
     A stream ends when its caller's certificate does, and when its caller is revoked or replaced: see streams.py.
     """
@@ -57,7 +58,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         presented: Presented | None = None,
         recheck_seconds: float = RECHECK_SECONDS,
         register_away: Callable[[], float] = lambda: 0.0,
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits or Limits()
         self._database = database
         self._authenticator = Authenticator(database, cluster)
         self._policy = policy or load_policy()
@@ -66,8 +69,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         self._presented = presented or Presented(cluster)
         self._streams = Streams(self._standings, register_away, recheck_seconds)
         self._register_away = register_away
-        # Refusals come from outside: they must not fill the register faster than a person could read them.
-        self._refusals = Bucket(rate=5, burst=100)
+        self._auditor = Auditor(database)
 
     async def intercept_service(
         self,
@@ -83,11 +85,11 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         async def one_reply(request: Any, context: Context) -> Any:
             async with self._call(method, request, context, streams=handler.request_streaming):
-                return await behaviour(request, context)
+                return await behaviour(checked(request), context)
 
         async def many_replies(request: Any, context: Context) -> None:
             async with self._call(method, request, context, streams=True):
-                outcome = behaviour(request, context)
+                outcome = behaviour(checked(request), context)
                 if not hasattr(outcome, "__aiter__"):  # it writes by itself
                     await outcome
                     return
@@ -95,8 +97,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                     async for reply in replies:
                         await context.write(reply)
 
+        checked: Callable[[Any], Any] = WellFormed if handler.request_streaming else well_formed
         codec = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": tolerant(handler.request_deserializer, streams=handler.request_streaming),
             "response_serializer": handler.response_serializer,
         }
         wrapped: grpc.RpcMethodHandler[Any, Any]
@@ -118,18 +121,30 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     async def _call(self, method: str, request: Any, context: Context, *, streams: bool) -> AsyncIterator[None]:
         request_id = request_id_of(request, context)
         caller: Caller | None = None
+        leaf = b""
 
-        async def refused(error: FleetError) -> None:
+        async def failed(error: FleetError) -> None:
             if isinstance(error, Denied):
-                await self._record_refusal(error, caller, method, request_id, context)
+                self._limits.refused(leaf, error)
+            await self._auditor.failed(
+                error,
+                caller=caller,
+                method=method,
+                request=request,
+                request_id=request_id,
+                peer_address=caller.peer_address if caller else peer_address_of(context),
+                claimed=b"".join(context.auth_context().get("peer_spiffe_id", ())).decode("utf-8", "replace"),
+            )
 
-        async with answering(context, method=method, request_id=request_id, told=refused):
+        async with answering(context, method=method, request_id=request_id, told=failed):
             if self._register_away() >= AWAY_SECONDS:
                 raise RegisterUnreachable(
                     why=f"it has not answered for {AWAY_SECONDS:g} s; nothing is served without it"
                 )
             since = self._standings.changes
             origin = await self._origin(context, request_id)
+            leaf = origin.leaf_pem
+            self._limits.knock(leaf)
             found = await self._authenticate(origin)
             caller = found.caller
             self._allow(method, caller)
@@ -143,6 +158,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 return now
 
             async with AsyncExitStack() as stack:
+                stack.enter_context(self._limits.admit(caller, method, stream=streams))
                 if streams:
                     bound = self._streams.while_standing(
                         found, method, since=since, again=again, ends_with_leaf=origin.forwarded_by is None
@@ -185,32 +201,6 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             run_id=origin.run_id,
             peer_address=origin.peer_address,
         )
-
-    async def _record_refusal(
-        self, error: FleetError, caller: Caller | None, method: str, request_id: str, context: Context
-    ) -> None:
-        """Log and audit a refusal. The caller hears of it even when the register cannot take the row."""
-        who = caller.key if caller else "unknown"
-        log.warning("call refused", method=method, code=error.code, caller=who, request_id=request_id)
-        if not self._refusals.take():
-            return
-        claimed = b"".join(context.auth_context().get("peer_spiffe_id", ())).decode("utf-8", "replace")
-        try:
-            async with self._database.connection() as connection:
-                await audit.record(
-                    connection,
-                    tenant_id=caller.tenant_id if caller and caller.tenant else None,
-                    caller_kind=caller.kind if caller else "unknown",
-                    caller_id=str(caller.id) if caller else "",
-                    caller_name=caller.name if caller else "",
-                    peer_address=peer_address_of(context),
-                    method=method,
-                    request_id=request_id,
-                    outcome=error.code,
-                    detail={"claimed": claimed[:300].replace("\0", "")},
-                )
-        except FleetError as failure:
-            log.error("a refusal was not audited", method=method, code=failure.code, request_id=request_id)
 
 
 def _not_allowed(method: str, caller: Caller, policy: Policy) -> Denied:

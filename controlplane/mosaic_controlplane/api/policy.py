@@ -20,7 +20,8 @@ from mosaic_controlplane.identity.caller import ROLES, Caller
 
 ANONYMOUS = "anonymous"
 ANY = "any"
-_WORDS = {ANONYMOUS, ANY, "host", "agent", "replica", "peer", *(f"operator:{role}" for role in ROLES)}
+CLUSTER_ADMIN = "cluster:admin"
+_WORDS = {ANONYMOUS, ANY, CLUSTER_ADMIN, "host", "agent", "replica", "peer", *(f"operator:{role}" for role in ROLES)}
 _AGENT_CLASS = re.compile(r"agent:[a-z][a-z0-9-]*")
 
 
@@ -97,7 +98,8 @@ def _files() -> Iterator[FileDescriptor]:
 
 def _words_for(caller: Caller) -> set[str]:
     if caller.kind == "operator":
-        return {f"operator:{caller.role}"}
+        words = {f"operator:{caller.role}"}
+        return words | {CLUSTER_ADMIN} if caller.administers_cluster else words
     if caller.kind == "agent":
         return {"agent", f"agent:{caller.role}"}
     return {caller.kind}

@@ -13,9 +13,10 @@ from mosaic_proto.v1 import runtimes_pb2_grpc
 from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
+from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.mesh import runtime_updates
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import audit, replica, request
+from mosaic_controlplane.register import replica, request
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.runtime_update import UpdateRow
 
@@ -70,13 +71,10 @@ class RuntimeService(runtimes_pb2_grpc.RuntimeServiceServicer):
                     asked_by=caller.name,
                 )
                 wakes.extend(keys)
-                await audit.record(
+                await auditing.record(
                     connection,
+                    caller,
                     tenant_id=tenant_id,
-                    caller_kind=caller.kind,
-                    caller_id=str(caller.id),
-                    caller_name=caller.name,
-                    peer_address=caller.peer_address,
                     method=_METHOD,
                     target=f"{request_.host}/{request_.runtime}",
                     request_id=str(request_id),

@@ -16,5 +16,5 @@ def tenant_of(caller: Caller, requested: str) -> UUID:
     raise Denied(
         f"you have no rights in tenant {requested[:64]!r}",
         why=f"your login is of tenant {caller.tenant!r}",
-        next_step="mosaic context ls",
+        next_step="log in there: mosaic login, with a code that an admin of that tenant makes",
     )

@@ -241,14 +241,15 @@ class Transitions:
                         reason=reason or f"reclaimed by {caller.name}",
                         actor=actor_of(caller).maker,
                     )
-                await writing.record(
-                    connection,
-                    caller,
-                    tenant_id=tenant_id,
-                    method="Reclaim",
-                    target=taken[0].card_id if len(taken) == 1 else f"{len(taken)} cards",
-                    request_id=request_id,
-                )
+                if taken:
+                    await writing.record(
+                        connection,
+                        caller,
+                        tenant_id=tenant_id,
+                        method="Reclaim",
+                        target=taken[0].card_id if len(taken) == 1 else f"{len(taken)} cards",
+                        request_id=request_id,
+                    )
                 return [card.card_id for card in taken]
 
             # Once: repeated later, it would take the card from whoever has claimed it since.

@@ -6,8 +6,9 @@ import json
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.caller import Caller
-from mosaic_controlplane.register import audit, request
+from mosaic_controlplane.register import request
 from mosaic_controlplane.register.database import Connection
 
 
@@ -22,13 +23,10 @@ async def record(
     detail: dict[str, str] | None = None,
 ) -> None:
     """Write the audit row of a write. Claims, and what is done under them, have the card's history instead."""
-    await audit.record(
+    await auditing.record(
         connection,
+        caller,
         tenant_id=tenant_id,
-        caller_kind=caller.kind,
-        caller_id=str(caller.id),
-        caller_name=caller.name,
-        peer_address=caller.peer_address,
         method=f"BacklogService/{method}",
         target=target,
         request_id=str(request_id or ""),

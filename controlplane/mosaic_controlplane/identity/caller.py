@@ -10,6 +10,8 @@ from uuid import UUID
 
 from mosaic_framework.errors import NotAuthenticated
 
+from mosaic_controlplane.register.tenant import DEFAULT as FIRST_TENANT
+
 KINDS = ("host", "operator", "agent", "replica", "peer")
 ROLES = ("admin", "operator", "viewer")
 
@@ -41,6 +43,11 @@ class Caller:
     def key(self) -> str:
         """Return "<kind>:<id>": what a write's idempotency is scoped to."""
         return f"{self.kind}:{self.id}"
+
+    @property
+    def administers_cluster(self) -> bool:
+        """Whether this is an admin of the first tenant, who makes and removes tenants."""
+        return self.kind == "operator" and self.role == "admin" and self.tenant == FIRST_TENANT
 
 
 _CALLER: ContextVar[Caller] = ContextVar("mosaic_caller")

@@ -28,6 +28,11 @@ class Bucket:
         self._left -= 1
         return True
 
+    def wait(self) -> float:
+        """Return the seconds until `take` says yes again; an hour for a bucket that never fills."""
+        lacking = max(0.0, 1 - self._left - (self._clock() - self._at) * self._rate)
+        return min(3600.0, lacking / self._rate) if self._rate else 3600.0
+
 
 class PerPeer:
     """A bucket for each peer, so that one who floods does not shut out the others. Forgets the longest silent ones."""
@@ -46,3 +51,8 @@ class PerPeer:
         if len(self._buckets) > self._peers:
             self._buckets.popitem(last=False)
         return bucket.take()
+
+    def wait(self, peer: str) -> float:
+        """Return the seconds until `take` says yes to this peer again."""
+        bucket = self._buckets.get(peer)
+        return bucket.wait() if bucket is not None else 0.0

@@ -13,9 +13,9 @@ from mosaic_framework.errors import Conflict, FleetError, InvalidInput
 from mosaic_framework.screen_feed import Viewer
 from mosaic_proto.v1 import terminal_pb2 as pb
 
+from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.views import HostView, Views
-from mosaic_controlplane.register import audit
 from mosaic_controlplane.register.agent import Seat
 from mosaic_controlplane.register.database import Database
 
@@ -108,13 +108,10 @@ class Attachments:
     async def _record(self, tenant_id: UUID, seat: Seat, caller: Caller, what: str, detail: dict[str, str]) -> None:
         try:
             async with self._database.connection() as connection:
-                await audit.record(
+                await auditing.record(
                     connection,
+                    caller,
                     tenant_id=tenant_id,
-                    caller_kind=caller.kind,
-                    caller_id=str(caller.id),
-                    caller_name=caller.name,
-                    peer_address=caller.peer_address,
                     method=METHOD,
                     target=f"{seat.host}/{seat.name}",
                     detail={"what": what, **detail},

@@ -109,6 +109,8 @@ class HeldLink:
     explanations: dict[str, asyncio.Future[bytes]] = field(default_factory=dict)
     cancels: frozenset[UUID] = frozenset()
     """asked for under this link already"""
+    waiting: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    """how many frames wait to go down, and how many that came up wait to be written"""
 
 
 class Links:
@@ -127,6 +129,16 @@ class Links:
 
     def __len__(self) -> int:
         return len(self._links)
+
+    @property
+    def beats_waiting(self) -> int:
+        """How many hosts' beats the next flush writes."""
+        return len(self._beats)
+
+    def waiting(self) -> tuple[int, int]:
+        """Return how many frames of all links wait to go down, and how many to be written."""
+        found = [link.waiting() for link in list(self._links.values())]
+        return sum(down for down, _ in found), sum(up for _, up in found)
 
     async def open(self, caller: Caller, hello: HelloFacts) -> tuple[LinkKey, OpenedLink]:
         """Give a host's link to this replica; what an earlier journal was given becomes unknown. Raises LinkRefused."""

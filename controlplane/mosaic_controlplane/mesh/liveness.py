@@ -13,7 +13,7 @@ from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.pace import beat_interval
 from mosaic_controlplane.mesh.stall import CursorStall
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import change, host, leaf, message, migrate, replica, request
+from mosaic_controlplane.register import audit, change, host, leaf, message, migrate, replica, request
 from mosaic_controlplane.register.database import Connection, Database, RegisterUnreachable
 from mosaic_controlplane.register.migrate import RegisterMismatch
 from mosaic_controlplane.register.replica import WakeKey
@@ -142,5 +142,6 @@ class Liveness:
     async def _keep_house(self) -> None:
         async with self._database.connection() as connection:
             await request.forget_old(connection)
+            await audit.forget_old(connection)
             await change.forget_old(connection)
             await leaf.forget_old(connection)

@@ -9,11 +9,22 @@ from datetime import timedelta
 from uuid import UUID
 
 from mosaic_framework import secret_shapes
-from mosaic_framework.errors import Ambiguous, Conflict, Denied, FleetError, InvalidInput, NotFound, TooLarge
+from mosaic_framework.errors import (
+    RETRY_AFTER,
+    Ambiguous,
+    Conflict,
+    Denied,
+    FleetError,
+    InvalidInput,
+    LimitReached,
+    NotFound,
+    TooLarge,
+)
 from mosaic_framework.names import match_address
 from mosaic_framework.steps import reached as reached_place
 from mosaic_framework.typed_text import left_out
 
+from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
@@ -21,7 +32,6 @@ from mosaic_controlplane.mesh.watch import MessagesOf, Watched, watch
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register.agent import Seat
-from mosaic_controlplane.register.audit import record
 from mosaic_controlplane.register.change import Cursor
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.message import MessageRow, NewMessage
@@ -32,6 +42,7 @@ INTERRUPT_ONLY = "interrupt_only"
 DEFAULT_DEADLINE = timedelta(hours=24)
 LONGEST_DEADLINE = timedelta(days=30)
 ENDS = frozenset({"turn_ended", "unknown", "failed", "expired", "cancelled"})
+_NOT_TYPED = ("queued", "dispatched", "cancelled")
 LADDER = ("queued", "dispatched", "typed", "submitted", "accepted", "turn_started", "turn_ended")
 
 
@@ -49,7 +60,7 @@ class MessageReused(Conflict):
     hint = "send it again without a fixed id"
 
 
-class QueueFull(FleetError):
+class QueueFull(LimitReached):
     """The agent's queue is full."""
 
     code = "queue-full"
@@ -130,7 +141,8 @@ def check(draft: Draft) -> None:
 class Messages:
     """Messages of every tenant; each call names its caller's."""
 
-    def __init__(self, database: Database, wakes: Wakes) -> None:
+    def __init__(self, database: Database, wakes: Wakes, *, queue_limit: int = message_table.QUEUE_LIMIT) -> None:
+        self._queue_limit = queue_limit
         self._database = database
         self._wakes = wakes
 
@@ -182,15 +194,13 @@ class Messages:
                 sent_by=caller.name if sender != Sender.of(caller) else "",
                 stripped=left_out(draft.body),
             ),
+            queue_limit=self._queue_limit,
         )
         if host_id is not None:
-            await record(
+            await auditing.record(
                 connection,
+                caller,
                 tenant_id=tenant_id,
-                caller_kind=caller.kind,
-                caller_id=str(caller.id),
-                caller_name=caller.name,
-                peer_address=caller.peer_address,
                 method="MessageService/Send",
                 target=f"{seat.host}/{seat.name}",
                 request_id=str(draft.message_id),
@@ -227,8 +237,9 @@ class Messages:
             return NotFound(f"agent {draft.to!r} was just removed", next_step="mosaic agent ls")
         return QueueFull(
             f"the queue of {seat.host}/{seat.name} is full",
-            why=f"{message_table.QUEUE_LIMIT:,} messages wait to be typed there",
-            next_step=f"see what it waits for: mosaic message ls {seat.host}/{seat.name} --open",
+            why=f"{self._queue_limit:,} messages wait to be typed there",
+            next_step=f"see what it waits for: mosaic message ls {seat.host}/{seat.name} --open; or try again in 10 s",
+            details={RETRY_AFTER: "10000"},
         )
 
     async def cancel(self, *, tenant_id: UUID, prefix: str, caller: Caller) -> MessageRow:
@@ -245,21 +256,18 @@ class Messages:
             )
             if outcome is None:
                 raise NotFound(f"there is no message {prefix!r}", next_step="mosaic message ls")
-            await record(
-                connection,
-                tenant_id=tenant_id,
-                caller_kind=caller.kind,
-                caller_id=str(caller.id),
-                caller_name=caller.name,
-                peer_address=caller.peer_address,
-                method="MessageService/Cancel",
-                target=str(found.message_id),
-                request_id="",
-                detail={"step": outcome[0]},
-            )
-        step, asked = outcome
+            step, asked = outcome
+            if step in _NOT_TYPED:  # else nothing is changed, and the failed call is recorded as such
+                await auditing.record(
+                    connection,
+                    caller,
+                    tenant_id=tenant_id,
+                    method="MessageService/Cancel",
+                    target=str(found.message_id),
+                    detail={"step": step},
+                )
         now = await self.receipt(tenant_id=tenant_id, message_id=found.message_id)
-        if step not in ("queued", "dispatched", "cancelled"):
+        if step not in _NOT_TYPED:
             raise TooLate(
                 f"message {found.message_id} is {now.step}: it cannot be taken back",
                 why=now.reason,

@@ -42,6 +42,16 @@ class Wakes:
         self._said: bool | None = None
         """what the register was told last of whether anybody watches here; None: it may not know"""
 
+    @property
+    def waiters(self) -> int:
+        """How many wait here to be woken."""
+        return sum(len(events) for events in list(self._waiting.values()))
+
+    @property
+    def to_tell(self) -> int:
+        """How many wakes the next NOTIFY tells."""
+        return len(self._to_tell)
+
     def tell(self, *keys: WakeKey) -> None:
         """Wake whoever waits for `keys`. Call it after the write has committed."""
         self._to_tell.update(keys)

@@ -59,6 +59,7 @@ _REFUSED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # the database takes no connections, as during maintenance
 )
 
 
@@ -162,6 +163,11 @@ class Database:
                 yield connection
         finally:
             connection.terminate()
+
+    def pool_use(self) -> tuple[int, int]:
+        """Return how many connections of the pool are lent, and how many wait to be."""
+        idle = self.pool.get_idle_size()
+        return self.pool.get_size() - idle, idle
 
     async def close(self) -> None:
         """Close the pool; a connection still lent after 5 s is cut."""

@@ -108,7 +108,9 @@ class Offer:
     remaining_ms: int
 
 
-async def queue(connection: Connection, *, tenant_id: UUID, message: NewMessage) -> UUID | None:
+async def queue(
+    connection: Connection, *, tenant_id: UUID, message: NewMessage, queue_limit: int = QUEUE_LIMIT
+) -> UUID | None:
     """Queue a message; returns its host, or None when the id is taken, the seat gone, or its queue full."""
     found = await connection.fetchval(
         SQL.queue,
@@ -126,7 +128,7 @@ async def queue(connection: Connection, *, tenant_id: UUID, message: NewMessage)
         message.mode,
         message.sent_by,
         message.stripped,
-        QUEUE_LIMIT,
+        queue_limit,
     )
     return found if isinstance(found, UUID) else None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
-from mosaic_framework.paths import runtime_root
+from mosaic_framework.paths import runtime_root, tmux_folder
 
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.locks import FileLock, LockTaken
@@ -32,7 +32,6 @@ from mosaic_hostagent.terminal.stale import end_stale_clients
 from mosaic_hostagent.terminal.starting import holder_commands, session_name, start_commands
 
 OLDEST_TMUX = (3, 2)
-_TMUX_FOLDER = "/tmp"  # noqa: S108 - tmux's own choice, whatever TMPDIR says
 log = structlog.get_logger(__name__)
 
 
@@ -134,8 +133,7 @@ class TmuxServer:
     @property
     def socket_path(self) -> Path:
         """Where tmux keeps the server's socket."""
-        folder = Path(self._env.get("TMUX_TMPDIR") or _TMUX_FOLDER) / f"tmux-{os.getuid()}"
-        return folder.resolve() / (self.key.socket_name or "default")
+        return tmux_folder(self._env).resolve() / (self.key.socket_name or "default")
 
     def hold(self) -> None:
         """Take the lock on this server, once. Raises TmuxServerHeld while another host-agent has it."""

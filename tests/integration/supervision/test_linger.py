@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +71,42 @@ def test_a_lingering_users_seat_returns_at_boot_with_nobody_logged_in(machine: B
     machine.boot()
     until_settled(machine)
     assert count(machine) == 0
+
+
+def test_a_second_tenants_user_made_as_the_guide_says_has_its_seats_back_at_boot(machine: BootedMachine) -> None:
+    machine.boot()
+    guide = [line.strip() for line in (CHECKOUT / "docs" / "tenants.md").read_text().splitlines()]
+    shown = [line for line in guide if line.startswith(("useradd ", "loginctl "))]
+    assert len(shown) == 2
+    for command in shown:
+        done = machine.run("bash", "-ec", command)
+        assert done.returncode == 0, f"$ {command}\n{done.stderr}"
+    uid = machine.run("id", "-u", "acme").stdout.strip()
+    runtime = f"/run/user/{uid}"
+    deadline = time.monotonic() + 30
+    while machine.run("test", "-S", f"{runtime}/systemd/private").returncode != 0:
+        assert time.monotonic() < deadline, machine.log.read_text()[-3000:]
+        time.sleep(0.05)
+    for path in (Path(sys.base_prefix), Path(sys.prefix), CHECKOUT):  # on a real machine they are where all may read
+        machine.run("chmod", "o+x", *map(str, path.resolve().parents))
+
+    def as_acme(*argv: str) -> list[str]:
+        environment = ["HOME=/home/acme", "USER=acme", f"XDG_RUNTIME_DIR={runtime}", "TMUX_TMPDIR=/home/acme/tmux"]
+        return ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--init-groups", "env", *environment, *argv]
+
+    def seats() -> int:
+        return int(machine.run("pgrep", "-u", "acme", "-cxf", " ".join(nap(7502))).stdout)
+
+    machine.run(*as_acme("mkdir", "-m", "700", "/home/acme/tmux"))
+    start = ["LANG=C.UTF-8", "env", f"--chdir={CHECKOUT}", sys.executable, "-m", "tests.support.lingering_seat"]
+    made = machine.run(*as_acme(*start, "/home/acme/.config/mosaic", *nap(7502)))
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["enabled"] is True
+    assert seats() == 1
+    machine.switch_off()
+    machine.boot()
+    until_settled(machine)
+    deadline = time.monotonic() + 30
+    while seats() != 1:
+        assert time.monotonic() < deadline, machine.log.read_text()[-3000:]
+        time.sleep(0.05)
