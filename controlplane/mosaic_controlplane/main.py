@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import grpc
@@ -35,7 +36,7 @@ from mosaic_proto.v1 import (
     terminal_pb2_grpc,
 )
 
-from mosaic_controlplane import config
+from mosaic_controlplane import backups, config
 from mosaic_controlplane.api.backlog import BacklogService
 from mosaic_controlplane.api.enrolment import EnrolmentService
 from mosaic_controlplane.api.fleet import FleetService
@@ -59,9 +60,10 @@ from mosaic_controlplane.mesh.messages import Messages
 from mosaic_controlplane.mesh.views import Views
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import audit, replica, restore, tenant
+from mosaic_controlplane.register.backup import check_whole
 from mosaic_controlplane.register.card_claim import connect_hot
 from mosaic_controlplane.register.database import Database
-from mosaic_controlplane.register.embedded import run_foreground
+from mosaic_controlplane.register.embedded import run_foreground, running_url
 from mosaic_controlplane.register.migrate import migrate
 
 STOP_SECONDS = 3.0
@@ -85,18 +87,7 @@ def _advertised(bound: str, advertise: str) -> str:
 
 def _database_url(home: Home, settings: config.Settings) -> str:
     """Return the register's URL: the one set, else the embedded one's. Raises NotFound when neither runs."""
-    if settings.database_url:
-        return settings.database_url
-    file = home.run / "database.json"
-    try:
-        url = json.loads(file.read_text(encoding="utf-8"))["url"]
-    except (OSError, ValueError, KeyError) as error:
-        raise NotFound(
-            "the register is not running",
-            why=f"MOSAIC_DATABASE_URL is not set and {file} does not say where the embedded one is",
-            next_step="mosaic up",
-        ) from error
-    return str(url)
+    return settings.database_url or running_url(home)
 
 
 async def serve(home: Home) -> None:
@@ -191,6 +182,7 @@ async def serve(home: Home) -> None:
 async def _migrate(database: Database) -> None:
     connection = await database.dedicated()
     try:
+        await check_whole(connection)
         await migrate(connection)
     finally:
         await connection.close()
@@ -274,9 +266,7 @@ async def operator_token(home: Home, *, name: str, role: str, tenant_name: str, 
 
 async def restored(home: Home) -> restore.Restored:
     """Take up a register that was restored from a backup. Raises ReplicaRuns while a replica runs on it."""
-    settings = config.load(home)
-    database = await Database.connect(_database_url(home, settings), pool_size=1)
-    try:
+    async with backups.register_of(home) as database:
         await _migrate(database)
         async with database.transaction() as connection:
             done = await restore.take_up(connection, register_epoch=new_id())
@@ -290,8 +280,6 @@ async def restored(home: Home) -> restore.Restored:
                 method="restored",
                 target=str(done.register_epoch),
             )
-    finally:
-        await database.close()
     return done
 
 
@@ -304,6 +292,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     verbs.add_parser("serve", help="serve hosts and operators")
     verbs.add_parser("database", help="run the embedded PostgreSQL in the foreground")
     verbs.add_parser("restored", help="take up a register restored from a backup; run it before the first replica")
+    kept = verbs.add_parser("backup", help="write the register into a new folder, while it is used")
+    kept.add_argument("folder", type=Path, help="a folder that does not exist yet")
+    kept.add_argument("--with-key", action="store_true", help="put the authority's key in it too: guard it then")
+    back = verbs.add_parser("restore", help="make a backup the register, and take it up; stop every replica first")
+    back.add_argument("folder", type=Path, help="a folder that `backup` made")
+    back.add_argument("--replace", action="store_true", help="though there is a cluster in the register")
+    back.add_argument("--dry-run", action="store_true", help="check everything, and change nothing")
     token = verbs.add_parser("operator-token", help="print a one-time login token for an operator")
     token.add_argument("--name", required=True, help="the operator's name")
     token.add_argument("--role", default="admin", choices=["admin", "operator", "viewer"])
@@ -339,11 +334,15 @@ def run() -> None:
                 sys.exit(run_foreground(home))
             case "restored":
                 done = asyncio.run(restored(home))
-                sys.stdout.write(
-                    f"register epoch {done.register_epoch}\n"
-                    f"{done.hosts} hosts will be told everything anew, {done.messages} messages are asked for again, "
-                    f"{done.tokens} join tokens are void\n"
+                sys.stdout.write(f"register epoch {done.register_epoch}\n{done.told}\n")
+            case "backup":
+                lines = asyncio.run(backups.make(home, options.folder.absolute(), with_key=options.with_key))
+                sys.stdout.write("".join(f"{line}\n" for line in lines))
+            case "restore":
+                asked = backups.put_back(
+                    home, options.folder.absolute(), replace=options.replace, dry_run=options.dry_run
                 )
+                sys.stdout.write("".join(f"{line}\n" for line in asyncio.run(asked)))
             case "operator-token":
                 text = asyncio.run(
                     operator_token(

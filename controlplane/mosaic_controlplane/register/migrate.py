@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 import structlog
@@ -71,6 +72,12 @@ def migrations() -> list[Migration]:
     if len(set(versions)) != len(versions):
         raise ValueError("two migrations have one number")
     return found
+
+
+@cache
+def newest_version() -> int:
+    """Return the version of the newest migration that this program brings."""
+    return migrations()[-1].version
 
 
 def pending(known: Sequence[Migration], applied: Sequence[Applied]) -> list[Migration]:
