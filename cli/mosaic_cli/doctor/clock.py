@@ -26,12 +26,13 @@ class Readings:
 
 def judge(read: Readings, repair: str) -> Iterable[Finding]:
     """Say how far the clocks are apart. The other's time lies between our two readings: only what is more counts."""
-    ahead = read.before - read.replica if read.replica < read.before else min(read.after - read.replica, 0.0)
-    if abs(ahead) < _OFF:
+    certain = max(read.before - read.replica, read.replica - read.after)
+    ahead = (read.before + read.after) / 2 - read.replica
+    if certain < _OFF:
         yield Finding("clock", WELL, "agrees with the control plane's")
     else:
         text = f"this machine's clock is {age(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the control plane's"
-        if abs(ahead) >= _FAR_OFF:
+        if certain >= _FAR_OFF:
             yield Finding("clock", WRONG, f"{text}: certificates seem too old or too new here", repair)
         else:
             yield Finding("clock", NOTE, f"{text}; ages shown here are wrong by that", repair)

@@ -65,7 +65,7 @@ def judge_sockets(places: list[Place], *, user: str, uid: int) -> Iterator[Findi
             yield Finding("sockets", WRONG, text, f"chmod 700 {place.path}")
             well = False
     if well:
-        yield Finding("sockets", WELL, f"only {user} (and root) can write to panes here")
+        yield Finding("sockets", WELL, f"only {' and '.join(dict.fromkeys((user, 'root')))} can write to panes here")
 
 
 def socket_folders(home: Home, environment: Mapping[str, str]) -> list[Path]:
@@ -87,10 +87,9 @@ def tmux_servers(home: Home) -> list[dict[str, str]]:
 
 
 def _private_paths(home: Home) -> Iterator[Path]:
-    for folder in (home.root, home.pki, home.run, home.logs):
-        if folder.exists():
-            yield folder  # inside a closed folder, the mode of a folder does not matter
-            yield from (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    # Inside a closed folder the mode of a folder does not matter; these are closed each by itself.
+    yield from (folder for folder in (home.root, home.pki, home.run, home.logs) if folder.exists())
+    yield from (path for path in home.root.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _place(path: Path) -> Place:

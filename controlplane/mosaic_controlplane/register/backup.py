@@ -75,6 +75,7 @@ async def dump(database: Database, folder: Path) -> Facts:
         )
     options = ["--format=custom", "--schema=fleet", "--no-owner", "--no-privileges", "--no-password"]
     await run_tool(tools_for(found.postgres), "pg_dump", [*options, f"--file={folder / DUMP}"], url=database.url)
+    (folder / DUMP).chmod(0o600)
     return found
 
 
