@@ -23,7 +23,9 @@ from grpc_health.v1.health import aio as health
 from mosaic_framework import __version__, wire
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
+from mosaic_framework.notify import say_stopping
 from mosaic_framework.paths import Home, write_private
+from mosaic_framework.watchdog import keep_watchdog
 from mosaic_proto.v1 import (
     backlog_pb2_grpc,
     enrolment_pb2_grpc,
@@ -169,12 +171,15 @@ async def serve(home: Home) -> None:
         await fleet_server.start()
         await health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
         _write_run_file(home, enrol_addresses[0], fleet_address, replica_id, cluster.trust_domain)
+        watchdog = asyncio.create_task(keep_watchdog(os.environ))
+        stack.callback(watchdog.cancel)
         log.info("serving", fleet=fleet_bound, enrol=enrol_bound, replica=str(replica_id))
 
         stopped = asyncio.create_task(_stop_asked())
         done, _ = await asyncio.wait([stopped, *background], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        say_stopping()
         log.info("stopping")
         await health_servicer.enter_graceful_shutdown()
 

@@ -12,12 +12,13 @@ from mosaic_cli.machine.control import supervisor
 from mosaic_cli.machine.leftovers import recorded_services
 from mosaic_cli.machine.local import host_identity
 from mosaic_cli.machine.services import HOSTAGENT, Plan
+from mosaic_cli.machine.systemd import systemd_runs_controlplane
 
 
 def check(home: Home) -> Iterator[Finding]:
     """Look at the programs that `mosaic up` keeps, and at the ports that they need. Raises PortInUse."""
     plan = Plan.load(home)
-    if supervisor(home) is not None or recorded_services(home):
+    if supervisor(home) is not None or recorded_services(home) or systemd_runs_controlplane(home):
         from mosaic_cli.status_view import status_listing
 
         listing, well, note = status_listing(home)
@@ -25,7 +26,7 @@ def check(home: Home) -> Iterator[Finding]:
         yield Finding("services", WELL if well else WRONG, text, "" if well else "mosaic up")
         return
     yield Finding("services", NOTE, "nothing runs on this machine", "mosaic up")
-    if plan.has_controlplane:
+    if plan.has_controlplane and not systemd_runs_controlplane(home):
         ports.check_ports(home, plan)
         wanted = ", ".join(str(wanted.port) for wanted in ports.wanted_ports(home, plan))
         yield Finding("ports", WELL, f"free: {wanted}" if wanted else "any that are free will be taken")

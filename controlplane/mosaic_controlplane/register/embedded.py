@@ -17,6 +17,7 @@ from types import FrameType
 
 import structlog
 from mosaic_framework.errors import Conflict, NotFound
+from mosaic_framework.notify import notify
 from mosaic_framework.paths import Home, UnsafePath, private_folder, write_private
 
 from mosaic_controlplane.register.database import Database
@@ -152,6 +153,7 @@ def _run(cluster: Cluster, told: Path, stop: _Stop) -> int:
         asyncio.run(_prove(cluster.url()))
         said = {"url": cluster.url(), "pid": os.getpid(), "postmaster_pid": server.pid}
         write_private(told, json.dumps(said).encode())
+        notify("READY=1")
         log.info("database ready", pid=server.pid, data=str(cluster.data))
         code = server.wait()
         if not stop.asked:
