@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from mosaic_framework import units
@@ -15,6 +16,7 @@ from mosaic_cli.machine.control import control
 from mosaic_cli.machine.local import local_controlplane
 from mosaic_cli.machine.processes import recorded, wait_gone
 from mosaic_cli.machine.services import CONTROLPLANE, DATABASE, Plan, pid_file, program, services
+from mosaic_cli.machine.start import wait_until_running
 
 _HANDED_OVER_WITHIN = 60.0
 _KEPT = ("MOSAIC_DATABASE_URL", "MOSAIC_LISTEN", "MOSAIC_ADVERTISE", "MOSAIC_CLUSTER")
@@ -64,6 +66,14 @@ def hand_over(home: Home) -> None:
             raise Unfinished(
                 f"the {name} (pid {process.pid}) does not end", next_step=f"kill {process.pid}, then install again"
             )
+
+
+def wait_taken_back(home: Home) -> None:
+    """Wait until the supervisor runs what systemd has let go of."""
+    plan = Plan.load(home)
+    wanted = {units.REGISTER: DATABASE, units.CONTROLPLANE: CONTROLPLANE}
+    only = tuple(wanted[unit] for unit in wanted_units(home))
+    wait_until_running(home, plan, deadline=time.monotonic() + _HANDED_OVER_WITHIN, only=only)
 
 
 def start(home: Home, changed: set[str]) -> list[str]:

@@ -143,7 +143,7 @@ def _to_built_in(home: Home, *, dry_run: bool) -> list[Item]:
     items = [Item(path.name, "removed", str(path)) for path in files]
     if dry_run:
         return items
-    was_systemd = units.read_supervision(home) == units.SYSTEMD
+    was_systemd, had_controlplane = units.read_supervision(home) == units.SYSTEMD, units.runs_controlplane(home)
     if files:
         items = _let_go({path.name for path in files}) + items
     units.write_supervision(home, units.BUILT_IN)
@@ -157,6 +157,8 @@ def _to_built_in(home: Home, *, dry_run: bool) -> list[Item]:
     with control(home) as connection:
         if connection is not None:
             connection.look()
+            if had_controlplane:
+                install_controlplane.wait_taken_back(home)
         elif was_systemd:
             output.say("the host-agent does not run now; start it with: mosaic up")
     return items

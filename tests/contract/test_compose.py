@@ -55,6 +55,9 @@ def test_every_target_and_file_that_is_named_is_there() -> None:
     assert targets == {"controlplane", "hostagent"}
     for target in targets:
         assert f"FROM base AS {target}" in containerfile
-    for copied in re.findall(r"^COPY (?!--from)(.+) /build", containerfile, re.MULTILINE):
-        for name in copied.split():
-            assert (ROOT / name).exists(), name
+    context = [line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"]
+    assert [name for name in context if not (ROOT / name).exists()] == []
+    packages = [f"{name}/" for name in context]
+    built = re.findall(r'^  "(\w+/)mosaic_\w+",$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert built
+    assert set(built) <= set(packages)
