@@ -3,8 +3,9 @@
 Needs root, podman with crun, iproute2, and the images: `mosaic-controlplane` and `mosaic-hostagent` (see
 compose/Containerfile for how they are built) and the PostgreSQL image that compose.yaml names. Where that one cannot be
 had, `--own-postgres` makes its stand-in of the server that mosaic-controlplane carries. Each site gets a network
-namespace of its own, in which its parts find one another by name. Everything is removed at the end. Prints a table; ends
-with 1 when a site did not do its work.
+namespace of its own, in which its parts find one another by name. Everything is removed at the end.
+
+Prints a table; ends with 1 when a site did not do its work.
 """
 
 from __future__ import annotations
