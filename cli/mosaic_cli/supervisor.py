@@ -86,13 +86,17 @@ class Supervisor:
         """Return what resolves when `service` may start: what it needs is ready, what it requires exists."""
 
         async def may_start() -> None:
+            waited = False
             while not self._may_run(service):
+                waited = True
                 self._look_again.clear()
                 if not self._may_run(service):
                     await self._look_again.wait()
             for name in service.needs:
                 if name in self._by_name and self._may_run(self._by_name[name].service):
                     await self._by_name[name].ready.wait()
+            if service.name == CONTROLPLANE and waited:
+                self._pin_ports(self._by_name[CONTROLPLANE])  # where systemd had it
             if service.name == HOSTAGENT:
                 refresh_host_addresses(self._home)
 
