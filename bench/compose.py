@@ -159,6 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", default="", help="a folder for podman's images and containers")
     parser.add_argument("--own-postgres", action="store_true", help="stand in for the PostgreSQL image")
+    parser.add_argument("--site", choices=SITES, action="append", help="only this one")
     options = parser.parse_args()
     podman = Podman(options.store)
     services = YAML(typ="safe").load((ROOT / "compose" / "compose.yaml").read_text())["services"]
@@ -169,7 +170,7 @@ def main() -> None:
         for site in SITES:
             url = services[f"{site}-controlplane"]["environment"]
             url["MOSAIC_DATABASE_URL"] = url["MOSAIC_DATABASE_URL"].replace(":5432/mosaic", ":5432/postgres")
-    sites = [Site(name, podman, services, secrets.token_hex(12)) for name in SITES]
+    sites = [Site(name, podman, services, secrets.token_hex(12)) for name in options.site or SITES]
     with tempfile.TemporaryDirectory() as folder:
         wrapper = Path(folder) / "compose"
         wrapper.write_text(f'#!/bin/sh\nshift 2\nexec {" ".join(podman.base)} exec -i "$@"\n')
