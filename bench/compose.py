@@ -34,12 +34,11 @@ transport: tmux
 agents:
   - {name: clerk, runtime: shell, host: %s1, working_directory: /tmp}
 """
-STAND_IN = """FROM mosaic-controlplane
-ENV PGDATA=/home/mosaic/data
-CMD ["/bin/sh", "-ec", "PATH=$(echo /opt/mosaic/lib/python3*/site-packages/*_pgserver/pginstall18/bin):$PATH; \\
- [ -e $PGDATA/PG_VERSION ] || { printenv POSTGRES_PASSWORD > /tmp/pw; \\
- initdb --username=$POSTGRES_USER --pwfile=/tmp/pw \\
- --auth=scram-sha-256 --encoding=UTF8; }; exec postgres -c listen_addresses=* -c unix_socket_directories=/tmp"]
+STAND_IN = """
+PATH=$(echo /opt/mosaic/lib/python3*/site-packages/*_pgserver/pginstall18/bin):$PATH
+printenv POSTGRES_PASSWORD > /tmp/password
+initdb -D /tmp/data --username=$POSTGRES_USER --pwfile=/tmp/password --auth=scram-sha-256 --encoding=UTF8
+exec postgres -D /tmp/data -c listen_addresses=127.0.0.1 -c unix_socket_directories=/tmp
 """
 
 
@@ -124,7 +123,7 @@ class Site:
         for key, value in service.get("environment", {}).items():
             filled = str(value).replace(f"${{MOSAIC_{self.name.upper()}_PASSWORD}}", self.password)
             options += ["--env", f"{key}={self.password if filled.startswith('${') else filled}"]
-        self.podman("run", *options, service["image"])
+        self.podman("run", *options, service["image"], *service.get("command", []))
 
     def inside(self, part: str, *command: str) -> bool:
         return self.podman("exec", f"{self.name}-{part}", *command, check=False).returncode == 0
@@ -164,12 +163,10 @@ def main() -> None:
     podman = Podman(options.store)
     services = YAML(typ="safe").load((ROOT / "compose" / "compose.yaml").read_text())["services"]
     if options.own_postgres:
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "Containerfile").write_text(STAND_IN)
-            podman("build", "--isolation", "chroot", "--tag", services["east-postgres"]["image"], folder)
         for site in SITES:
-            url = services[f"{site}-controlplane"]["environment"]
-            url["MOSAIC_DATABASE_URL"] = url["MOSAIC_DATABASE_URL"].replace(":5432/mosaic", ":5432/postgres")
+            services[f"{site}-postgres"] |= {"image": "mosaic-controlplane", "command": ["/bin/sh", "-ec", STAND_IN]}
+            settings = services[f"{site}-controlplane"]["environment"]
+            settings["MOSAIC_DATABASE_URL"] = settings["MOSAIC_DATABASE_URL"].replace(":5432/mosaic", ":5432/postgres")
     sites = [Site(name, podman, services, secrets.token_hex(12)) for name in options.site or SITES]
     with tempfile.TemporaryDirectory() as folder:
         wrapper = Path(folder) / "compose"

@@ -14,7 +14,7 @@ app = typer.Typer()
 def status(
     output_form: options.Output = Format.TABLE, context: options.Context = "", tenant: options.Tenant = ""
 ) -> None:
-    """Show a row for each host: agents by state, how many need a person, how many have drifted (exit 5: one is silent)."""
+    """Show a row for each host: agents by state, how many need a person or have drifted (exit 5: one is silent)."""
     from mosaic_framework.errors import EXIT_UNREACHABLE
     from mosaic_proto.v1 import fleet_pb2 as pb
 
