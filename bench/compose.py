@@ -43,30 +43,33 @@ exec postgres -D /tmp/data -c listen_addresses=127.0.0.1 -c unix_socket_director
 
 
 class Podman:
-    """podman with a store of its own, if one is named, in a cgroup of its own."""
+    """podman, with a store of its own if one is named."""
 
     def __init__(self, store: str) -> None:
         self.base = ["podman", "--cgroup-manager=cgroupfs"]
         if store:
             self.base += ["--root", f"{store}/root", "--runroot", f"{store}/runroot", "--storage-driver=vfs"]
-        self._lead = self._own_cgroup()
-
-    def _own_cgroup(self) -> list[str]:
-        found = subprocess.run(
-            ["findmnt", "-rno", "TARGET", "-t", "cgroup2"], capture_output=True, text=True, check=True
-        )
-        group = Path(found.stdout.splitlines()[0]) / f"mosaic-compose-{os.getpid()}"
-        group.mkdir()
-        self.cgroup = group
-        return ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$0" "$@"']
 
     def __call__(self, *arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [*self._lead, *self.base, *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=300
+            [*self.base, *arguments], input=stdin, capture_output=True, text=True, check=False, timeout=300
         )
         if check and done.returncode:
             raise SystemExit(f"podman {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
         return done
+
+
+def in_a_cgroup_of_its_own() -> None:
+    """Go on in a cgroup and a mount namespace of our own, where podman finds cgroup2 alone."""
+    if "MOSAIC_COMPOSE_CGROUP" in os.environ:
+        return
+    found = subprocess.run(["findmnt", "-rno", "TARGET", "-t", "cgroup2"], capture_output=True, text=True, check=True)
+    group = Path(found.stdout.splitlines()[0]) / f"mosaic-compose-{os.getpid()}"
+    group.mkdir()
+    script = f'''echo $$ > {group}/cgroup.procs
+        exec unshare -m -C sh -ec 'mount -t cgroup2 cgroup2 /sys/fs/cgroup; exec "$0" "$@"' "$0" "$@"'''
+    environment = {**os.environ, "MOSAIC_COMPOSE_CGROUP": str(group)}
+    os.execvpe("sh", ["sh", "-ec", script, sys.executable, "-m", "bench.compose", *sys.argv[1:]], environment)
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -160,6 +163,7 @@ def main() -> None:
     parser.add_argument("--own-postgres", action="store_true", help="stand in for the PostgreSQL image")
     parser.add_argument("--site", choices=SITES, action="append", help="only this one")
     options = parser.parse_args()
+    in_a_cgroup_of_its_own()
     podman = Podman(options.store)
     services = YAML(typ="safe").load((ROOT / "compose" / "compose.yaml").read_text())["services"]
     if options.own_postgres:
@@ -182,7 +186,6 @@ def main() -> None:
         finally:
             for site in sites:
                 site.end()
-            (podman.cgroup / "cgroup.kill").write_text("1")
     sys.stdout.write("site   containers up   send   all of it (s)\n")
     for name, up, send, whole in rows:
         sys.stdout.write(f"{name:6} {up:13.1f} {send:6.1f} {whole:11.1f}\n")
