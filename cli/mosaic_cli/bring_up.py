@@ -24,6 +24,7 @@ from mosaic_cli import context, output
 from mosaic_cli.client import Connection, connect
 from mosaic_cli.context import LOCAL, Context
 from mosaic_cli.feed import follow
+from mosaic_cli.install_controlplane import wanted_units
 from mosaic_cli.machine import ports, start, systemd
 from mosaic_cli.machine.control import ServiceState, supervisor
 from mosaic_cli.machine.leftovers import end_services
@@ -77,8 +78,7 @@ class BringUp:
             if not plan.has_controlplane:
                 self._only_host(plan)
                 return
-            first = (DATABASE, CONTROLPLANE)
-            start.wait_until_running(self._home, plan, deadline=self._deadline, only=first, tell=self._tell)
+            self._start_controlplane(plan)
             here = local_controlplane(self._home)
             if here is None:
                 raise Unfinished("the control plane does not say where it serves", next_step="mosaic status")
@@ -105,7 +105,7 @@ class BringUp:
         if supervisor(self._home) is None:
             if orphans := end_services(self._home):
                 self._say(f"ended what a killed supervisor left: {', '.join(orphans)}")
-            if plan.has_controlplane:
+            if plan.has_controlplane and not systemd.systemd_runs_controlplane(self._home):
                 ports.check_ports(self._home, plan)
             start.ensure_supervisor(self._home)
             self._say("supervisor started")
@@ -119,6 +119,16 @@ class BringUp:
             raise FleetError("this machine has not joined a cluster", next_step="mosaic host join")
         self._start_hostagent(plan, afresh=False)
         output.say(f"{identity.name} is linked to {', '.join(identity.fleet_addresses)}")
+
+    def _start_controlplane(self, plan: Plan) -> None:
+        """Let register and control plane run, whoever keeps them."""
+        if not systemd.systemd_runs_controlplane(self._home):
+            first = (DATABASE, CONTROLPLANE)
+            start.wait_until_running(self._home, plan, deadline=self._deadline, only=first, tell=self._tell)
+            return
+        for unit in wanted_units(self._home):
+            systemd.systemctl("start", unit)
+            self._say(f"{unit} running, kept by systemd")
 
     def _start_hostagent(self, plan: Plan, *, afresh: bool) -> None:
         """Let the host-agent run, whoever keeps it: our supervisor, or systemd after `mosaic fleet install`."""

@@ -13,7 +13,7 @@ from mosaic_framework.catalog import Catalog
 from mosaic_framework.errors import Conflict, FleetError, Unfinished
 from mosaic_framework.paths import Home, write_private
 
-from mosaic_cli import output, seat_programs
+from mosaic_cli import install_controlplane, output, seat_programs
 from mosaic_cli.machine import systemd
 from mosaic_cli.machine.control import control
 from mosaic_cli.machine.local import host_identity
@@ -24,6 +24,7 @@ from mosaic_cli.output import Column, Listing
 
 _KEPT_VARIABLES = ("PATH", "SHELL", "LANG", "LC_ALL", "LC_CTYPE", "TMUX_TMPDIR", "XDG_CONFIG_HOME")
 """What agents and the host-agent take from the shell in which `fleet install` was run."""
+_PROGRAMS = (units.HOSTAGENT, units.CONTROLPLANE, units.REGISTER)
 _HANDED_OVER_WITHIN = 30.0
 
 
@@ -87,6 +88,7 @@ def _to_systemd(home: Home, *, dry_run: bool) -> list[Item]:
     }
     variables = {name: os.environ[name] for name in _KEPT_VARIABLES if os.environ.get(name)}
     texts[units.environment_file(home)] = units.environment_text({**variables, "MOSAIC_HOME": str(home.root)})
+    texts |= install_controlplane.texts(home)
     items = [Item(path.name, _drift(path, text), str(path)) for path, text in texts.items()]
     if dry_run:
         return items
@@ -103,6 +105,8 @@ def _to_systemd(home: Home, *, dry_run: bool) -> list[Item]:
     if not units.is_enabled(units.HOSTAGENT, os.environ):
         systemd.systemctl("enable", units.HOSTAGENT)
     _hand_over(home)
+    for unit in install_controlplane.start(home, {item.name for item in changed}):
+        items.append(Item(unit, systemd.state_of(unit)))  # noqa: PERF401  each is told when it is up
     refreshed = any(item.name in (units.HOSTAGENT, units.environment_file(home).name) for item in changed)
     systemd.systemctl("restart" if refreshed else "start", units.HOSTAGENT)
     items.append(Item(units.HOSTAGENT, systemd.state_of(units.HOSTAGENT)))
@@ -115,7 +119,10 @@ def _to_systemd(home: Home, *, dry_run: bool) -> list[Item]:
 
 def _hand_over(home: Home) -> None:
     """End the built-in host-agent, and let it not be started again; the seats run on and are adopted."""
-    units.write_supervision(home, units.SYSTEMD)
+    controlplane = bool(install_controlplane.wanted_units(home))
+    units.write_supervision(home, units.SYSTEMD, controlplane=controlplane)
+    if controlplane:
+        install_controlplane.hand_over(home)
     process = recorded(pid_file(home, HOSTAGENT))
     with control(home) as connection:
         if connection is not None:
@@ -130,31 +137,34 @@ def _to_built_in(home: Home, *, dry_run: bool) -> list[Item]:
     folder = units.unit_folder(os.environ)
     files = [
         folder / name
-        for name in (units.HOSTAGENT, units.AGENT_TEMPLATE, units.HOLDER_TEMPLATE)
+        for name in (*_PROGRAMS, units.AGENT_TEMPLATE, units.HOLDER_TEMPLATE)
         if units.home_of(folder / name) == home.root
     ]
     items = [Item(path.name, "removed", str(path)) for path in files]
     if dry_run:
         return items
-    was_systemd = units.read_supervision(home) == units.SYSTEMD
+    was_systemd, had_controlplane = units.read_supervision(home) == units.SYSTEMD, units.runs_controlplane(home)
     if files:
-        items = _let_go() + items
+        items = _let_go({path.name for path in files}) + items
     units.write_supervision(home, units.BUILT_IN)
     if files:
         for path in files:
             path.unlink()
         systemd.systemctl("daemon-reload")
-    for path in (*home.state.glob("seats/*"), *home.state.glob("holders/*"), units.environment_file(home)):
+    made = (units.environment_file(home), units.controlplane_file(home))
+    for path in (*home.state.glob("seats/*"), *home.state.glob("holders/*"), *made):
         path.unlink(missing_ok=True)
     with control(home) as connection:
         if connection is not None:
             connection.look()
+            if had_controlplane:
+                install_controlplane.wait_taken_back(home)
         elif was_systemd:
             output.say("the host-agent does not run now; start it with: mosaic up")
     return items
 
 
-def _let_go() -> list[Item]:
+def _let_go(installed: set[str]) -> list[Item]:
     """Stop and disable our units. Agents and their tmux server run on: their waiters are told to leave them alone."""
     items: list[Item] = []
     problems: list[FleetError] = []
@@ -169,7 +179,9 @@ def _let_go() -> list[Item]:
         else:
             items.append(Item(unit, "let go"))
 
-    attempt(units.HOSTAGENT, ("disable",), ("stop",))
+    for unit in _PROGRAMS:
+        if unit in installed:
+            attempt(unit, ("disable",), ("stop",))
     for template in (units.AGENT_TEMPLATE, units.HOLDER_TEMPLATE):
         loaded = systemd.loaded_units(template)
         for unit in sorted({*loaded, *units.enabled_units(template, os.environ)}):

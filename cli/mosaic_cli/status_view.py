@@ -13,8 +13,8 @@ from mosaic_framework.paths import Home
 from mosaic_cli.machine.control import states_now, supervisor
 from mosaic_cli.machine.leftovers import recorded_services
 from mosaic_cli.machine.local import host_identity, local_controlplane
-from mosaic_cli.machine.services import CONTROLPLANE, HOSTAGENT, Plan, Service, services
-from mosaic_cli.machine.systemd import systemctl, systemd_runs_hostagent
+from mosaic_cli.machine.services import CONTROLPLANE, DATABASE, HOSTAGENT, Plan, Service, services
+from mosaic_cli.machine.systemd import systemctl, systemd_runs_controlplane, systemd_runs_hostagent
 from mosaic_cli.output import Column, Listing, Style
 from mosaic_cli.text import age
 
@@ -46,15 +46,17 @@ def status_listing(home: Home) -> tuple[Listing[Line], bool, str]:
     orphans = recorded_services(home)
     now = time.time()
     watcher = supervisor(home)
-    lines = [
-        Line("supervisor", "running" if known else "down" if watcher is None else "silent",
-             watcher.pid if watcher else None, None, 0, str(home.root), str(home.logs / "supervisor.log"))
-    ]  # fmt: skip
-    for service in services(home, plan):
+    wanted = services(home, plan)
+    lines: list[Line] = []
+    if watcher is not None or not all(_unit_of(home, service.name) for service in wanted):
+        state = "running" if known else "down" if watcher is None else "silent"
+        pid = watcher.pid if watcher else None
+        lines.append(Line("supervisor", state, pid, None, 0, str(home.root), str(home.logs / "supervisor.log")))
+    for service in wanted:
         found, orphan = known.get(service.name), orphans.get(service.name)
         where, answers = _where(home, service.name)
-        if service.name == HOSTAGENT and systemd_runs_hostagent(home):
-            lines.append(_unit_line(service, where))
+        if unit := _unit_of(home, service.name):
+            lines.append(_unit_line(service, unit, where))
         elif found is not None:
             state = "silent" if found.state == "running" and not answers else found.state
             lines.append(
@@ -68,14 +70,22 @@ def status_listing(home: Home) -> tuple[Listing[Line], bool, str]:
     return _listing(lines, well), well, _note(lines, well)
 
 
-def _unit_line(service: Service, where: str) -> Line:
+def _unit_of(home: Home, name: str) -> str:
+    """Return the unit that a service is; empty where the supervisor keeps it."""
+    if name == HOSTAGENT:
+        return units.HOSTAGENT if systemd_runs_hostagent(home) else ""
+    known = {DATABASE: units.REGISTER, CONTROLPLANE: units.CONTROLPLANE}
+    return known[name] if systemd_runs_controlplane(home) else ""
+
+
+def _unit_line(service: Service, unit: str, where: str) -> Line:
     """Return the line of a service that systemd runs."""
-    shown = systemctl("show", "--property=ActiveState,MainPID,NRestarts", units.HOSTAGENT)
+    shown = systemctl("show", "--property=ActiveState,MainPID,NRestarts", unit)
     found = dict(line.partition("=")[::2] for line in shown.splitlines())
     state = "running" if found.get("ActiveState") == "active" else found.get("ActiveState", "unknown")
     pid, restarts = int(found.get("MainPID") or 0), int(found.get("NRestarts") or 0)
-    log = f"journalctl --user -u {units.HOSTAGENT}"
-    return Line(service.name, state, pid or None, None, restarts, f"{where} (kept by systemd)", log)
+    log = f"journalctl --user -u {unit}"
+    return Line(service.name, state, pid or None, None, restarts, f"{where} (kept by systemd)".strip(), log)
 
 
 def _where(home: Home, name: str) -> tuple[str, bool]:
@@ -104,7 +114,7 @@ def _note(lines: list[Line], well: bool) -> str:
     if all(line.state == "down" for line in lines):
         return "nothing runs; start it with: mosaic up"
     watcher = lines[0]
-    if watcher.state == "silent":
+    if watcher.name == "supervisor" and watcher.state == "silent":
         return (
             f"the supervisor (pid {watcher.pid}) runs and does not answer: it hangs, or was stopped; "
             "end it and what it keeps with: mosaic down; then: mosaic up"

@@ -28,7 +28,7 @@ from mosaic_cli.machine.leftovers import end_services
 from mosaic_cli.machine.local import refresh_host_addresses
 from mosaic_cli.machine.processes import Process, record
 from mosaic_cli.machine.services import CONTROLPLANE, HOSTAGENT, Plan, Service, pid_file, services
-from mosaic_cli.machine.systemd import systemd_runs_hostagent
+from mosaic_cli.machine.systemd import systemd_runs_controlplane, systemd_runs_hostagent
 
 log = structlog.get_logger()
 ALREADY_RUNNING = 75
@@ -88,23 +88,29 @@ class Supervisor:
         """Return what resolves when `service` may start: what it needs is ready, what it requires exists."""
 
         async def may_start() -> None:
-            for name in service.needs:
-                if name in self._by_name:
-                    await self._by_name[name].ready.wait()
+            waited = False
             while not self._may_run(service):
+                waited = True
                 self._look_again.clear()
                 if not self._may_run(service):
                     await self._look_again.wait()
+            for name in service.needs:
+                if name in self._by_name and self._may_run(self._by_name[name].service):
+                    await self._by_name[name].ready.wait()
+            if service.name == CONTROLPLANE and waited:
+                self._pin_ports(self._by_name[CONTROLPLANE])  # where systemd had it
             if service.name == HOSTAGENT:
                 refresh_host_addresses(self._home)
 
         return may_start
 
     def _may_run(self, service: Service) -> bool:
-        """Whether what it requires is there, and nobody else runs it: systemd may have been given the host-agent."""
+        """Whether what it requires is there, and nobody else runs it: systemd may have been given it."""
         if service.requires is not None and not service.requires.exists():
             return False
-        return service.name != HOSTAGENT or not systemd_runs_hostagent(self._home)
+        if service.name == HOSTAGENT:
+            return not systemd_runs_hostagent(self._home)
+        return not systemd_runs_controlplane(self._home)
 
     def _changed(self) -> None:
         controlplane = self._by_name.get(CONTROLPLANE)

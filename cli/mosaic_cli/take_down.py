@@ -21,8 +21,8 @@ from mosaic_cli.machine.control import supervisor
 from mosaic_cli.machine.leftovers import Leftover, end_services, marked_processes, recorded_services
 from mosaic_cli.machine.local import host_identity, local_controlplane, sessions_may_live
 from mosaic_cli.machine.processes import end, wait_gone
-from mosaic_cli.machine.services import ALL, pid_file, program
-from mosaic_cli.machine.systemd import systemd_runs_hostagent
+from mosaic_cli.machine.services import ALL, CONTROLPLANE, DATABASE, pid_file, program
+from mosaic_cli.machine.systemd import systemd_runs_controlplane, systemd_runs_hostagent
 from mosaic_cli.waiting import wait_for_seats
 
 _SUPERVISOR_WITHIN = 60.0
@@ -70,8 +70,10 @@ class TakeDown:
 
     def _below_systemd(self, *, yes: bool, dry_run: bool) -> None:
         """Stop what is ours. The host-agent and the seats are systemd's, and run on as they do without us."""
+        all_of_it = systemd_runs_controlplane(self._home)
+        whose = f"{units.HOSTAGENT}, {units.CONTROLPLANE}" if all_of_it else units.HOSTAGENT
         output.say(
-            f"not ours: {units.HOSTAGENT} and the agents are kept by systemd and run on; "
+            f"not ours: {whose} and the agents are kept by systemd and run on; "
             "end agents with: mosaic fleet stop --all (before this), or take them back with: mosaic fleet uninstall"
         )
         if not (supervisor(self._home) or recorded_services(self._home)):
@@ -79,6 +81,10 @@ class TakeDown:
             output.say("nothing else runs")
             return
         if dry_run:
+            return
+        if all_of_it:
+            self._stop_services("the supervisor")
+            output.say(f"stop those with: systemctl --user stop {units.CONTROLPLANE} {units.REGISTER}")
             return
         agree("stop the control plane and the register that run here", yes=yes)
         self._stop_services("control plane and register")
@@ -142,7 +148,8 @@ class TakeDown:
 
     def _forget(self) -> None:
         """Remove what killed processes say of themselves."""
-        for name in ("supervisor", *ALL):
+        kept = (DATABASE, CONTROLPLANE) if systemd_runs_controlplane(self._home) else ()
+        for name in (one for one in ("supervisor", *ALL) if one not in kept):
             pid_file(self._home, name).unlink(missing_ok=True)
             (self._home.run / f"{name}.json").unlink(missing_ok=True)
         homes.unregister(self._home)

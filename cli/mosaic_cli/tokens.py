@@ -15,7 +15,12 @@ def read_token(file: Path | None, *, kind: str) -> JoinToken:
     """Return the token. Raises TokenInvalid for rubbish or one of another kind, UsageError for nothing."""
     text = _text(file)
     if not text.strip():
-        raise UsageError("there is no token", why="standard input was empty" if file is None else f"{file} is empty")
+        made_by = "mosaic host token NAME" if kind == "host" else "mosaic-controlplane operator-token --name NAME"
+        raise UsageError(
+            "there is no token",
+            why="standard input was empty" if file is None else f"{file} is empty",
+            next_step=f"{made_by} makes one; give it on standard input or with --token-file",
+        )
     token = JoinToken.parse(text)
     if token.kind != kind:
         command = "mosaic login" if token.kind == "operator" else "mosaic host join"

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import grpc
@@ -20,7 +21,9 @@ from grpc_health.v1 import health_pb2_grpc
 from mosaic_framework import __version__, health, logs, open_files, pki, wire
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
 from mosaic_framework.ids import new_id
+from mosaic_framework.notify import say_stopping
 from mosaic_framework.paths import Home, write_private
+from mosaic_framework.watchdog import keep_watchdog
 from mosaic_proto.v1 import (
     backlog_pb2_grpc,
     enrolment_pb2_grpc,
@@ -36,7 +39,7 @@ from mosaic_proto.v1 import (
     terminal_pb2_grpc,
 )
 
-from mosaic_controlplane import authority_verbs, config
+from mosaic_controlplane import authority_verbs, backups, config
 from mosaic_controlplane.api.audit import AuditService
 from mosaic_controlplane.api.backlog import BacklogService
 from mosaic_controlplane.api.decoding import TolerantInterceptor
@@ -73,9 +76,10 @@ from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.metrics import Metrics
 from mosaic_controlplane.observing import PROGRAM, Observing
 from mosaic_controlplane.register import audit, replica, restore, tenant
+from mosaic_controlplane.register.backup import check_whole
 from mosaic_controlplane.register.card_claim import connect_hot
 from mosaic_controlplane.register.database import Database
-from mosaic_controlplane.register.embedded import run_foreground
+from mosaic_controlplane.register.embedded import run_foreground, running_url
 from mosaic_controlplane.register.migrate import migrate
 
 STOP_SECONDS = 3.0
@@ -100,18 +104,7 @@ def _advertised(bound: str, advertise: str) -> str:
 
 def _database_url(home: Home, settings: config.Settings) -> str:
     """Return the register's URL: the one set, else the embedded one's. Raises NotFound when neither runs."""
-    if settings.database_url:
-        return settings.database_url
-    file = home.run / "database.json"
-    try:
-        url = json.loads(file.read_text(encoding="utf-8"))["url"]
-    except (OSError, ValueError, KeyError) as error:
-        raise NotFound(
-            "the register is not running",
-            why=f"MOSAIC_DATABASE_URL is not set and {file} does not say where the embedded one is",
-            next_step="mosaic up",
-        ) from error
-    return str(url)
+    return settings.database_url or running_url(home)
 
 
 async def serve(home: Home) -> None:
@@ -259,12 +252,15 @@ async def serve(home: Home) -> None:
         await fleet_server.start()
         await observing.serving()
         _write_run_file(home, enrol_addresses[0], fleet_address, replica_id, cluster.trust_domain)
+        watchdog = asyncio.create_task(keep_watchdog(os.environ))
+        stack.callback(watchdog.cancel)
         log.info("serving", fleet=fleet_bound, enrol=enrol_bound, replica=str(replica_id))
 
         stopped = asyncio.create_task(_stop_asked())
         done, _ = await asyncio.wait([stopped, *background], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        say_stopping()
         log.info("stopping")
         await observing.stopping()
 
@@ -272,6 +268,7 @@ async def serve(home: Home) -> None:
 async def _migrate(database: Database) -> None:
     connection = await database.dedicated()
     try:
+        await check_whole(connection)
         await migrate(connection)
     finally:
         await connection.close()
@@ -355,9 +352,7 @@ async def operator_token(home: Home, *, name: str, role: str, tenant_name: str, 
 
 async def restored(home: Home) -> restore.Restored:
     """Take up a register that was restored from a backup. Raises ReplicaRuns while a replica runs on it."""
-    settings = config.load(home)
-    database = await Database.connect(_database_url(home, settings), pool_size=1)
-    try:
+    async with backups.register_of(home) as database:
         await _migrate(database)
         async with database.transaction() as connection:
             done = await restore.take_up(connection, register_epoch=new_id())
@@ -371,8 +366,6 @@ async def restored(home: Home) -> restore.Restored:
                 method="restored",
                 target=str(done.register_epoch),
             )
-    finally:
-        await database.close()
     return done
 
 
@@ -389,6 +382,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     roots = verbs.add_parser("authority", help="the cluster's roots: show them, or change from one to the next")
     roots.add_argument("step", choices=authority_verbs.VERBS, help="ls; or, in this order: add, use, retire")
     roots.add_argument("--force", action="store_true", help="do not wait for those who would have to join again")
+    kept = verbs.add_parser("backup", help="write the register into a new folder, while it is used")
+    kept.add_argument("folder", type=Path, help="a folder that does not exist yet")
+    kept.add_argument("--with-key", action="store_true", help="put the authority's key in it too: guard it then")
+    back = verbs.add_parser("restore", help="make a backup the register, and take it up; stop every replica first")
+    back.add_argument("folder", type=Path, help="a folder that `backup` made")
+    back.add_argument("--replace", action="store_true", help="though there is a cluster in the register")
+    back.add_argument("--dry-run", action="store_true", help="check everything, and change nothing")
     token = verbs.add_parser("operator-token", help="print a one-time login token for an operator")
     token.add_argument("--name", required=True, help="the operator's name")
     token.add_argument("--role", default="admin", choices=["admin", "operator", "viewer"])
@@ -412,11 +412,15 @@ def run() -> None:
                 sys.exit(run_foreground(home))
             case "restored":
                 done = asyncio.run(restored(home))
-                sys.stdout.write(
-                    f"register epoch {done.register_epoch}\n"
-                    f"{done.hosts} hosts will be told everything anew, {done.messages} messages are asked for again, "
-                    f"{done.tokens} join tokens are void\n"
+                sys.stdout.write(f"register epoch {done.register_epoch}\n{done.told}\n")
+            case "backup":
+                lines = asyncio.run(backups.make(home, options.folder.absolute(), with_key=options.with_key))
+                sys.stdout.write("".join(f"{line}\n" for line in lines))
+            case "restore":
+                asked = backups.put_back(
+                    home, options.folder.absolute(), replace=options.replace, dry_run=options.dry_run
                 )
+                sys.stdout.write("".join(f"{line}\n" for line in asyncio.run(asked)))
             case "authority":
                 settings = config.load(home)
                 url = _database_url(home, settings)

@@ -37,11 +37,16 @@ class FleetError(Exception):
         next_step: str = "",
         details: dict[str, str] | None = None,
     ) -> None:
-        self.what = what or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.what = what or _spoken((type(self).__doc__ or "").strip().splitlines()[0])
         self.why = why
         self.next_step = next_step or type(self).hint
         self.details = details or {}
         super().__init__(self.what)
+
+
+def _spoken(sentence: str) -> str:
+    """Return a class's sentence as it is told after `error:`, in the form of all others."""
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
 
 
 def told(error: FleetError, *, request_id: str = "") -> list[str]:

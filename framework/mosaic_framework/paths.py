@@ -71,12 +71,17 @@ class Home:
         return private_folder(runtime_root() / self.digest)
 
 
-def runtime_root() -> Path:
-    """Return (made, 0700) this user's folder of sockets and locks: `$XDG_RUNTIME_DIR/mosaic` or `/tmp/mosaic-<uid>`."""
+def runtime_place() -> Path:
+    """Return where this user's folder of sockets and locks is: `$XDG_RUNTIME_DIR/mosaic` or `/tmp/mosaic-<uid>`."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     if base and Path(base).is_dir():
-        return private_folder(Path(base) / "mosaic")
-    return private_folder(Path(tempfile.gettempdir()) / f"mosaic-{os.getuid()}")
+        return Path(base) / "mosaic"
+    return Path(tempfile.gettempdir()) / f"mosaic-{os.getuid()}"
+
+
+def runtime_root() -> Path:
+    """Return (made, 0700) this user's folder of sockets and locks."""
+    return private_folder(runtime_place())
 
 
 def tmux_folder(environment: Mapping[str, str]) -> Path:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mosaic_framework.catalog import Catalog
@@ -19,6 +19,8 @@ BUILT_IN = "built-in"
 HOSTAGENT = "mosaic-hostagent.service"
 AGENT_TEMPLATE = "mosaic-agent@.service"
 HOLDER_TEMPLATE = "mosaic-holder@.service"
+REGISTER = "mosaic-register.service"
+CONTROLPLANE = "mosaic-controlplane.service"
 WANTED_BY = "default.target"
 
 _LONGEST_INSTANCE = 200
@@ -74,6 +76,11 @@ def environment_file(home: Home) -> Path:
     return home.state / "units.env"
 
 
+def controlplane_file(home: Home) -> Path:
+    """Return the file with the variables of the control plane's unit: its ports, perhaps the register's password."""
+    return home.state / "controlplane.env"
+
+
 def environment_text(variables: Mapping[str, str]) -> str:
     """Return an EnvironmentFile. A value with a line break cannot be carried and is left out."""
     lines = []
@@ -86,14 +93,24 @@ def environment_text(variables: Mapping[str, str]) -> str:
 
 def unit_texts(home: Home, *, python: str, hostagent: str, catalog: Catalog) -> dict[str, str]:
     """Return the units of a home: file name → text. `python` and `hostagent` are the absolute paths of programs."""
+    values = {"python": _in_quotes(python), "program": _in_quotes(hostagent)}
+    return _filled(home, (HOSTAGENT, AGENT_TEMPLATE, HOLDER_TEMPLATE), values, catalog)
+
+
+def controlplane_texts(home: Home, *, controlplane: str, catalog: Catalog) -> dict[str, str]:
+    """Return the units of a home's control plane: file name → text. `controlplane` is the path of its program."""
+    return _filled(home, (REGISTER, CONTROLPLANE), {"controlplane": _in_quotes(controlplane)}, catalog)
+
+
+def _filled(home: Home, names: Sequence[str], values: Mapping[str, str], catalog: Catalog) -> dict[str, str]:
     values = {
-        "python": _in_quotes(python),
-        "program": _in_quotes(hostagent),
+        **values,
         "mosaic_home": _in_quotes(str(home.root)),
         "environment_file": str(environment_file(home)).replace("%", "%%"),
+        "controlplane_file": str(controlplane_file(home)).replace("%", "%%"),
     }
     texts = {}
-    for name in (HOSTAGENT, AGENT_TEMPLATE, HOLDER_TEMPLATE):
+    for name in names:
         data = (catalog.shipped / "units" / name).read_text("utf-8")
         filled = _FIELD.sub(lambda found: values[found[1]], data)
         texts[name] = f"{_MARK}{home.root}\n# Made by `mosaic fleet install`, which refreshes it.\n{filled}"
@@ -111,21 +128,31 @@ def home_of(unit: Path) -> Path | None:
 
 def read_supervision(home: Home) -> str:
     """Return what supervises the seats of this home: systemd or built-in. Raises SupervisionUnknown."""
+    return _read_supervision(home)[0]
+
+
+def runs_controlplane(home: Home) -> bool:
+    """Say whether register and control plane of this home are units too. Raises SupervisionUnknown."""
+    return _read_supervision(home)[1]
+
+
+def _read_supervision(home: Home) -> tuple[str, bool]:
     path = _file(home)
     try:
-        found = json.loads(path.read_bytes())["supervision"]
+        content = json.loads(path.read_bytes())
+        found, controlplane = content["supervision"], bool(content.get("controlplane"))
     except FileNotFoundError:
-        return BUILT_IN
+        return BUILT_IN, False
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SupervisionUnknown(why=f"{path}: {error}", next_step="mosaic fleet install") from error
     if found not in (SYSTEMD, BUILT_IN):
         raise SupervisionUnknown(why=f"{path} says {found!r}", next_step="mosaic fleet install")
-    return str(found)
+    return str(found), controlplane
 
 
-def write_supervision(home: Home, supervision: str) -> None:
-    """Say what supervises the seats of this home from now on."""
-    write_private(_file(home), json.dumps({"supervision": supervision}).encode())
+def write_supervision(home: Home, supervision: str, *, controlplane: bool = False) -> None:
+    """Say what supervises the seats of this home from now on, and whether its control plane is units too."""
+    write_private(_file(home), json.dumps({"supervision": supervision, "controlplane": controlplane}).encode())
 
 
 def lingers(user: str) -> bool:

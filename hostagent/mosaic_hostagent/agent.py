@@ -15,6 +15,7 @@ from mosaic_framework import __version__, protocol
 from mosaic_framework.errors import Conflict, FleetError
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
+from mosaic_framework.watchdog import keep_watchdog
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_hostagent import kickstart
@@ -50,7 +51,6 @@ from mosaic_hostagent.units.choice import supervision_of
 from mosaic_hostagent.updating import Updating
 from mosaic_hostagent.versions import Versions
 from mosaic_hostagent.viewing import Viewing
-from mosaic_hostagent.watchdog import keep_watchdog
 from mosaic_hostagent.watching import Watching
 
 HINT = "mosaic host join"

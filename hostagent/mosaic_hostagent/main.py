@@ -14,6 +14,7 @@ from dataclasses import asdict
 import structlog
 from mosaic_framework import __version__, health, logs, open_files
 from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, told
+from mosaic_framework.notify import say_stopping
 from mosaic_framework.paths import Home
 
 from mosaic_hostagent import config
@@ -21,7 +22,6 @@ from mosaic_hostagent.agent import HostAgent, take_home
 from mosaic_hostagent.observing import PROGRAM
 from mosaic_hostagent.release import release
 from mosaic_hostagent.verify import verify
-from mosaic_hostagent.watchdog import say_stopping
 
 log = structlog.get_logger(__name__)
 

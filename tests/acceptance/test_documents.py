@@ -75,6 +75,11 @@ def test_the_commands_of_the_guide_to_people_and_tenants_work_as_written(environ
         run(command.replace(" code.txt", f" {environment['HOME']}/code.txt"), environment)
 
 
+def test_the_guide_to_productions_commands_work_as_written(environment: dict[str, str]) -> None:
+    said = {command: run(command, environment) for command in commands("docs/production.md")}
+    assert "counter" in said["mosaic fleet ps"], "it was in the backup"
+
+
 def test_the_guide_to_states_works_as_written(environment: dict[str, str]) -> None:
     said = {command: run(command, environment) for command in commands("docs/states.md")}
     assert "rule:" in said["mosaic agent explain counter"]

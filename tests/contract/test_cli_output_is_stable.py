@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from mosaic_cli import output
+from mosaic_cli.fleet_summary import summaries, summary_listing
 from mosaic_cli.fleet_view import LS_COLUMNS, PS_COLUMNS, agent_listing, agent_rows, host_listing
 from mosaic_cli.output import Format, Listing, Thing
 from mosaic_cli.receipts import message_listing, receipt_thing
@@ -104,6 +105,15 @@ def test_fleet_ps_is_shown_as_agreed(
     joined: FakeControlPlane, form: Format, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compare(f"ps.{form.value}", shown(agents(joined, PS_COLUMNS, whole=True), form, capsys))
+
+
+@pytest.mark.parametrize("form", [Format.TABLE, Format.JSON])
+def test_fleet_status_is_shown_as_agreed(
+    joined: FakeControlPlane, form: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = agent_rows(joined.agents.values(), joined.hosts.values(), at(0))
+    found = summaries(joined.hosts.values(), rows, at(0))
+    compare(f"fleet-status.{form.value}", shown(summary_listing(found, at(0)), form, capsys))
 
 
 def test_drift_and_sessions_of_nobodys_come_after_who_needs_a_person_and_before_the_healthy(

@@ -49,3 +49,23 @@ def test_a_home_with_any_characters_arrives_in_the_units_as_it_is(tmp_path: Path
 def test_variables_with_line_breaks_are_left_out_and_others_quoted() -> None:
     text = units.environment_text({"A": 'x "y" $z', "B": "one\ntwo"})
     assert text == 'A="x \\"y\\" \\$z"\n'
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_finds_no_fault_in_any_unit(tmp_path: Path) -> None:
+    home, catalog = Home(tmp_path / "a home"), Catalog.open()
+    texts = units.unit_texts(home, python="/bin/true", hostagent="/bin/true", catalog=catalog)
+    texts |= units.controlplane_texts(home, controlplane="/bin/true", catalog=catalog)
+    names = []
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        names.append(name.replace("@.", "@x."))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--user", "--recursive-errors=yes", *names],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -16,7 +16,8 @@ def doctor(output_form: options.Output = Format.TABLE, context: options.Context 
     """Check this machine and the way to the cluster; say for each fault how to repair it. Exit 1 when one is found."""
     from mosaic_framework.paths import Home
 
-    from mosaic_cli.doctor import examine, finding_listing
+    from mosaic_cli.doctor.examine import examine
+    from mosaic_cli.doctor.finding import finding_listing
 
     findings = examine(Home.from_environment(), context)
     output.show(finding_listing(findings), output_form)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mosaic_cli import completion, failures, groups, options, output
-from mosaic_cli.commands import fleet_changes, fleet_files, fleet_machine, fleet_pause
+from mosaic_cli.commands import fleet_changes, fleet_files, fleet_machine, fleet_pause, fleet_status
 from mosaic_cli.output import Format
 
 app = groups.noun("fleet", "The roster of a tenant, and the seats it makes.")
@@ -15,6 +15,7 @@ app.add_typer(fleet_files.app)
 app.add_typer(fleet_changes.app)
 app.add_typer(fleet_machine.app)
 app.add_typer(fleet_pause.app)
+app.add_typer(fleet_status.app)
 
 Agents = Annotated[
     list[str] | None,

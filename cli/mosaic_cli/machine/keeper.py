@@ -102,9 +102,9 @@ class Keeper:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+            self.service.ready_file.unlink(missing_ok=True)  # of one that was not ours to run it is not ours to remove
         self._move("stopped")
         self._pid_file.unlink(missing_ok=True)
-        self.service.ready_file.unlink(missing_ok=True)
 
     async def _once(self) -> int:
         """Start it once, and return its exit status when it has ended."""

@@ -31,6 +31,11 @@ def systemd_runs_hostagent(home: Home) -> bool:
     return units.read_supervision(home) == units.SYSTEMD
 
 
+def systemd_runs_controlplane(home: Home) -> bool:
+    """Whether register and control plane of `home` are units, and not ours to start."""
+    return units.runs_controlplane(home)
+
+
 def environment() -> dict[str, str]:
     """Return an environment in which systemctl finds the user's manager, as pam_systemd would set it."""
     usual = Path(f"/run/user/{os.getuid()}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
@@ -33,6 +34,7 @@ from mosaic_controlplane.register.agent import AgentRow, SeatSpecRow
 from mosaic_controlplane.register.change import Cursor
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.host import HostRow
+from mosaic_controlplane.register.migrate import newest_version
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -280,6 +282,8 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         caller = caller_of(context)
         async with self._database.connection() as connection:
             replicas = await replica.addresses(connection)
+            versions = await replica.versions(connection)
+            register_version = await replica.register_version(connection)
             at = await replica.database_time(connection)
         return pb.GetClusterReply(
             trust_domain=self._cluster.trust_domain,
@@ -292,6 +296,10 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             caller=encode.caller_principal(caller),
             caller_role=caller.role,
             cursor_stall_ms=round(self._cursor_stall() * 1000),
+            replica_at=encode.timestamp(datetime.now(UTC)),
+            register_version=register_version,
+            known_register_version=newest_version(),
+            replica_versions=versions,
         )
 
 

@@ -14,9 +14,10 @@ from mosaic_proto.v1 import host_life_pb2_grpc
 from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
+from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import audit, host_life
 from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register import host_life
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.replica import WakeKey
 
@@ -152,13 +153,10 @@ async def _no_such_host(connection: Connection, tenant_id: UUID, name: str) -> N
 async def _audit(
     connection: Connection, caller: Caller, tenant_id: UUID, verb: str, target: str, request_id: str
 ) -> None:
-    await audit.record(
+    await auditing.record(
         connection,
+        caller,
         tenant_id=tenant_id,
-        caller_kind=caller.kind,
-        caller_id=str(caller.id),
-        caller_name=caller.name,
-        peer_address=caller.peer_address,
         method=f"HostLifeService/{verb}",
         target=target,
         request_id=request_id,

@@ -40,6 +40,9 @@ MISMATCH_LIMIT = 1_000
 _OPEN = tuple(status for status in STATUSES if status not in ("done", "cancelled"))
 
 
+_FIRST = "mosaic backlog ls (without --cursor it begins at the first page)"
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Cards, where the next page begins ('' after the last), and when this was read."""
@@ -208,7 +211,11 @@ def _parse_cursor(text: str, kind: str, first: tuple[int, int]) -> tuple[int, in
         found, rank, seq = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         place = (int(rank), int(seq))
     except (ValueError, TypeError, OverflowError, RecursionError):
-        raise InvalidInput("this cursor is not one of ours", why=f"it reads {text[:80]!r}") from None
+        raise InvalidInput("this cursor is not one of ours", why=f"it reads {text[:80]!r}", next_step=_FIRST) from None
     if found != kind or not (-(2**31) <= place[0] < 2**31 and 0 <= place[1] < 2**63):
-        raise InvalidInput("this cursor is of another listing", why="filters and order stay the same from page to page")
+        raise InvalidInput(
+            "this cursor is of another listing",
+            why="filters and order stay the same from page to page",
+            next_step=_FIRST,
+        )
     return place

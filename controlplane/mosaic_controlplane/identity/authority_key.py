@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -35,6 +36,8 @@ class AuthorityKeyFile:
 
     def __init__(self, path: Path, secret: bytes) -> None:
         self.path = path
+        self.digest = hashlib.sha256(secret).hexdigest()
+        """names the file without telling it: 256 random bits cannot be guessed from their SHA-256"""
         self._cipher = AESGCM(secret)
 
     @classmethod
@@ -53,7 +56,7 @@ class AuthorityKeyFile:
         try:
             return cls(path, bytes.fromhex(content.decode("ascii").strip()))
         except ValueError:
-            raise _wrong(path, "it is damaged") from None
+            raise wrong(path, "it is damaged") from None
 
     @classmethod
     def make(cls, path: Path) -> AuthorityKeyFile:
@@ -72,7 +75,7 @@ class AuthorityKeyFile:
         try:
             pem = self._cipher.decrypt(encrypted[:_NONCE], encrypted[_NONCE:], authority_id.bytes)
         except InvalidTag:
-            raise _wrong(self.path, "it does not open the authority in the register") from None
+            raise wrong(self.path, "it does not open the authority in the register") from None
         return key_from_pem(pem)
 
 
@@ -85,7 +88,8 @@ def missing(path: Path) -> AuthorityKeyMissing:
     )
 
 
-def _wrong(path: Path, why: str) -> AuthorityKeyWrong:
+def wrong(path: Path, why: str) -> AuthorityKeyWrong:
+    """Return the error for a key file that is damaged, or another cluster's."""
     return AuthorityKeyWrong(
         f"{path} is not this cluster's key file",
         why=why,

@@ -60,7 +60,7 @@ class Liveness:
             replica_id=self._replica_id,
             address=self._address,
             version=__version__,
-            register_version=migrate.newest(),
+            register_version=migrate.newest_version(),
         )
         await migrate.confirm(connection)
 

@@ -17,6 +17,9 @@ PAGE = 500
 _FORGOTTEN_AT_ONCE = 20_000
 
 
+_ANEW = "mosaic fleet watch (without --cursor it begins anew)"
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """A place in the stream of one register: (register_epoch, xid8, seq). Changes after it are still to come.
@@ -47,9 +50,11 @@ class Cursor:
             numbers = _snapshot_numbers(".".join(seen)) if seen else []
             cursor = cls(UUID(hex=epoch), int(xid), int(seq), _snapshot_text(numbers))
         except ValueError:
-            raise InvalidInput("this cursor is not one of ours", why=f"it reads {text[:80]!r}") from None
+            raise InvalidInput(
+                "this cursor is not one of ours", why=f"it reads {text[:80]!r}", next_step=_ANEW
+            ) from None
         if not (0 <= cursor.xid < 2**63 and -1 <= cursor.seq < 2**63 and all(0 < one < 2**63 for one in numbers)):
-            raise InvalidInput("this cursor is not one of ours", why="its numbers are out of range")
+            raise InvalidInput("this cursor is not one of ours", why="its numbers are out of range", next_step=_ANEW)
         return cursor
 
 

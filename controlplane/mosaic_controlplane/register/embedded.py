@@ -16,7 +16,8 @@ from pathlib import Path
 from types import FrameType
 
 import structlog
-from mosaic_framework.errors import Conflict
+from mosaic_framework.errors import Conflict, NotFound
+from mosaic_framework.notify import notify
 from mosaic_framework.paths import Home, UnsafePath, private_folder, write_private
 
 from mosaic_controlplane.register.database import Database
@@ -114,6 +115,36 @@ def run_foreground(home: Home, *, shared: Path = SHARED, user: str = SYSTEM_USER
         ) from error
 
 
+@contextmanager
+def lent(home: Home, *, shared: Path = SHARED, user: str = SYSTEM_USER) -> Iterator[str]:
+    """Run the home's database for as long as the block lasts, and yield its URL; its log is kept to itself.
+
+    Raises DatabaseAlreadyRunning, EmbeddedDatabaseFailed. Call it from the main thread.
+    """
+    with _home_lock(home):
+        server = ServerProcess(EmbeddedPostgres(home, shared=shared, user=user).prepare(), echo=False)
+        try:
+            server.wait_until_ready()
+            yield server.cluster.url()
+        finally:
+            server.stop()
+            server.wait()
+
+
+def running_url(home: Home) -> str:
+    """Return the URL of the home's database, as whoever runs it says. Raises NotFound."""
+    file = home.run / "database.json"
+    try:
+        url = json.loads(file.read_text(encoding="utf-8"))["url"]
+    except (OSError, ValueError, KeyError) as error:
+        raise NotFound(
+            "the register is not running",
+            why=f"MOSAIC_DATABASE_URL is not set and {file} does not say where the embedded one is",
+            next_step="mosaic up",
+        ) from error
+    return str(url)
+
+
 def _run(cluster: Cluster, told: Path, stop: _Stop) -> int:
     told.unlink(missing_ok=True)
     server = stop.start(cluster)
@@ -122,6 +153,7 @@ def _run(cluster: Cluster, told: Path, stop: _Stop) -> int:
         asyncio.run(_prove(cluster.url()))
         said = {"url": cluster.url(), "pid": os.getpid(), "postmaster_pid": server.pid}
         write_private(told, json.dumps(said).encode())
+        notify("READY=1")
         log.info("database ready", pid=server.pid, data=str(cluster.data))
         code = server.wait()
         if not stop.asked:

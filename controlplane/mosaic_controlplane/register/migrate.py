@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
 import structlog
@@ -100,8 +101,9 @@ def migrations() -> list[Migration]:
     return found
 
 
-def newest() -> int:
-    """Return the version of the register that this program is made for."""
+@cache
+def newest_version() -> int:
+    """Return the version of the newest migration that this program brings."""
     return migrations()[-1].version
 
 

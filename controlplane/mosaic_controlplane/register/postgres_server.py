@@ -21,11 +21,12 @@ _PR_SET_PDEATHSIG = 1
 class ServerProcess:
     """The server of `cluster`. Start it from the main thread: Linux ends it when the thread that started it ends.
 
-    Its log goes to our standard error, line by line; the last lines are kept to say why it failed.
+    Its log goes to our standard error, line by line (`echo`); the last lines are kept to say why it failed.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, *, echo: bool = True) -> None:
+        self.cluster = cluster
+        self._echo = echo
         self._ready = False
         self._tail: deque[str] = deque(maxlen=20)
         self._told = threading.Event()  # it is ready, or its log has ended
@@ -76,7 +77,7 @@ class ServerProcess:
         """Return the error that tells `what`, and why by the server's own last words."""
         complaint = failure_line("".join(self._tail))
         code = self._process.returncode
-        next_step = f"df -h {self._cluster.data}" if is_disk_full(complaint) else "read the log above, then: mosaic up"
+        next_step = f"df -h {self.cluster.data}" if is_disk_full(complaint) else "read the log above, then: mosaic up"
         return EmbeddedDatabaseFailed(what, why=complaint or f"it ended with {code}", next_step=next_step)
 
     def _read_log(self) -> None:
@@ -86,6 +87,8 @@ class ServerProcess:
             if _READY in line:
                 self._ready = True
                 self._told.set()
+            if not self._echo:
+                continue
             try:
                 sys.stderr.write(line)
                 sys.stderr.flush()

@@ -89,6 +89,16 @@ async def addresses(connection: Connection) -> list[str]:
     return [row["address"] for row in await connection.fetch(SQL.addresses)]
 
 
+async def versions(connection: Connection) -> list[str]:
+    """Return the versions of the programs of the replicas heard of within 15 s."""
+    return [row["version"] for row in await connection.fetch(SQL.versions)]
+
+
+async def register_version(connection: Connection) -> int:
+    """Return the newest migration that the register has had."""
+    return int(await connection.fetchval(SQL.register_version))
+
+
 async def holder_of_link(connection: Connection, *, tenant_id: UUID, host_id: UUID) -> Holder | None:
     """Return the replica that holds a host's link, or None."""
     row = await connection.fetchrow(SQL.holder_of_link, tenant_id, host_id)

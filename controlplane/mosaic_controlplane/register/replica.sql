@@ -16,6 +16,12 @@ update fleet.replica set watching = $2 where replica_id = $1
 -- name: addresses
 select address from fleet.replica where seen_at > now() - interval '15 seconds' order by replica_id
 
+-- name: versions
+select distinct version from fleet.replica where seen_at > now() - interval '15 seconds' order by version
+
+-- name: register_version
+select max(version) from fleet.migration
+
 -- name: holder_of_link
 -- Where a host is linked, when that replica was heard of within 15 s.
 select r.replica_id, r.address from fleet.host h join fleet.replica r on r.replica_id = h.linked_replica

@@ -29,3 +29,25 @@ update fleet.agent set generation = greatest(generation + 1, extract(epoch from 
 -- every step anew and types nothing; one whose journal is another by then finds them unknown, as ever.
 update fleet.message set step = 'queued' where step in ('dispatched', 'typed') and offered_link_epoch is not null
 returning message_id
+
+-- name: void_claims
+-- A fence given out after the backup would be given out again, to somebody else: two would hold one card under one number.
+-- So fences go on from the time, which is newer than any of them, and who held a card at the backup claims it anew.
+with moved as (
+  update fleet.card c set
+    fence = greatest(c.fence + 1, extract(epoch from now())::bigint), expired = false, changed_at = now(),
+    status = case when c.status = 'claimed' then 'ready' else c.status end,
+    reason = case when c.status = 'claimed' then 'the register was restored from a backup' else c.reason end,
+    attempts = case when c.status = 'claimed' then greatest(c.attempts - 1, 0) else c.attempts end,
+    ready_since = case when c.status = 'claimed' then case when c.unmet = 0 then now() end else c.ready_since end,
+    lease_until = null, renew_until = null
+  from fleet.card was
+  where was.tenant_id = c.tenant_id and was.card_id = c.card_id and c.status not in ('done', 'cancelled')
+  returning c.tenant_id, c.card_id, c.fence, c.run_id, was.status = 'claimed' as held
+), noted as (
+  insert into fleet.card_event (tenant_id, card_id, kind, status, fence, actor_kind, actor_id, actor_name, run_id, reason)
+  select m.tenant_id, m.card_id, 'reclaimed', 'ready', m.fence, 'operator', $1, 'restore', m.run_id,
+    'the register was restored from a backup'
+  from moved m where m.held
+)
+select count(*) from moved where held

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import sys
 
+from mosaic_framework.notify import notify
+
 from mosaic_hostagent.terminal.starting import holder_commands
 from mosaic_hostagent.units.plain import (
     AGAIN,
@@ -18,7 +20,6 @@ from mosaic_hostagent.units.plain import (
     Tmux,
     TmuxFailed,
     leave,
-    notify,
     read_json,
     tell,
     tmux_environment,

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -32,17 +31,6 @@ def tell(text: str) -> None:
     """Write a line for systemd's journal."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
-
-
-def notify(*lines: str) -> None:
-    """Tell systemd, where it asked for that (see `man sd_notify`)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    path = "\0" + address[1:] if address.startswith("@") else address
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sending:
-        sending.connect(path)
-        sending.send("\n".join(lines).encode())
 
 
 def leave(status: int) -> NoReturn:

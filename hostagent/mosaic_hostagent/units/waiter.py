@@ -13,11 +13,13 @@ import subprocess
 import sys
 import time
 
+from mosaic_framework.notify import notify
+
 from mosaic_hostagent import crashes
 from mosaic_hostagent.terminal.starting import start_commands
 from mosaic_hostagent.units import launch_file
 from mosaic_hostagent.units.members import end_members, terminal_members
-from mosaic_hostagent.units.plain import AGAIN, Asked, Tmux, TmuxFailed, leave, notify, tell, tmux_environment
+from mosaic_hostagent.units.plain import AGAIN, Asked, Tmux, TmuxFailed, leave, tell, tmux_environment
 
 _HOLDER_SECONDS = 45.0
 _REST = "variables:"

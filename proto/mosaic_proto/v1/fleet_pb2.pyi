@@ -1022,6 +1022,10 @@ class GetClusterReply(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     CALLER_ROLE_FIELD_NUMBER: _builtins.int
     CURSOR_STALL_MS_FIELD_NUMBER: _builtins.int
+    REPLICA_AT_FIELD_NUMBER: _builtins.int
+    REGISTER_VERSION_FIELD_NUMBER: _builtins.int
+    KNOWN_REGISTER_VERSION_FIELD_NUMBER: _builtins.int
+    REPLICA_VERSIONS_FIELD_NUMBER: _builtins.int
     trust_domain: _builtins.str
     cluster: _builtins.str
     """alias"""
@@ -1032,10 +1036,22 @@ class GetClusterReply(_message.Message):
     caller_role: _builtins.str
     cursor_stall_ms: _builtins.int
     """how long an open transaction has held watchers back; 0: nothing does"""
+    register_version: _builtins.int
+    """the newest migration that the register has had"""
+    known_register_version: _builtins.int
+    """the newest one that this replica's program brings"""
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def caller(self) -> _common_pb2.Principal: ...
+    @_builtins.property
+    def replica_at(self) -> _timestamp_pb2.Timestamp:
+        """by the clock of the replica that answers"""
+
+    @_builtins.property
+    def replica_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of the programs of all replicas, each once"""
+
     def __init__(
         self,
         *,
@@ -1049,10 +1065,14 @@ class GetClusterReply(_message.Message):
         caller: _common_pb2.Principal | None = ...,
         caller_role: _builtins.str = ...,
         cursor_stall_ms: _builtins.int = ...,
+        replica_at: _timestamp_pb2.Timestamp | None = ...,
+        register_version: _builtins.int = ...,
+        known_register_version: _builtins.int = ...,
+        replica_versions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "caller", b"caller"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "caller", b"caller", "replica_at", b"replica_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "caller", b"caller", "caller_role", b"caller_role", "cluster", b"cluster", "cursor_stall_ms", b"cursor_stall_ms", "register_epoch", b"register_epoch", "replica_id", b"replica_id", "replicas", b"replicas", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "caller", b"caller", "caller_role", b"caller_role", "cluster", b"cluster", "cursor_stall_ms", b"cursor_stall_ms", "known_register_version", b"known_register_version", "register_epoch", b"register_epoch", "register_version", b"register_version", "replica_at", b"replica_at", "replica_id", b"replica_id", "replica_versions", b"replica_versions", "replicas", b"replicas", "trust_domain", b"trust_domain", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -426,3 +426,13 @@ def test_a_cursor_that_is_too_old_starts_anew_and_forgets_what_is_gone(plane: Fa
     assert done.code == 130
     assert done.out == "build1/gone\nbuild1/kept\n"
     assert [request.cursor for request in plane.watches] == ["", "2", ""]
+
+
+def test_fleet_status_ends_with_5_when_a_host_is_silent(mosaic: Mosaic, plane: FakeControlPlane) -> None:
+    plane.add_host("build1", seats=1)
+    plane.add_agent("coder0")
+    assert mosaic("fleet", "status").code == 0
+    plane.add_host("attic", "LOST", beat=7200)
+    done = mosaic("fleet", "status", "-o", "json")
+    assert (done.code, [item["name"] for item in done.json["items"]]) == (5, ["attic", "build1"])
+    assert done.json["items"][1]["byState"] == {"available": 1}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +20,15 @@ from tests.support.user_systemd import UserSystemd, user_systemd
 pytestmark = pytest.mark.timeout(180)
 
 
-FILES = ("mosaic-hostagent.service", "mosaic-agent@.service", "mosaic-holder@.service", "units.env")
+FILES = (
+    "mosaic-hostagent.service",
+    "mosaic-agent@.service",
+    "mosaic-holder@.service",
+    "mosaic-controlplane.service",
+    "mosaic-register.service",
+    "units.env",
+    "controlplane.env",
+)
 
 
 class Supervised(Machine):
@@ -132,6 +142,53 @@ def test_the_whole_life_of_seats_under_systemd(machine: Supervised) -> None:
     ]
     again = machine.mosaic("fleet", "uninstall")
     assert (again.returncode, "nothing is installed" in again.stderr) == (0, True)
+
+
+def test_register_and_control_plane_are_units_that_come_back_from_death_and_boot(machine: Supervised) -> None:
+    address = json.loads((machine.home.run / "controlplane.json").read_text())["fleet_address"]
+    assert set(machine.install().values()) == {"written"}
+    try:
+        # Hosts find the control plane where it was, and the supervisor has nothing left to keep.
+        until(lambda: machine.mosaic("fleet", "ps").returncode == 0, "the fleet is seen")
+        assert json.loads((machine.home.run / "controlplane.json").read_text())["fleet_address"] == address
+        states = {item["name"]: (item["state"], "systemd" in item["where"]) for item in machine.json("status")["items"]}
+        assert {name: states[name] for name in ("database", "controlplane", "hostagent")} == dict.fromkeys(
+            ("database", "controlplane", "hostagent"), ("running", True)
+        )
+        assert machine.mosaic("doctor").returncode in (0, 1)
+
+        # Killed, each comes back.
+        for unit in ("mosaic-register.service", "mosaic-controlplane.service"):
+            died = machine.systemd.value(unit, "MainPID")
+            os.kill(int(died), signal.SIGKILL)
+            until(lambda: machine.systemd.value(unit, "MainPID") not in ("0", died), f"{unit} is back")  # noqa: B023
+        until(lambda: machine.mosaic("fleet", "ps").returncode == 0, "the fleet is seen again")
+
+        # A control plane that hangs is ended by its watchdog.
+        override = machine.units() / "mosaic-controlplane.service.d" / "soon.conf"
+        override.parent.mkdir()
+        override.write_text("[Service]\nWatchdogSec=4\nTimeoutAbortSec=1\nRestartSec=100ms\n")
+        machine.systemd.ctl("daemon-reload")
+        machine.systemd.ctl("restart", "mosaic-controlplane.service")
+        hung = machine.systemd.value("mosaic-controlplane.service", "MainPID")
+        os.kill(int(hung), signal.SIGSTOP)
+        until(
+            lambda: machine.systemd.value("mosaic-controlplane.service", "MainPID") not in ("0", hung),
+            "another one runs",
+        )
+
+        # The machine goes down and boots: nobody types anything.
+        assert "kept by systemd" in machine.mosaic("down", "--yes").stderr
+        machine.systemd.stop()
+        machine.systemd.start()
+        until(lambda: machine.mosaic("fleet", "ps").returncode == 0, "the fleet is back")
+        assert machine.mosaic("status").returncode == 0
+        assert machine.mosaic("up").returncode == 0
+    finally:
+        assert machine.mosaic("fleet", "uninstall").returncode == 0
+        shutil.rmtree(machine.units() / "mosaic-controlplane.service.d", ignore_errors=True)
+    until(lambda: machine.mosaic("fleet", "ps").returncode == 0, "the supervisor keeps it again")
+    assert not list(machine.units().glob("mosaic-*.service"))
 
 
 def test_another_home_of_the_user_cannot_take_the_units(machine: Supervised, tmp_path: Path) -> None:

@@ -43,6 +43,14 @@ def until_settled(machine: BootedMachine) -> None:
         time.sleep(0.05)
 
 
+def linger_finding(machine: BootedMachine) -> dict[str, str]:
+    """What `mosaic doctor` finds of linger on the machine."""
+    command = ["env", f"--chdir={CHECKOUT}", sys.executable, "-m", "mosaic_cli.main", "doctor", "-o", "json"]
+    said = machine.run(*command, XDG_RUNTIME_DIR=RUNTIME, MOSAIC_HOME=f"{home_folder()}/mosaic", LANG="C.UTF-8")
+    (found,) = [item for item in json.loads(said.stdout)["items"] if item["check"] == "linger"]
+    return dict(found)
+
+
 def test_a_lingering_users_seat_returns_at_boot_with_nobody_logged_in(machine: BootedMachine) -> None:
     machine.boot()
     assert machine.run("loginctl", "list-users", "--no-legend").stdout == ""
@@ -66,6 +74,12 @@ def test_a_lingering_users_seat_returns_at_boot_with_nobody_logged_in(machine: B
     until_settled(machine)
     assert count(machine) == 1
 
+    # Without linger it does not: doctor says so, and its repair brings linger back.
+    machine.run("loginctl", "disable-linger", "root")
+    found = linger_finding(machine)
+    assert (found["level"], found["repair"]) == ("wrong", "sudo loginctl enable-linger root")
+    machine.run(*found["repair"].removeprefix("sudo ").split())
+    assert linger_finding(machine)["level"] == "well"
     machine.run("loginctl", "disable-linger", "root")
     machine.switch_off()
     machine.boot()

@@ -1,11 +1,11 @@
-"""What systemd is told of the host-agent: that it is ready, that its event loop turns, that it stops."""
+"""Signs of life for systemd's watchdog."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 
-from mosaic_hostagent.units.plain import notify
+from mosaic_framework.notify import notify
 
 _PARTS = 3
 """So many signs of life come within systemd's time (WatchdogSec), so that one may be late."""
@@ -20,8 +20,3 @@ async def keep_watchdog(environment: Mapping[str, str]) -> None:
     while True:
         notify("WATCHDOG=1")
         await asyncio.sleep(microseconds / 1e6 / _PARTS)
-
-
-def say_stopping() -> None:
-    """Say that we stop because we were asked to."""
-    notify("STOPPING=1")

@@ -1,0 +1,132 @@
+"""`mosaic doctor` beside a living control plane: clocks, versions, proxies, and a machine that is only a host."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mosaic_framework import __version__
+from mosaic_framework.paths import Home
+
+from tests.support.doctor import doctor
+from tests.support.mesh import Mesh, running_mesh
+from tests.support.postgres import Databases
+
+
+class Site:
+    """A mesh with one host, looked at from outside."""
+
+    def __init__(self, mesh: Mesh, runner: asyncio.Runner, home: Path) -> None:
+        self.mesh, self.home = mesh, home
+        self._runner = runner
+
+    def register(self, query: str) -> None:
+        self._runner.run(self.mesh.register_value(query))
+
+
+@pytest.fixture(scope="module")
+def site(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    url = databases.create()
+    home = tmp_path_factory.mktemp("doctor")
+    home.chmod(0o700)
+    with asyncio.Runner() as runner:
+        lent = running_mesh(url)
+        mesh = runner.run(lent.__aenter__())
+        try:
+            runner.run(mesh.join("alpha"))
+            mesh.write_context(Home(home))
+            yield Site(mesh, runner, home)
+        finally:
+            runner.run(lent.__aexit__(None, None, None))
+            databases.drop(url)
+
+
+def test_a_machine_whose_clock_and_versions_agree_is_well(site: Site) -> None:
+    found = doctor(site.home)
+    for check in ("cluster", "clock", "versions", "certificates", "addresses"):
+        assert found.levels(check) == {"well"}, found.document
+    assert (found.code, found.document["unchecked"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "level", "said"),
+    [(630, "wrong", "10m ahead of"), (-630, "wrong", "10m behind"), (20, "note", "ahead of"), (-20, "note", "behind")],
+)
+def test_a_clock_that_is_off_is_told_by_how_much_and_which_way(site: Site, seconds: int, level: str, said: str) -> None:
+    # Of the doctor alone: gRPC counts its deadlines by the clock too, and must not see it jump in midst of a call.
+    shifted = (
+        "import time, types, mosaic_cli.doctor.cluster as looking\n"
+        f"looking.time = types.SimpleNamespace(time=lambda: time.time() + {seconds})\n"
+    )
+    examined = doctor(site.home, before=shifted)
+    found = examined.bad("clock")
+    assert (found["level"], said in found["text"]) == (level, True), examined.document
+    assert any(command in found["repair"] for command in ("timedatectl", "chronyc", "sntp"))
+    assert examined.code == (level == "wrong")
+
+
+def test_a_program_of_another_version_than_the_control_plane_is_told(site: Site) -> None:
+    found = doctor(site.home, before="import mosaic_framework\nmosaic_framework.__version__ = '99.0'\n").bad("versions")
+    assert found["text"] == f"this program is 99.0, the control plane {__version__}"
+    assert found["repair"].startswith("mosaic update")
+
+
+@pytest.mark.parametrize(
+    ("broken", "mended", "level", "said", "repair"),
+    [
+        (
+            "update fleet.host set version = '0.0.9' returning 1",
+            f"update fleet.host set version = '{__version__}' returning 1",
+            "note",
+            "1 of 1 host-agents run 0.0.9",
+            "there: mosaic update",
+        ),
+        (
+            "insert into fleet.migration (version, name, checksum) values (9999, 'later', '') returning 1",
+            "delete from fleet.migration where version = 9999 returning 1",
+            "wrong",
+            "the register has migration 9999",
+            "update that control plane: mosaic update",
+        ),
+        (
+            "insert into fleet.replica (replica_id, address, version)"
+            " values ('00000000-0000-7000-8000-000000000001', '127.0.0.1:1', '98.0') returning 1",
+            "delete from fleet.replica where version = '98.0' returning 1",
+            "note",
+            "replicas run",
+            "finish the upgrade",
+        ),
+    ],
+    ids=["host-agent", "register", "replica"],
+)
+def test_what_is_of_another_version_is_told(
+    site: Site, broken: str, mended: str, level: str, said: str, repair: str
+) -> None:
+    site.register(broken)
+    try:
+        found = doctor(site.home).bad("versions")
+    finally:
+        site.register(mended)
+    assert (found["level"], said in found["text"], repair in found["repair"]) == (level, True, True), found
+    assert doctor(site.home).levels("versions") == {"well"}
+
+
+def test_no_call_goes_through_a_proxy_that_the_environment_names(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.setblocking(False)
+        address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        found = doctor(site.home, environment={"grpc_proxy": address, "https_proxy": address, "http_proxy": address})
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+    assert found.levels("cluster") == {"well"}
+    assert "go around it" in found.bad("proxies")["text"]
+
+
+def test_a_machine_that_is_only_a_host_asks_as_that_host(site: Site) -> None:
+    host = site.mesh.hosts["alpha"]
+    found = doctor(host.program.home, environment=host.environment)
+    assert found.of("cluster")[0]["text"].endswith("as alpha")
+    assert found.levels("clock") == found.levels("versions") == {"well"}
