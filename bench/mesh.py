@@ -2,9 +2,10 @@
 
     .venv/bin/python -m bench.mesh [--sizes 1000,5000,10000] [--steady 20] [--changes 200]
 
-A simulated host has a TLS connection and a leaf of its own and speaks the real link: hello with its seats, beats at the interval that it
-is told, reports. There is no tmux behind it. Each size has a fresh register. The last columns are the ratio of each size to the one
-before, divided by the ratio of their hosts: 1.0 is linear growth (or none, for what should not grow at all).
+A simulated host has a TLS connection and a leaf of its own and speaks the real link: hello with its seats, beats at
+the interval that it is told, reports. There is no tmux behind it. Each size has a fresh register. The last columns
+are the ratio of each size to the one before, divided by the ratio of their hosts: 1.0 is linear growth (or none, for
+what should not grow at all).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +105,7 @@ async def measure(hosts: int, *, steady: float, changes: int) -> Measured:
             found.memory_before = replica.memory_info().rss
             began, spent = time.monotonic(), _cpu(replica)
             shares = [hosts * part // _PROCESSES for part in range(_PROCESSES + 1)]
-            for first, last in zip(shares, shares[1:], strict=False):
+            for first, last in pairwise(shares):
                 crowds.append(Hosts(folder, f"127.0.0.1:{port}", first, last - first))
             await asyncio.gather(*(crowd.linked() for crowd in crowds))
             found.linked_seconds, found.link_cpu = time.monotonic() - began, _cpu(replica) - spent
@@ -122,9 +124,7 @@ async def measure(hosts: int, *, steady: float, changes: int) -> Measured:
     return found
 
 
-async def _rest(
-    found: Measured, crowds: list[Hosts], replica: psutil.Process, register: Path, seconds: float
-) -> None:
+async def _rest(found: Measured, crowds: list[Hosts], replica: psutil.Process, register: Path, seconds: float) -> None:
     """Let all be quiet but for their beats."""
     before = [(await crowd.ask("beats"))["beats"] for crowd in crowds]
     began, spent, spent_there = time.monotonic(), _cpu(replica), _cpu_of_database(register)
@@ -159,7 +159,7 @@ def _percentile(values: list[float], share: float) -> float | None:
 
 
 def _table(measured: list[Measured]) -> None:
-    steps = list(zip(measured, measured[1:], strict=False))
+    steps = list(pairwise(measured))
     heads = [f"{m.hosts:,} hosts" for m in measured] + [f"{b.hosts:,}/{a.hosts:,}" for a, b in steps]
     print(f"{'':<36}" + "".join(f"{head:>15}" for head in heads))
     for name, value, digits, grows in _ROWS:

@@ -2,9 +2,10 @@
 
     python -m bench.faults [--seeds 200] [--first 1] [--state FILE] [--seed N] [--without-fence]
 
-Three replicas, one PostgreSQL and four hosts, each in a network namespace of its own. `--state` keeps what came of each seed, so
-that a run which was broken off goes on; `--seed N` runs one seed again and keeps its logs. `--without-fence` lets the register
-compare no fence: the checker has to object. Needs root, iproute2 and Debian's `faketime`.
+Three replicas, one PostgreSQL and four hosts, each in a network namespace of its own. `--state` keeps what came of
+each seed, so that a run which was broken off goes on; `--seed N` runs one seed again and keeps its logs.
+`--without-fence` lets the register compare no fence: the checker has to object. Needs root, iproute2 and Debian's
+`faketime`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from bench.faults.machine import Verdict, missing, run
 from bench.faults.options import Options
+from bench.faults.schedule import KINDS
 from tests.support.checkout import ROOT
 
 SECONDS_A_SEED = 25.0
@@ -34,7 +36,7 @@ def _table(verdicts: list[Verdict]) -> None:
     totals: Counter[str] = Counter()
     for verdict in verdicts:
         totals.update(verdict.counts)
-    kinds = Counter(fault.split(" s ", 1)[1].rsplit(" ", 1)[0] for verdict in verdicts for fault in verdict.faults)
+    kinds = Counter(kind for verdict in verdicts for fault in verdict.faults for kind in KINDS if f" {kind} " in fault)
     print(f"\n{len(verdicts)} seeds, {sum(bool(verdict.violations) for verdict in verdicts)} with violations")
     lasted = sorted(sum(verdict.seconds.values()) for verdict in verdicts if verdict.seconds)
     if lasted:
@@ -73,9 +75,7 @@ def main() -> None:
     for seed in seeds:
         if seed in known:
             continue
-        verdict = run(
-            Options(seed, window=options.window, faults=options.faults, without_fence=options.without_fence)
-        )
+        verdict = run(Options(seed, window=options.window, faults=options.faults, without_fence=options.without_fence))
         known[seed] = verdict
         print(_line(verdict), flush=True)
         if options.seed is not None:

@@ -70,7 +70,11 @@ def _message(run: Run, sent: Sent, agents: list[str]) -> Iterator[str]:
         yield f"{what}: neither arrived nor ended: still {receipt.step}"
     if receipt.step in UNARRIVED_ENDS and times:
         yield f"{what}: said to have {receipt.step}, and it arrived"
-    if receipt.step in ARRIVED_STEPS and not times and not _died_with_its_terminal(run, sent.agent, receipt.submitted_at):
+    if (
+        receipt.step in ARRIVED_STEPS
+        and not times
+        and not _died_with_its_terminal(run, sent.agent, receipt.submitted_at)
+    ):
         yield f"{what}: said to be {receipt.step}, and it never arrived"
 
 
@@ -83,7 +87,9 @@ def _died_with_its_terminal(run: Run, agent: str, submitted_at: float | None) ->
 
 def _order(run: Run) -> Iterator[str]:
     """seat_seq is the order of typing at a seat."""
-    numbers = {sent.mark: run.received[sent.message_id].seat_seq for sent in run.sent if sent.message_id in run.received}
+    numbers = {
+        sent.mark: run.received[sent.message_id].seat_seq for sent in run.sent if sent.message_id in run.received
+    }
     for agent, marks in run.executed.items():
         newest = 0
         for mark in marks:
@@ -99,10 +105,7 @@ def _overlaps(holdings: list[Holding]) -> Iterator[str]:
         for number, one in enumerate(claims):
             for other in claims[number + 1 :]:
                 if one.since < other.until and other.since < one.until:
-                    yield (
-                        f"card {card}: held twice at once: by {one.holder} under {one.fence} and by {other.holder} under "
-                        f"{other.fence}"
-                    )
+                    yield f"card {card}: held twice at once: by {_who(one)} and by {_who(other)}"
 
 
 def _fences(holdings: list[Holding]) -> Iterator[str]:
@@ -123,17 +126,16 @@ def _completions(completed: list[Completed], holdings: list[Holding]) -> Iterato
     for one in sorted(completed, key=lambda one: one.told):
         first = done.setdefault(one.card, one)
         if (first.holder, first.fence) != (one.holder, one.fence):
-            yield (
-                f"card {one.card}: completed twice: by {first.holder} under {first.fence} and by {one.holder} under {one.fence}"
-            )
+            yield f"card {one.card}: completed twice: by {_who(first)} and by {_who(one)}"
         for other in claims.get(one.card, ()):
             if other.fence > one.fence and other.since <= one.asked:
-                yield (
-                    f"card {one.card}: {one.holder} completed it under {one.fence}, though {other.holder} had been given it "
-                    f"under {other.fence}"
-                )
+                yield f"card {one.card}: completed by {_who(one)}, though it had been given to {_who(other)}"
             if other.fence > one.fence and other.asked >= one.told:
                 yield f"card {one.card}: given to {other.holder} after {one.holder} was told that it is done"
+
+
+def _who(one: Holding | Completed) -> str:
+    return f"{one.holder} under {one.fence}"
 
 
 def _by_card(holdings: list[Holding]) -> dict[str, list[Holding]]:

@@ -1,5 +1,5 @@
-"""A client that does as the product tells its own to: it repeats what it got no answer to, under the same request id, and moves to
-the next replica.
+"""A client that does as the product tells its own to: it repeats what it got no answer to, under the same request id,
+and moves to the next replica.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TypeVar
 import grpc
 import grpc.aio
 from mosaic_framework import wire
+from mosaic_framework.errors import Internal
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
 
@@ -86,7 +87,8 @@ class Client:
     async def write(
         self, write: Write, ask: Callable[[grpc.aio.Channel], Awaitable[Reply]], told: Callable[[Reply], str]
     ) -> tuple[Reply, float] | None:
-        """Ask until there is an answer, and return it with the time at which it was asked for; None: refused, or given up.
+        """Ask until there is an answer, and return it with the time at which it was asked for; None: refused, or
+        given up.
 
         `told`: what of an answer must be the same each time.
         """
@@ -108,13 +110,17 @@ class Client:
 
     async def goes_on(self, write: Write, error: BaseException) -> bool:
         """Note how a try failed; whether to try again."""
-        if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()) is not None and task.cancelling():
+        if (
+            isinstance(error, asyncio.CancelledError)
+            and (task := asyncio.current_task()) is not None
+            and task.cancelling()
+        ):
             raise error
         write.ended = time.monotonic()
         write.error = str(error.code()) if isinstance(error, grpc.aio.AioRpcError) else type(error).__name__
         if isinstance(error, grpc.aio.AioRpcError):
-            if error.code() is grpc.StatusCode.INTERNAL:
-                self.run.internal.append(f"{write.kind} {write.subject}: {error.details()}")
+            if (failed := wire.error_from_rpc(error)).code == Internal.code:  # gRPC itself has that status, too
+                self.run.internal.append(f"{write.kind} {write.subject}: {failed.what} {failed.why}")
             if error.code() not in _UNSURE:
                 write.error += f" {error.details()}"
                 if write.attempts == 1:

@@ -1,4 +1,6 @@
-"""Wall clocks that can be set, one a machine, by libfaketime (Debian's package `faketime`). Monotonic clocks are left alone."""
+"""Wall clocks that can be set, one a machine, by libfaketime (Debian's package `faketime`). Monotonic clocks are left
+alone.
+"""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from mosaic_controlplane.register.postgres_cluster import DATABASE, ROLE, SUPERU
 
 from tests.support import fast_postgres
 
-# A killed server loses nothing that it has written: the machine lives on, so nobody has to wait for its disk. What it has not
-# yet written it must not have acknowledged.
+# A killed server loses nothing that it has written: the machine lives on, so nobody has to wait for its disk. What it
+# has not yet written it must not have acknowledged.
 _SETTINGS = {**fast_postgres.FAST, "synchronous_commit": "on", "max_connections": "120", "restart_after_crash": "on"}
 
 

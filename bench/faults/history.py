@@ -1,4 +1,6 @@
-"""What clients, shells and the register saw of one run: plain records, all times in seconds of one monotonic clock (pure)."""
+"""What clients, shells and the register saw of one run: plain records, all times in seconds of one monotonic clock
+(pure).
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ UNARRIVED_ENDS = frozenset({"failed", "expired", "cancelled"})
 class Write:
     """One write under one request id, however often it was repeated.
 
-    `outcome`: ok once any answer said so; fail when a definite refusal came and nothing before may have been carried out;
-    unknown otherwise. `answers`: what each ok said, in a comparable form; they must be the same.
+    `outcome`: ok once any answer said so; fail when a definite refusal came and nothing before may have been carried
+    out; unknown otherwise. `answers`: what each ok said, in a comparable form; they must be the same.
     """
 
     request_id: str
@@ -51,8 +53,8 @@ class Received:
 
 @dataclass(slots=True)
 class Holding:
-    """A claim as its holder believed in it: `since` the answer, `until` the lease is over, counted from before the question
-    (`asked`: when that was put first), or until it asked to give it back.
+    """A claim as its holder believed in it: `since` the answer, `until` the lease is over, counted from before the
+    question (`asked`: when that was put first), or until it asked to give it back.
     """
 
     card: str
@@ -76,8 +78,8 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one way of looking showed when it was asked last, against what is so; `after`: seconds since healing until it was
-    right, None: never.
+    """What one way of looking showed when it was asked last, against what is so; `after`: seconds since healing until
+    it was right, None: never.
     """
 
     name: str

@@ -40,7 +40,9 @@ async def look_back(site: Site, channel: grpc.aio.Channel, run: Run, workers: Ma
 
 
 def _received(receipt: messages_pb2.Receipt) -> Received:
-    submitted = [step.at.ToMicroseconds() / 1e6 for step in receipt.steps if step.step == messages_pb2.MESSAGE_STEP_SUBMITTED]
+    submitted = [
+        step.at.ToMicroseconds() / 1e6 for step in receipt.steps if step.step == messages_pb2.MESSAGE_STEP_SUBMITTED
+    ]
     name = messages_pb2.MessageStep.Name(receipt.step).removeprefix("MESSAGE_STEP_").lower()
     return Received(name, receipt.seat_seq, submitted[0] if submitted else None)
 
@@ -50,14 +52,15 @@ async def _register(site: Site, run: Run, workers: Mapping[str, str]) -> list[st
     connection = await asyncpg.connect(site.database.url())
     try:
         events = await connection.fetch(
-            "select event_id, card_id, kind, status, fence, actor_id from fleet.card_event order by event_id"
+            "select event_id, card_id, kind, status, fence, coalesce(run_id, actor_id) as who"
+            " from fleet.card_event order by event_id"
         )
         edges = await connection.fetch("select card_id, depends_on from fleet.card_edge")
         cards = await connection.fetch("select card_id, status, fence from fleet.card")
     finally:
         await connection.close()
     return violations(
-        [Event(e["event_id"], e["card_id"], e["kind"], e["status"], e["fence"], e["actor_id"]) for e in events],
+        [Event(e["event_id"], e["card_id"], e["kind"], e["status"], e["fence"], e["who"]) for e in events],
         # Made with their cards, and never taken away.
         [Edge(0, edge["card_id"], edge["depends_on"], added=True) for edge in edges],
         _acknowledged(site, run, workers),

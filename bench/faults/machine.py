@@ -1,4 +1,6 @@
-"""A machine of its own for a seed: namespaces for its processes, mounts and network, which end with it and take all along."""
+"""A machine of its own for a seed: namespaces for its processes, mounts and network, which end with it and take all
+along.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ from bench.faults.clocks import FaketimeMissing, library
 from bench.faults.options import Options
 from tests.support.checkout import ROOT
 
-# The shell stays, as the first process there, and takes in what others leave behind; network namespaces get their names in a
-# folder that nobody else sees.
+# The shell stays, as the first process there, and takes in what others leave behind; network namespaces get their
+# names in a folder that nobody else sees.
 _FIRST = 'mount -t tmpfs tmpfs /run/netns && "$@"; exit $?'
 _NETNS = Path("/run/netns")
 

@@ -1,7 +1,7 @@
 """The machines' network of one seed: a namespace with a name for each, joined by a switch that can be told to fail.
 
-It is made in the seed's own network and mount namespaces (machine.py), so names and addresses collide with nothing, and all
-of it goes with the seed's last process.
+It is made in the seed's own network and mount namespaces (machine.py), so names and addresses collide with nothing,
+and all of it goes with the seed's last process.
 """
 
 from __future__ import annotations

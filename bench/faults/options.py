@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Options:
     """`window`: seconds in which faults happen; `converge_seconds`: how soon after it every view has to be right."""
 

@@ -31,8 +31,8 @@ KINDS = (
 class Fault:
     """`kind` is done to `target` at `at` seconds, and undone `lasting` seconds later.
 
-    `other`: the second end of a cut pair, or how PostgreSQL is stopped; `amount`: the share of a loss, the seconds of a delay or
-    of a jump.
+    `other`: the second end of a cut pair, or how PostgreSQL is stopped; `amount`: the share of a loss, the seconds of
+    a delay or of a jump.
     """
 
     at: float
@@ -56,8 +56,8 @@ class Fault:
 def schedule(seed: int, *, window: float, faults: int) -> list[Fault]:
     """Return `faults` faults in the order of time, all undone within `window` seconds.
 
-    A process that was killed has the rest of the window, at least a quarter of it, to come up again, so that the end of the
-    window is the moment of healing.
+    A process that was killed has the rest of the window, at least a quarter of it, to come up again, so that the end
+    of the window is the moment of healing.
     """
     chance = random.Random(seed)
     # Kinds in turn, from a shuffled deck: a few seeds already meet each of them.

@@ -2,8 +2,8 @@
 
     python -m bench.faults.seed FOLDER OPTIONS(JSON)
 
-Writes FOLDER/verdict.json. The faults and what clients choose to do follow from the seed; which of them meet does not quite, since
-processes and networks take their own time.
+Writes FOLDER/verdict.json. The faults and what clients choose to do follow from the seed; which of them meet does not
+quite, since processes and networks take their own time.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ async def run_seed(folder: Path, options: Options) -> dict[str, object]:
 async def _settle(channel: grpc.aio.Channel) -> None:
     """Wait until every message has come to an end; what has not is the checker's to tell."""
     deadline = time.monotonic() + SETTLE_SECONDS
-    while await open_messages(channel) and time.monotonic() < deadline:
+    while time.monotonic() < deadline and await open_messages(channel):  # noqa: ASYNC110 - it is asked over the wire
         await asyncio.sleep(0.1)
 
 
 async def _take_the_fence_out(site: Site) -> None:
-    """Make the register one that no write is refused by, for its fence or its holder. The product has no switch for it."""
+    """Let the register refuse no write for its fence or its holder. The product has no switch for it."""
     connection = await asyncpg.connect(site.database.url())
     try:
         await connection.execute(TAKE_THE_FENCE_OUT)

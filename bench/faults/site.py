@@ -1,4 +1,6 @@
-"""The fleet of one seed: PostgreSQL, three replicas and four hosts, each on a machine of its own in a network that can fail."""
+"""The fleet of one seed: PostgreSQL, three replicas and four hosts, each on a machine of its own in a network that
+can fail.
+"""
 
 from __future__ import annotations
 

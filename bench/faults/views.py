@@ -1,4 +1,6 @@
-"""Ways of looking at the fleet: a list from each replica, and a watcher at each that goes on from its cursor when it was cut off."""
+"""Ways of looking at the fleet: a list from each replica, and a watcher at each that goes on from its cursor when it
+was cut off.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,22 @@ _PULSE_SECONDS = 1.0
 _GIVE_UP_SECONDS = 30.0
 
 Shown = dict[str, tuple[str, int]]
-"""agent → its host's state, and the process in its terminal"""
+"""agent → its host's state, and the process in its terminal; 0: it has ended, and is not started again yet"""
+_RUNS = {
+    fleet_pb2.AGENT_STATE_AVAILABLE,
+    fleet_pb2.AGENT_STATE_WORKING,
+    fleet_pb2.AGENT_STATE_WAITING,
+    fleet_pb2.AGENT_STATE_STUCK,
+}
 
 
 def _shown(agents: list[fleet_pb2.Agent], hosts: list[fleet_pb2.Host]) -> Shown:
     states = {host.name: fleet_pb2.HostState.Name(host.state).removeprefix("HOST_STATE_").lower() for host in hosts}
-    return {agent.name: (states.get(agent.host, "not listed"), agent.pid) for agent in agents if not agent.removed}
+    return {
+        agent.name: (states.get(agent.host, "not listed"), agent.pid if agent.state in _RUNS else 0)
+        for agent in agents
+        if not agent.removed
+    }
 
 
 class Watcher:
@@ -103,12 +115,13 @@ async def converge(site: Site, watchers: list[Watcher], healed_at: float) -> lis
     after: dict[str, float] = {}
     shown: dict[str, Shown] = {}
     while time.monotonic() < healed_at + _GIVE_UP_SECONDS:
-        true = {agent: ("live", pid) for agent, pid in (await asyncio.to_thread(site.terminals)).items()}
+        terminals = await asyncio.to_thread(site.terminals)
+        true = {agent: ("live", terminals.get(agent, 0)) for agent in site.agents}
         lists = await asyncio.gather(*(listed(site.operator, address) for address in site.addresses))
         shown = dict(zip(names, lists, strict=True)) | {watcher.name: watcher.shows() for watcher in watchers}
         now = time.monotonic() - healed_at
         for name, what in shown.items():
-            if what != true or len(true) != len(site.agents):
+            if what != true:
                 after.pop(name, None)
             else:
                 after.setdefault(name, now)

@@ -101,9 +101,7 @@ async def work_by_calls(worker: Worker) -> None:
             wait=_duration(WAIT_SECONDS),
             lease=_duration(LEASE_SECONDS),
         )
-        answer = await client.write(
-            write, lambda channel, request=request: _stub(channel).Claim(request), _claimed
-        )
+        answer = await client.write(write, lambda channel, request=request: _stub(channel).Claim(request), _claimed)
         if answer is None or not answer[0].claims:
             continue
         holding = worker.hold(write, answer[0].claims[0], answer[1])
@@ -156,7 +154,9 @@ async def _complete(worker: Worker, holding: Holding) -> None:
         result=f"{worker.client.name} {holding.fence}",
     )
     answer = await worker.client.write(
-        write, lambda channel: _stub(channel).Complete(request), lambda reply: f"{reply.card.status} {reply.card.result}"
+        write,
+        lambda channel: _stub(channel).Complete(request),
+        lambda reply: f"{reply.card.status} {reply.card.result}",
     )
     if answer is not None:
         worker.completed(holding, write.invoked)

@@ -1,8 +1,10 @@
-"""Many simulated hosts as a process: each dials over a TLS connection of its own with its own leaf and speaks the real link.
+"""Many simulated hosts as a process: each dials over a TLS connection of its own with its own leaf and speaks the
+real link.
 
-Run as a program (FOLDER, ADDRESS, FIRST, COUNT) it links all, says `linked`, and answers each line of its standard input with a line
-of JSON: `beats` → how many it has sent so far; `changes N` → it lets N agents change one after another and says how long each took to
-reach a watcher of the same process, in milliseconds; `list` → how long a watcher's whole snapshot takes, and what ListAgents says.
+Run as a program (FOLDER, ADDRESS, FIRST, COUNT) it links all, says `linked`, and answers each line of its standard
+input with a line of JSON: `beats` → how many it has sent so far; `changes N` → it lets N agents change one after
+another and says how long each took to reach a watcher of the same process, in milliseconds; `list` → how long a
+watcher's whole snapshot takes, and what ListAgents says.
 """
 
 from __future__ import annotations
@@ -172,7 +174,7 @@ async def changes(crowd: Crowd, operator: grpc.aio.Channel, count: int) -> dict[
         await host.change(random.randrange(8), detail)
         await asyncio.sleep(1 / _CHANGES_A_SECOND)
     deadline = time.monotonic() + 60
-    while len(taken) < count and time.monotonic() < deadline:
+    while len(taken) < count and time.monotonic() < deadline:  # noqa: ASYNC110 - the stream's task fills it
         await asyncio.sleep(0.05)
     watching.cancel()
     return {"taken": sorted(taken.values()), "lost": count - len(taken)}

@@ -1,4 +1,6 @@
-"""A register filled with hosts and agents, and a leaf for each host, as if all of them had joined and a roster had been applied."""
+"""A register filled with hosts and agents, and a leaf for each host, as if all of them had joined and a roster had
+been applied.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Card:
 
 
 async def fill(url: str, home: Path, folder: Path, *, hosts: int) -> None:
-    """Make the cluster, its hosts, agents and an operator; write `hosts.jsonl`, `operator.json` and `bundle.pem` into `folder`."""
+    """Make the cluster, its hosts, agents and an operator; write `hosts.jsonl`, `operator.json` and `bundle.pem` into
+    `folder`.
+    """
     connection = await asyncpg.connect(url)
     try:
         await migrate(connection)

@@ -1,9 +1,9 @@
 """A switch in user space for network namespaces: it loses, delays and cuts what it is told to, by port or by pair.
 
 The kernel's own way (`tc netem`) is not built everywhere; TAP devices are. Needs root, iproute2 and /dev/net/tun.
-Run as a program (COUNT of ports) it makes the TAP devices `hub0` … in its own namespace, says `ready`, and takes one JSON
-object a line on its standard input: {"cut": [[a, b], …], "loss": {port: share}, "delay": {port: seconds}}. Each replaces
-what was there before.
+Run as a program (COUNT of ports) it makes the TAP devices `hub0` … in its own namespace, says `ready`, and takes one
+JSON object a line on its standard input: {"cut": [[a, b], …], "loss": {port: share}, "delay": {port: seconds}}. Each
+replaces what was there before.
 """
 
 from __future__ import annotations
