@@ -30,15 +30,15 @@ class Clocks:
         for name in names:
             self.set(name, 0)
 
-    def environment(self, name: str) -> dict[str, str]:
-        """What a process on that machine needs in its environment; all that it starts has the clock, too."""
-        return {
-            "LD_PRELOAD": str(self._library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._folder / name),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
+    def prefix(self, name: str) -> list[str]:
+        """What to put in front of a program so that it runs by that machine's clock, with all that it starts."""
+        return [
+            "env",
+            f"LD_PRELOAD={self._library}",
+            f"FAKETIME_TIMESTAMP_FILE={self._folder / name}",
+            "FAKETIME_CACHE_DURATION=1",
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        ]
 
     def set(self, name: str, ahead: float) -> None:
         """Put a clock so many seconds ahead of the true time; it jumps within a second."""

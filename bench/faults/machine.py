@@ -20,7 +20,8 @@ from tests.support.checkout import ROOT
 
 # The shell stays, as the first process there, and takes in what others leave behind; network namespaces get their
 # names in a folder that nobody else sees.
-_FIRST = 'mount -t tmpfs tmpfs /run/netns && "$@"; exit $?'
+# So has the shared memory that libfaketime names after a process id.
+_FIRST = 'mount -t tmpfs tmpfs /run/netns && mount -t tmpfs tmpfs /dev/shm && "$@"; exit $?'
 _NETNS = Path("/run/netns")
 
 

@@ -95,13 +95,14 @@ class Site:
             "MOSAIC_LISTEN": self.network.address(name),
             "MOSAIC_FLEET_PORT": str(FLEET_PORT),
             "MOSAIC_ENROL_PORT": str(ENROL_PORT),
-            **self.clocks.environment(name),
         }
-        return Program(["mosaic-controlplane", "serve"], home, environment, self.network.prefix(name))
+        return Program(["mosaic-controlplane", "serve"], home, environment, self._prefix(name))
+
+    def _prefix(self, name: str) -> list[str]:
+        return [*self.network.prefix(name), *self.clocks.prefix(name)]
 
     def _host(self, name: str) -> Host:
-        host = Host(cast(Mesh, None), name, self.folder / name, self.network.prefix(name))
-        host.environment.update(self.clocks.environment(name))
+        host = Host(cast(Mesh, None), name, self.folder / name, self._prefix(name))
         # Its home is a disk of its own that can be filled; its log is elsewhere, so that what it said then can be read.
         subprocess.run(["mount", "-t", "tmpfs", "-o", _DISK, "tmpfs", host.program.home], check=True)
         host.program.log = self.folder / f"{name}.log"
@@ -148,7 +149,7 @@ class Site:
 
     async def _log_in(self) -> None:
         first = self.replicas[REPLICAS[0]].program
-        with mock.patch.dict(os.environ, {**first.environment, "LD_PRELOAD": ""}):
+        with mock.patch.dict(os.environ, first.environment):
             text = await controlplane.operator_token(
                 Home(first.home), name="anna", role="admin", tenant_name="default", ttl=timedelta(minutes=10)
             )

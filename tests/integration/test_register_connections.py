@@ -197,3 +197,19 @@ async def test_closing_twice_and_with_a_connection_still_lent_ends(
     with pytest.raises(asyncpg.InterfaceError):  # it was cut
         await lent.execute("select 1")
     await database.close()
+
+
+async def test_a_server_that_ends_a_connection_as_it_is_given_back_fails_nobody_whose_work_is_done(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken_off(connection: asyncpg.Connection[asyncpg.Record], **_options: object) -> None:
+        connection.terminate()
+        # What asyncpg's reset says when the server's farewell has been read just before it.
+        raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+
+    monkeypatch.setattr(asyncpg.Connection, "reset", broken_off)
+    async with database.connection() as connection:
+        assert await connection.fetchval("select 1") == 1
+    monkeypatch.undo()
+    async with database.connection() as connection:
+        assert await connection.fetchval("select 2") == 2

@@ -129,8 +129,9 @@ class Database:
         finally:
             try:
                 await self.pool.release(acquired)
-            except (*_LOST, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except (*_LOST, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as error:
                 # The work is done, or has failed with an error of its own; the pool has thrown the connection away.
+                # The third is asyncpg's word for a server that has just said that it ends the connection.
                 log.warning("register connection lost on release", error=str(error))
 
     @asynccontextmanager
