@@ -33,7 +33,7 @@ from bench.faults.views import Watcher, converge
 from bench.faults.workers import Worker, make_cards, work_by_calls, work_on_a_stream
 from tests.support.backlog_simulation import TAKE_THE_FENCE_OUT
 
-SETTLE_SECONDS = 15.0
+SETTLE_SECONDS = 30.0
 LAST_WORDS_SECONDS = 6.0
 
 
@@ -56,7 +56,17 @@ async def run_seed(folder: Path, options: Options) -> dict[str, object]:
     faults = schedule(options.seed, window=options.window, faults=options.faults)
     clients = [
         Client(name, site.operator, site.addresses, run, random.Random(chance.random()))
-        for name in ("sender1", "sender2", "maker", "caller1", "caller2", "streamer1", "streamer2")
+        for name in (
+            "sender1",
+            "sender2",
+            "maker",
+            "caller1",
+            "caller2",
+            "caller3",
+            "caller4",
+            "streamer1",
+            "streamer2",
+        )
     ]
     workers = [Worker(client) for client in clients[3:]]
     made: list[str] = []
@@ -67,8 +77,8 @@ async def run_seed(folder: Path, options: Options) -> dict[str, object]:
         *(asyncio.create_task(send_messages(site, client)) for client in clients[:2]),
         asyncio.create_task(type_commands(site, run, random.Random(chance.random()), over)),
         asyncio.create_task(make_cards(clients[2], made)),
-        *(asyncio.create_task(work_by_calls(worker)) for worker in workers[:2]),
-        *(asyncio.create_task(work_on_a_stream(worker)) for worker in workers[2:]),
+        *(asyncio.create_task(work_by_calls(worker)) for worker in workers[:4]),
+        *(asyncio.create_task(work_on_a_stream(worker)) for worker in workers[4:]),
     ]
     await break_things(site, run, faults, window=options.window)
     for name in REPLICAS:  # healed is what serves again, too, however busy this machine is

@@ -48,11 +48,13 @@ async def type_commands(site: Site, run: Run, chance: random.Random, over: async
     while not over.is_set():
         agent, mark, message_id = chance.choice(agents), new_id().hex, str(new_id())
         done = None
-        if chance.random() < 0.5:
-            done = await _command(site, agent, mark, message_id, killed_after=chance.uniform(*_KILLED_AFTER))
-        if done is None:
-            done = await _command(site, agent, mark, message_id, killed_after=_COMMAND_SECONDS)
-        run.sent.append(Sent(message_id, agent, mark, done or UNKNOWN))
+        try:
+            if chance.random() < 0.5:
+                done = await _command(site, agent, mark, message_id, killed_after=chance.uniform(*_KILLED_AFTER))
+            if done is None:
+                done = await _command(site, agent, mark, message_id, killed_after=_COMMAND_SECONDS)
+        finally:
+            run.sent.append(Sent(message_id, agent, mark, done or UNKNOWN))
         await asyncio.sleep(chance.uniform(0.5, 1.5))
 
 

@@ -15,7 +15,8 @@ from bench.faults.clients import open_channel
 from bench.faults.history import View
 from bench.faults.site import Site
 
-_CALL_SECONDS = 1.0
+_LIST_SECONDS = 3.0
+_PULSE_ANSWERED_SECONDS = 1.5
 _PULSE_SECONDS = 1.0
 _GIVE_UP_SECONDS = 30.0
 
@@ -72,7 +73,7 @@ class Watcher:
         stub: fleet_pb2_grpc.FleetServiceAsyncStub = fleet_pb2_grpc.FleetServiceStub(channel)
         try:
             while True:
-                await stub.GetCluster(fleet_pb2.GetClusterRequest(), timeout=_CALL_SECONDS)
+                await stub.GetCluster(fleet_pb2.GetClusterRequest(), timeout=_PULSE_ANSWERED_SECONDS)
                 await asyncio.sleep(_PULSE_SECONDS)
         except grpc.aio.AioRpcError:
             return
@@ -99,11 +100,11 @@ class Watcher:
 
 
 async def listed(identity: StoredIdentity, address: str) -> Shown:
-    """Ask a replica for all agents, over a connection of its own. {}: it did not answer in a second."""
+    """Ask a replica for all agents, over a connection of its own. Names the failure when there is no answer."""
     async with open_channel(identity, address) as channel:
         stub: fleet_pb2_grpc.FleetServiceAsyncStub = fleet_pb2_grpc.FleetServiceStub(channel)
         try:
-            reply = await stub.ListAgents(fleet_pb2.ListAgentsRequest(), timeout=_CALL_SECONDS)
+            reply = await stub.ListAgents(fleet_pb2.ListAgentsRequest(), timeout=_LIST_SECONDS)
         except grpc.aio.AioRpcError as error:
             return {f"({error.code().name.lower()})": ("", 0)}
         return _shown(list(reply.agents), list(reply.hosts))

@@ -17,7 +17,7 @@ from bench.faults.history import OK, Completed, Holding, Write
 
 LEASE_SECONDS = 2
 WAIT_SECONDS = 0.5
-OVERSLEEPS = 0.2
+OVERSLEEPS = 0.35
 _CARDS_AT_ONCE = 3
 _OPEN_CARDS = 6
 """Few, so that whoever oversleeps finds that another has taken its card up."""
@@ -85,9 +85,9 @@ class Worker:
     async def work(self, holding: Holding) -> None:
         """Spend time with a card: little, or more than its lease."""
         if self.client.chance.random() < OVERSLEEPS:
-            await asyncio.sleep(max(0.0, holding.until - time.monotonic()) + self.client.chance.uniform(1.2, 2.5))
+            await asyncio.sleep(max(0.0, holding.until - time.monotonic()) + self.client.chance.uniform(1.0, 2.5))
         else:
-            await asyncio.sleep(self.client.chance.uniform(0.0, 0.3))
+            await asyncio.sleep(self.client.chance.uniform(0.0, 0.6) * LEASE_SECONDS)
 
 
 async def work_by_calls(worker: Worker) -> None:

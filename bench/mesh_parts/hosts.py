@@ -54,8 +54,19 @@ class SimulatedHost:
         self.beat_seconds = 5.0
         self.ended = ""
 
-    async def link(self) -> None:
-        """Dial, and return when the welcome has come."""
+    async def link(self) -> bool:
+        """Dial, and return when the welcome has come. False: it has to be dialled again."""
+        try:
+            await self._dial()
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            await self._channel.close()
+            return False
+        self._reading = asyncio.create_task(self._read())
+        return True
+
+    async def _dial(self) -> None:
         self._channel = channel(self._card, self._bundle, self._address)
         stub: host_link_pb2_grpc.HostLinkServiceAsyncStub = host_link_pb2_grpc.HostLinkServiceStub(self._channel)
         self._call = stub.Link()
@@ -73,7 +84,6 @@ class SimulatedHost:
         self.beat_seconds = frame.welcome.beat_interval_ms / 1000
         await self._call.write(pb.HostFrame(ready=pb.Ready(link_epoch=frame.welcome.link_epoch)))
         await self._call.write(pb.HostFrame(runs_alive=pb.RunsAlive(run_ids=self._runs)))
-        self._reading = asyncio.create_task(self._read())
 
     def report(self, number: int, detail: str) -> pb.SeatReport:
         return pb.SeatReport(
@@ -115,6 +125,7 @@ class Crowd:
     def __init__(self, hosts: list[SimulatedHost]) -> None:
         self.hosts = hosts
         self.beats = 0
+        self.dialled_again = 0
 
     async def link(self) -> None:
         gate = asyncio.Semaphore(_DIAL_AT_ONCE)
@@ -123,7 +134,9 @@ class Crowd:
 
         async def one(number: int) -> None:
             async with gate:
-                await self.hosts[number].link()
+                while not await self.hosts[number].link():
+                    self.dialled_again += 1
+                    await asyncio.sleep(random.random())
             heapq.heappush(self._due, (time.monotonic() + random.random() * self.hosts[number].beat_seconds, number))
 
         await asyncio.gather(*(one(number) for number in range(len(self.hosts))))
@@ -249,7 +262,8 @@ async def _serve(folder: Path, address: str, first: int, count: int) -> None:
         while line := await asyncio.to_thread(sys.stdin.readline):
             match line.split():
                 case ["beats"]:
-                    _say_line(json.dumps({"beats": crowd.beats, "ended": crowd.ended()}))
+                    told = {"beats": crowd.beats, "ended": crowd.ended(), "dialled_again": crowd.dialled_again}
+                    _say_line(json.dumps(told))
                 case ["changes", number]:
                     _say_line(json.dumps(await changes(crowd, operator, int(number))))
                 case ["list"]:
