@@ -22,7 +22,7 @@ def full_jitter(
 def held_back(refusals: int, *, longest: float) -> float:
     """Return the seconds until a seat that could not be started so many times in a row is tried again: 1, 2, 4 ….
 
-    What stood in the way is often over in a moment (a disk that was full, a tmux server that was killed), and nobody tells.
+    What stood in the way is often over in a moment (a full disk, a tmux server that was killed), and nobody tells.
     """
     return float(min(longest, 2.0 ** min(max(0, refusals - 1), 16)))
 
