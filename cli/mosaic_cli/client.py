@@ -87,6 +87,13 @@ class Connection:
         return RuntimeServiceStub(self._channel)
 
     @property
+    def host_life(self) -> Any:
+        """The calls about hosts that come and go, which few commands make."""
+        from mosaic_proto.v1.host_life_pb2_grpc import HostLifeServiceStub
+
+        return HostLifeServiceStub(self._channel)
+
+    @property
     def backlog(self) -> Any:
         """The backlog's stub; imported only by the commands that need it."""
         from mosaic_proto.v1.backlog_pb2_grpc import BacklogServiceStub

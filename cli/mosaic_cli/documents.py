@@ -98,6 +98,13 @@ def host_document(host: fleet_pb2.Host, at: Any) -> dict[str, Any]:
         "version": host.version,
         "machine": host.machine,
         "seats": host.seats,
+        "linked": host.linked,
+        "linkProblem": host.link_problem,
+        "drainingSince": rfc3339(host.draining_since),
+        "drainingBy": host.draining_by,
+        "beatIntervalSeconds": host.beat_interval_ms / 1000,
+        "lostAfterSeconds": host.lost_after_ms / 1000,
+        "lostClaims": host.lost_claims,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from mosaic_framework.errors import Unreachable
@@ -14,6 +14,8 @@ from mosaic_proto.v1 import fleet_pb2 as pb
 from mosaic_cli.client import Connection
 
 _PAUSE_FIRST, _PAUSE_MOST = 0.2, 3.0
+
+Event = TypeVar("Event")
 
 
 @dataclass(slots=True)
@@ -67,19 +69,35 @@ def follow(
     A control plane that cannot be reached at the first try raises Unreachable.
     """
     fleet = Fleet(cursor=cursor, complete=bool(cursor), clock_ahead=_clock_difference(connection))
+
+    def start() -> Iterator[pb.WatchEvent]:
+        request = pb.WatchRequest(tenant=connection.tenant, cursor=fleet.cursor)
+        return connection.stream(connection.fleet.Watch, request, until=deadline)
+
+    for event in resumed(connection, start, deadline=deadline, on_loss=on_loss):
+        if fleet.take(event):
+            yield fleet, event
+
+
+def resumed(
+    connection: Connection,
+    start: Callable[[], Iterator[Event]],
+    *,
+    deadline: float | None = None,
+    on_loss: Callable[[Unreachable], None] | None = None,
+) -> Iterator[Event]:
+    """Yield the events of a stream that `start` begins; it is begun again, at its cursor, when the connection is lost.
+
+    A stream tells in itself that its cursor was too old, and goes on with a listing anew.
+    """
     pause = _PAUSE_FIRST
     lost = False
     while deadline is None or time.monotonic() < deadline:
-        request = pb.WatchRequest(tenant=connection.tenant, cursor=fleet.cursor)
         try:
-            for event in connection.stream(connection.fleet.Watch, request, until=deadline):
+            for event in start():
                 pause, lost = _PAUSE_FIRST, False
-                if fleet.take(event):
-                    yield fleet, event
-                if event.WhichOneof("event") == "reset":
-                    break
-            else:
-                raise Unreachable("the stream ended", why="the control plane is stopping")
+                yield event
+            raise Unreachable("the stream ended", why="the control plane is stopping")
         except Unreachable as error:
             if deadline is not None and time.monotonic() >= deadline:
                 return

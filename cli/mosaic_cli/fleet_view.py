@@ -90,7 +90,13 @@ class AgentRow:
         state = word(pb.AgentState, self.agent.state) if self.managed else "unmanaged"
         if self.old and self.host is not None and self.agent.state not in _OLD_AGENTS:
             return f"{state} ({word(pb.HostState, self.host.state)})"
-        return "stopped" if state == "exited" and not self.agent.desired_running else state
+        state = "stopped" if state == "exited" and not self.agent.desired_running else state
+        return f"{state} (draining)" if self.draining else state
+
+    @property
+    def draining(self) -> bool:
+        """Whether it claims nothing new, since its host is being drained."""
+        return self.managed and self.host is not None and self.host.draining_since.seconds > 0
 
     @property
     def style(self) -> Style:
@@ -247,6 +253,7 @@ def row_document(row: AgentRow) -> dict[str, Any]:
         "ageSeconds": seen(row),
         "hostState": word(pb.HostState, row.host.state) if row.host is not None else "unknown",
         "stale": row.old,
+        "draining": row.draining,
         "drift": row.drift,
         "differences": differences(row.agent) if row.managed else {},
         "cluster": row.cluster,
@@ -269,12 +276,13 @@ def host_listing(hosts: Sequence[pb.Host], at: Any) -> Listing[pb.Host]:
     columns: list[Column[pb.Host]] = [
         Column("TENANT", lambda host: host.tenant),
         Column("NAME", lambda host: host.name),
-        Column("STATE", lambda host: word(pb.HostState, host.state)),
+        Column("STATE", host_state),
         Column("BEAT", lambda host: age(seconds_between(at, host.last_beat_at))),
         Column("SEATS", lambda host: str(host.seats)),
         Column("GENERATION", lambda host: _generation(host)),
         Column("VERSION", lambda host: host.version),
         Column("MACHINE", lambda host: host.machine),
+        Column("PROBLEM", lambda host: host.link_problem),
         Column("ID", lambda host: host.id, wide=True),
         Column("JOINED", lambda host: age(seconds_between(at, host.joined_at)), wide=True),
     ]
@@ -288,6 +296,15 @@ def host_listing(hosts: Sequence[pb.Host], at: Any) -> Listing[pb.Host]:
         extra={"at": rfc3339(at), "stale": any(host.state in OLD_HOSTS for host in hosts)},
         empty="no host; let one join with: mosaic host token NAME",
     )
+
+
+def host_state(host: pb.Host) -> str:
+    """Return a host's state as shown: with what is about to make it another one."""
+    state = word(pb.HostState, host.state)
+    if host.draining_since.seconds:
+        state += " (draining)"
+    # What an older control plane says has no word on links; its interval is 0.
+    return f"{state} (no link)" if state == "live" and not host.linked and host.beat_interval_ms else state
 
 
 def _generation(host: pb.Host) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -75,14 +75,18 @@ def show_agents(
         raise typer.Exit(EXIT_UNREACHABLE)
 
 
-def show_hosts(*, form: Format, watch: bool, context: str, tenant: str) -> None:
-    """Show hosts."""
+def show_hosts(*, form: Format, watch: bool, every: bool, context: str, tenant: str) -> None:
+    """Show hosts. `every`: also those that have left."""
+
+    def wanted(hosts: Iterable[pb.Host]) -> list[pb.Host]:
+        return [host for host in hosts if every or host.state != pb.HOST_STATE_LEFT]
+
     with connect(context, tenant=tenant) as connection:
         if watch:
-            _watch(connection, form, lambda fleet: host_listing(list(fleet.hosts.values()), fleet.now()), _host_event)
+            _watch(connection, form, lambda fleet: host_listing(wanted(fleet.hosts.values()), fleet.now()), _host_event)
             return
         reply = connection.call(connection.hosts.List, pb.ListHostsRequest(tenant=connection.tenant))
-    output.show(host_listing(reply.hosts, reply.at), form)
+    output.show(host_listing(wanted(reply.hosts), reply.at), form)
 
 
 Event = Callable[[Fleet, pb.WatchEvent], tuple[str, dict[str, Any]] | None]

@@ -27,6 +27,7 @@ from mosaic_proto.v1 import (
     backlog_pb2_grpc,
     enrolment_pb2_grpc,
     fleet_pb2_grpc,
+    host_life_pb2_grpc,
     host_link_pb2_grpc,
     messages_pb2_grpc,
     runtimes_pb2_grpc,
@@ -39,6 +40,7 @@ from mosaic_controlplane import config
 from mosaic_controlplane.api.backlog import BacklogService
 from mosaic_controlplane.api.enrolment import EnrolmentService
 from mosaic_controlplane.api.fleet import FleetService
+from mosaic_controlplane.api.host_life import HostLifeService
 from mosaic_controlplane.api.host_link import HostLinkService
 from mosaic_controlplane.api.hosts import HostService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
@@ -135,7 +137,10 @@ async def serve(home: Home) -> None:
         fleet_pb2_grpc.add_HostServiceServicer_to_server(
             HostService(database, cluster, lambda: enrol_addresses), fleet_server
         )
-        messages_pb2_grpc.add_MessageServiceServicer_to_server(MessageService(Messages(database, wakes)), fleet_server)
+        host_life_pb2_grpc.add_HostLifeServiceServicer_to_server(HostLifeService(database, wakes), fleet_server)
+        messages_pb2_grpc.add_MessageServiceServicer_to_server(
+            MessageService(Messages(database, wakes), cluster.register_epoch), fleet_server
+        )
         seeding_pb2_grpc.add_SeedingServiceServicer_to_server(SeedingService(database), fleet_server)
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(
             HostLinkService(database, wakes, links, replica_id, lambda: liveness.replica_addresses, backlog),
@@ -171,6 +176,7 @@ async def serve(home: Home) -> None:
         background = [
             asyncio.create_task(wakes.run()),
             asyncio.create_task(liveness.run()),
+            asyncio.create_task(links.run()),
             asyncio.create_task(reaper.run()),
         ]
         stack.push_async_callback(_stop, [enrol_server, fleet_server], background, database, replica_id)

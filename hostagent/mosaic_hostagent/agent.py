@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Mapping
 
 import structlog
-from mosaic_framework import __version__
+from mosaic_framework import __version__, protocol
 from mosaic_framework.errors import Conflict, FleetError
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
@@ -28,7 +28,7 @@ from mosaic_hostagent.explaining import explain
 from mosaic_hostagent.intake import Intake
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
-from mosaic_hostagent.link import CAPABILITIES, PROTOCOL_VERSION, Handlers, HostReplaced, Link
+from mosaic_hostagent.link import CAPABILITIES, Handlers, HostReplaced, Link
 from mosaic_hostagent.local import PaneSocket, socket_path
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.mailroom import Mailroom
@@ -265,7 +265,8 @@ class HostAgent:
     async def _hello(self) -> pb.Hello:
         sequence = await self._journal.sequence_to_claim()
         return pb.Hello(
-            protocol_version=PROTOCOL_VERSION,
+            protocol_version=protocol.VERSION,
+            oldest_protocol=protocol.OLDEST,
             capabilities=CAPABILITIES,
             host_id=self._identity.identity_id,
             journal_id=self._journal.journal_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import structlog
+from mosaic_framework import protocol
 from mosaic_framework.errors import Denied, FleetError, NotLoggedIn, Unreachable
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.steps import reached
@@ -18,6 +20,7 @@ from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import host_link_pb2_grpc, runtimes_pb2
 
 from mosaic_hostagent.backoff import full_jitter
+from mosaic_hostagent.beats import Beats
 from mosaic_hostagent.outgoing import Outgoing
 
 if TYPE_CHECKING:
@@ -25,13 +28,9 @@ if TYPE_CHECKING:
 
     Call = StreamStreamCall[pb.HostFrame, pb.ControlFrame]
 
-PROTOCOL_VERSION = 1
-CAPABILITIES = ("capture", "view", "claims")
-DEFAULT_BEAT_SECONDS = 5.0
+CAPABILITIES = ("capture", "view", "claims", protocol.PACE)
 STABLE_SECONDS = 10.0
 _WELCOME_SECONDS = 10.0
-_SHORTEST_SILENCE = 4.0
-_SHORTEST_BEAT = 0.1
 
 log = structlog.get_logger(__name__)
 
@@ -146,17 +145,19 @@ class Link:
         if first.WhichOneof("frame") != "welcome":
             raise LinkSilent(f"what answers at {address} speaks another protocol")
         welcome = first.welcome
+        them = f"the control plane at {address}"
+        protocol.agree(welcome.protocol_version, welcome.oldest_protocol, them=them, us="this host-agent")
         await self._handlers.welcome(welcome)
         self._outgoing.answer(pb.HostFrame(ready=pb.Ready(link_epoch=welcome.link_epoch)))
         self.up = True
         self.address = address
         log.info("link up", address=address, link_epoch=welcome.link_epoch, replica=welcome.replica_id)
         self._on_up()
-        heard = _Heard()
+        beats = Beats(welcome.beat_interval_ms, welcome.answer_within_ms)
         tasks = [
-            asyncio.create_task(self._read(call, heard, channel, welcome.link_epoch), name="link-read"),
+            asyncio.create_task(self._read(call, beats, channel, welcome.link_epoch), name="link-read"),
             asyncio.create_task(self._write(call), name="link-write"),
-            asyncio.create_task(self._beat(_beat_seconds(welcome), heard, address), name="link-beat"),
+            asyncio.create_task(self._beat(beats, address), name="link-beat"),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -167,11 +168,11 @@ class Link:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, call: Call, heard: _Heard, channel: grpc.aio.Channel, epoch: int) -> None:
+    async def _read(self, call: Call, beats: Beats, channel: grpc.aio.Channel, epoch: int) -> None:
         captures: set[asyncio.Future[None]] = set()
         try:
             while isinstance(frame := await call.read(), pb.ControlFrame):
-                heard.at = time.monotonic()
+                beats.heard(time.monotonic())
                 match frame.WhichOneof("frame"):
                     case "desired":
                         await self._handlers.desired(frame.desired)
@@ -185,6 +186,8 @@ class Link:
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
                     case "claims_held":
                         await self._handlers.claims(frame.claims_held)
+                    case "pace":
+                        beats.set_pace(frame.pace.beat_interval_ms, frame.pace.answer_within_ms)
                     case "capture":
                         task: asyncio.Future[None] = asyncio.create_task(
                             self._capture(frame.capture), name="link-capture"
@@ -218,24 +221,18 @@ class Link:
                 if frame.WhichOneof("frame") == "event":
                     reached("hostagent.event-sent")
 
-    async def _beat(self, interval: float, heard: _Heard, address: str) -> None:
-        """Beat, and end the link when the other side has been silent for two beats, or 4 s if that is longer."""
-        silence = max(_SHORTEST_SILENCE, 2 * interval)
+    async def _beat(self, beats: Beats, address: str) -> None:
+        """Beat, and end the link when a beat has not been answered in time."""
         sequence = 0
         while True:
-            sequence += 1
-            self._outgoing.answer(pb.HostFrame(beat=pb.Beat(sequence=sequence)))
-            await asyncio.sleep(min(interval, max(0.0, heard.at + silence - time.monotonic())))
-            if time.monotonic() - heard.at >= silence:
-                raise LinkSilent(f"the control plane at {address} fell silent", why=f"no word for {silence:.0f} s")
-
-
-def _beat_seconds(welcome: pb.Welcome) -> float:
-    return max(_SHORTEST_BEAT, welcome.beat_interval_ms / 1000) if welcome.beat_interval_ms else DEFAULT_BEAT_SECONDS
-
-
-class _Heard:
-    """When the other side last said anything (monotonic)."""
-
-    def __init__(self) -> None:
-        self.at = time.monotonic()
+            now = time.monotonic()
+            if beats.silent(now):
+                why = f"a beat was not answered within {beats.answer_within:.3g} s"
+                raise LinkSilent(f"the control plane at {address} fell silent", why=why)
+            if beats.due(now):
+                sequence += 1
+                self._outgoing.answer(pb.HostFrame(beat=pb.Beat(sequence=sequence)))
+                beats.sent(now)
+            beats.changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(beats.changed.wait(), beats.next_look(now))

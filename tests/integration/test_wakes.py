@@ -139,7 +139,7 @@ async def test_who_waits_looks_again_when_the_listening_connection_was_lost(
     wakes = Wakes(site.database, site.replica_id)
     channel = channel_of(site.replica_id)
     async with running(wakes), asyncio.timeout(15):
-        with wakes.waiting_for(WakeKey.message(site.tenant_id, new_id())) as wake:
+        with wakes.rescans() as wake:
             await wake.wait()  # set once by the first connect
             wake.clear()
             async with site.database.connection() as connection:

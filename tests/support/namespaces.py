@@ -40,6 +40,11 @@ class Network:
         """The test's own address on the switch."""
         return f"{self._net}.1"
 
+    @property
+    def namespace(self) -> str:
+        """The switch's own namespace: what hosts send to one another and to the test is forwarded there."""
+        return self._switch
+
     def open(self) -> None:
         ip("netns", "add", self._switch)
         ip("-n", self._switch, "link", "add", "name", "bridge0", "type", "bridge")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 from mosaic_controlplane.api import host_link
 from mosaic_controlplane.api.fleet import decode_seats
-from mosaic_controlplane.api.host_link import HostLinkService, decode_event, decode_reports
+from mosaic_controlplane.api.host_link import HostLinkService
+from mosaic_controlplane.api.host_reports import decode_event, decode_reports
 from mosaic_controlplane.api.messages import deadline_of
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.mesh import host_events, links
@@ -123,7 +125,9 @@ async def read(frames: list[pb.HostFrame], down: asyncio.Queue[pb.ControlFrame |
     wakes = Wakes(NO_DATABASE, new_id())
     service = HostLinkService(NO_DATABASE, wakes, held, new_id(), list, Backlog(NO_DATABASE, NO_DATABASE, wakes))
     up: asyncio.Queue[pb.HostFrame] = asyncio.Queue(host_link._UP_LIMIT)
-    await asyncio.wait_for(service._read(stream(), a_link(), up, down, 0.1), 5)
+    link = a_link()
+    link.beat_interval = timedelta(milliseconds=25)
+    await asyncio.wait_for(service._read(stream(), link, up, down), 5)
 
 
 async def test_the_link_of_a_host_that_sends_beats_and_reads_nothing_ends() -> None:

@@ -1,4 +1,4 @@
-"""mosaic host: token, join, ls, show."""
+"""mosaic host: token, join, ls, show; draining, removing and what is done about lost hosts: host_life."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import typer
 from mosaic_framework.names import check_name
 
 from mosaic_cli import completion, groups, options, output
+from mosaic_cli.commands import host_life
 from mosaic_cli.output import Format, Thing
 from mosaic_cli.text import duration
 
 app = groups.noun("host", "Machines of the fleet.")
+app.add_typer(host_life.app)
 
 
 @app.command("token")
@@ -62,13 +64,14 @@ def join(
 def list_hosts(
     output_form: options.Output = Format.TABLE,
     watch: options.Watch = False,
+    every: Annotated[bool, typer.Option("--all", help="Also those that were taken out of the fleet.")] = False,
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
     """List hosts, those that were not heard of first."""
     from mosaic_cli import listing
 
-    listing.show_hosts(form=output_form, watch=watch, context=context, tenant=tenant)
+    listing.show_hosts(form=output_form, watch=watch, every=every, context=context, tenant=tenant)
 
 
 @app.command("show")
@@ -82,20 +85,26 @@ def show(
     from mosaic_proto.v1 import fleet_pb2 as pb
 
     from mosaic_cli.client import connect
-    from mosaic_cli.documents import host_document, moment, seconds_between, word
+    from mosaic_cli.documents import host_document, moment
+    from mosaic_cli.fleet_view import host_state
+    from mosaic_cli.host_words import last_beat, lost_words
     from mosaic_cli.nearest import no_such_host
-    from mosaic_cli.text import age, local_time
+    from mosaic_cli.text import local_time
 
     with connect(context, tenant=tenant) as connection:
         reply = connection.call(connection.hosts.List, pb.ListHostsRequest(tenant=connection.tenant))
     host = next((host for host in reply.hosts if host.name == name), None)
     if host is None:
         raise no_such_host(name, [host.name for host in reply.hosts])
+    drains = host.draining_since.seconds > 0
     lines = [
         ("host", host.name),
         ("tenant", host.tenant),
-        ("state", word(pb.HostState, host.state)),
-        ("last beat", f"{age(seconds_between(reply.at, host.last_beat_at)) or 'never'} ago"),
+        ("state", host_state(host)),
+        ("problem", host.link_problem),
+        ("last beat", last_beat(host, reply.at)),
+        ("draining", f"since {local_time(moment(host.draining_since))}, by {host.draining_by}" if drains else ""),
+        ("when lost", lost_words(host) if host.lost_claims else ""),
         ("seats", str(host.seats)),
         ("generation", f"{host.observed_generation} of {host.generation}"),
         ("version", host.version),

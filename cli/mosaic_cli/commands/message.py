@@ -20,10 +20,16 @@ def list_messages(
     open_only: Annotated[bool, typer.Option("--open", help="Only those not at an end.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many.")] = 50,
     output_form: options.Output = Format.TABLE,
+    watch: options.Watch = False,
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
     """List messages, newest first."""
+    if watch:
+        from mosaic_cli.message_watch import watch_messages
+
+        watch_messages(agent=agent, open_only=open_only, limit=limit, form=output_form, context=context, tenant=tenant)
+        return
     from mosaic_proto.v1 import messages_pb2 as pb
 
     from mosaic_cli.client import connect

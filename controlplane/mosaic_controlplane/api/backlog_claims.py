@@ -20,6 +20,7 @@ from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.claiming import Filter, Wish
 from mosaic_controlplane.backlog.drafts import require
+from mosaic_controlplane.backlog.errors import CardNotReady
 from mosaic_controlplane.backlog.standing import resolve
 from mosaic_controlplane.backlog.transitions import Proposal, Under
 from mosaic_controlplane.register.card import CardRow
@@ -60,18 +61,22 @@ class ClaimCalls(backlog_pb2_grpc.BacklogServiceServicer):
         if card_id:
             async with self._backlog.database.connection() as connection:
                 card_id = await resolve(connection, tenant_id=desk.tenant_id, card_id=card_id)
-        taken = await self._backlog.claiming.claim(
-            desk.tenant_id,
-            Wish(
-                request_id=identifier(request.request_id, what="request id"),
-                actor=desk.actor,
-                which=decode.which(request.filter, desk.caller),
-                card_id=card_id,
-                most=request.max or 1,
-                lease=decode.length(request, "lease") or desk.default_lease,
-                wait=decode.length(request, "wait") or timedelta(0),
-            ),
+        wish = Wish(
+            request_id=identifier(request.request_id, what="request id"),
+            actor=desk.actor,
+            which=decode.which(request.filter, desk.caller),
+            card_id=card_id,
+            most=request.max or 1,
+            lease=decode.length(request, "lease") or desk.default_lease,
+            wait=decode.length(request, "wait") or timedelta(0),
         )
+        try:
+            taken = await self._backlog.claiming.claim(desk.tenant_id, wish)
+        except CardNotReady:
+            await self._backlog.check_host(desk.caller)
+            raise
+        if not taken:
+            await self._backlog.check_host(desk.caller)
         return pb.ClaimReply(
             claims=[encode.claim(one, tenant=desk.tenant) for one in taken],
             paused=not taken and await self._backlog.paused(desk.tenant_id),

@@ -151,6 +151,13 @@ def host(row: HostRow) -> fleet_pb2.Host:
         machine=row.machine,
         seats=row.seats,
         unmanaged=host_link_pb2.Unmanaged.FromString(row.unmanaged).sessions,
+        linked=row.linked,
+        link_problem=row.link_problem,
+        draining_since=timestamp(row.draining_since),
+        draining_by=row.draining_by,
+        beat_interval_ms=round(row.beat_interval.total_seconds() * 1000),
+        lost_after_ms=round(row.lost_after.total_seconds() * 1000),
+        lost_claims=row.lost_claims,
     )
 
 

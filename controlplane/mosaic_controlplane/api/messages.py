@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from mosaic_framework.errors import InvalidInput
 from mosaic_proto.v1 import messages_pb2 as pb
@@ -14,6 +15,8 @@ from mosaic_controlplane.api.encode import delivery_mode_name, identifier, optio
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.mesh.messages import Draft, Messages
+from mosaic_controlplane.mesh.watch import Complete, Restart
+from mosaic_controlplane.register.message import MessageRow
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -25,8 +28,9 @@ _LIST_LIMIT = 1000
 class MessageService(messages_pb2_grpc.MessageServiceServicer):
     """Messages to agents, and what is known of their delivery."""
 
-    def __init__(self, messages: Messages) -> None:
+    def __init__(self, messages: Messages, register_epoch: UUID) -> None:
         self._messages = messages
+        self._register_epoch = register_epoch
 
     async def Send(
         self, request: pb.SendRequest, context: ServicerContext[pb.SendRequest, pb.SendReply]
@@ -88,6 +92,28 @@ class MessageService(messages_pb2_grpc.MessageServiceServicer):
             limit=min(request.limit, _LIST_LIMIT) if request.limit > 0 else _LIST_DEFAULT,
         )
         return pb.ListMessagesReply(receipts=[receipt(row) for row in rows])
+
+    async def Watch(
+        self,
+        request: pb.WatchMessagesRequest,
+        context: ServicerContext[pb.WatchMessagesRequest, pb.WatchMessagesEvent],
+    ) -> AsyncIterator[pb.WatchMessagesEvent]:
+        async for watched in self._messages.watch(
+            tenant_id=tenant_of(caller_of(context), request.tenant),
+            address=request.agent,
+            newest=min(request.limit, _LIST_LIMIT) if request.limit > 0 else _LIST_DEFAULT,
+            register_epoch=self._register_epoch,
+            cursor=request.cursor,
+        ):
+            event = pb.WatchMessagesEvent(cursor=str(watched.cursor or ""))
+            match watched.what:
+                case MessageRow():
+                    event.receipt.CopyFrom(receipt(watched.what))
+                case Complete():
+                    event.complete = watched.what.snapshot
+                case Restart():
+                    event.reset = watched.what.reason
+            yield event
 
 
 def deadline_of(request: pb.SendRequest) -> timedelta | None:

@@ -11,15 +11,17 @@ from mosaic_framework.errors import FleetError
 
 from mosaic_controlplane.backlog.cards import Cards
 from mosaic_controlplane.backlog.claiming import AGENT_LEASE, Claiming, Wish, completed
-from mosaic_controlplane.backlog.errors import CardNotFound
+from mosaic_controlplane.backlog.errors import CardNotFound, HostDraining
 from mosaic_controlplane.backlog.exchange import Exchange
 from mosaic_controlplane.backlog.standing import held_card, resolve
 from mosaic_controlplane.backlog.transitions import Transitions
 from mosaic_controlplane.backlog.views import Views
+from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import card_claim as claim_table
 from mosaic_controlplane.register import card_lease as lease_table
 from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register import host_life
 from mosaic_controlplane.register.card import CardRow
 from mosaic_controlplane.register.card_claim import Completed, Completion, Taken
 from mosaic_controlplane.register.card_lease import HeldByRun
@@ -81,6 +83,17 @@ class Backlog:
         """Whether nothing of a tenant is claimed now."""
         async with self.database.connection() as connection:
             return (await claim_table.paused(connection, tenant_id=tenant_id)).paused
+
+    async def check_host(self, caller: Caller) -> None:
+        """Raise HostDraining when the caller is an agent who gets no card because its host is being drained."""
+        if caller.kind != "agent" or caller.host_id is None:
+            return
+        async with self.database.connection() as connection:
+            draining = await host_life.is_draining(connection, tenant_id=caller.tenant_id, host_id=caller.host_id)
+        if draining:
+            raise HostDraining(
+                f"host {caller.host} is being drained", why="until it is back its agents claim nothing new"
+            )
 
     async def renew_runs(self, link: LinkKey, run_ids: list[UUID]) -> list[HeldByRun]:
         """A host vouches for runs of its seats: renew what they hold, and return it. Raises LinkSuperseded."""

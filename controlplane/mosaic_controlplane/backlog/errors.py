@@ -57,6 +57,13 @@ class CardGated(Denied):
     code = "card-gated"
 
 
+class HostDraining(Conflict):
+    """The host of this agent is being drained."""
+
+    code = "host-draining"
+    hint = "finish what you hold; do not ask for work again until you are told to"
+
+
 class CardNotReady(Conflict):
     """This card cannot be claimed now."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -14,19 +14,21 @@ from uuid import UUID
 import structlog
 from mosaic_framework.errors import FleetError, Unreachable
 from mosaic_framework.ids import new_id
+from mosaic_framework.protocol import PACE
 from mosaic_framework.steps import reached
 
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import briefing as briefing_table
+from mosaic_controlplane.register import claims_of_lost
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import replica as replica_table
 from mosaic_controlplane.register import run as run_table
 from mosaic_controlplane.register import runtime_update as update_table
 from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
-from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.database import Connection, Database, RegisterUnreachable
 from mosaic_controlplane.register.host import LinkKey, OpenedLink
 from mosaic_controlplane.register.message import Offer
 from mosaic_controlplane.register.replica import Holder, WakeKey
@@ -34,6 +36,8 @@ from mosaic_controlplane.register.runtime_update import WantedUpdate
 
 JOURNAL_REPLACED = "the host's journal was replaced or restored, so nobody can say whether it was typed"
 CAPTURE_SECONDS = 3.0
+AT_ONCE = 5
+"""Links that read from the register at one moment; its pool has 8 connections."""
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +85,7 @@ class Downward:
     explain: Callable[[str, UUID], Awaitable[None]]
     open_view: Callable[[str, UUID, bool], Awaitable[None]]
     update: Callable[[WantedUpdate], Awaitable[None]]
+    pace: Callable[[timedelta], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -91,6 +96,11 @@ class HeldLink:
     host_name: str
     downward: Downward
     capabilities: frozenset[str] = frozenset()
+    beat_interval: timedelta = timedelta(seconds=5)
+    """what the host was told last"""
+    generation: int = -1
+    """what the host was told last; below 0: nothing yet"""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     captures: dict[str, asyncio.Future[str]] = field(default_factory=dict)
     explanations: dict[str, asyncio.Future[bytes]] = field(default_factory=dict)
@@ -105,6 +115,8 @@ class Links:
         self._database = database
         self._wakes = wakes
         self._replica_id = replica_id
+        # Many links at once wait here and not for the pool, whose waiters give up after seconds, and who else needs it.
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._links: dict[UUID, HeldLink] = {}
         self._beats: dict[LinkKey, float] = {}
 
@@ -113,7 +125,7 @@ class Links:
 
     async def open(self, caller: Caller, hello: HelloFacts) -> tuple[LinkKey, OpenedLink]:
         """Give a host's link to this replica; what an earlier journal was given becomes unknown. Raises LinkRefused."""
-        async with self._database.transaction() as connection:
+        async with self._register() as connection, connection.transaction():
             opened = await host_table.open_link(
                 connection,
                 tenant_id=caller.tenant_id,
@@ -127,6 +139,8 @@ class Links:
                 machine=hello.machine,
                 observed_generation=hello.observed_generation,
             )
+            if opened.was_silent:
+                await claims_of_lost.recall(connection, tenant_id=caller.tenant_id, host_id=caller.id)
             lost: list[UUID] = []
             if opened.journal_replaced:
                 lost = await message_table.journal_replaced(
@@ -139,21 +153,33 @@ class Links:
         )
         return LinkKey(caller.tenant_id, caller.id, opened.link_epoch), opened
 
+    @contextlib.asynccontextmanager
+    async def _register(self) -> AsyncIterator[Connection]:
+        async with self._turns, self._database.connection() as connection:
+            yield connection
+
+    async def refuse(self, caller: Caller, problem: str) -> None:
+        """Say in the register why a host's link was refused."""
+        async with self._database.connection() as connection:
+            await host_table.refuse_link(connection, tenant_id=caller.tenant_id, host_id=caller.id, problem=problem)
+        self._wakes.tell(WakeKey.change(caller.tenant_id))
+
     async def hold(self, link: HeldLink) -> None:
         """Push desired state and messages down the link until cancelled or superseded here."""
         older = self._links.get(link.key.host_id)
         if older is not None:
             older.ended.set()
+            older.wake.set()
         self._links[link.key.host_id] = link
         wake_key = WakeKey.host(link.key.tenant_id, link.key.host_id)
-        sent_generation = -1
         try:
-            with self._wakes.waiting_for(wake_key) as wake:
+            with self._wakes.waiting_for(wake_key, link.wake):
                 while not link.ended.is_set():
-                    sent_generation = await self._push_desired(link, sent_generation)
+                    link.wake.clear()
+                    await self._push_wanted(link)
                     await self._push_messages(link)
                     await self._push_cancels(link)
-                    await wait_for_wake(wake)
+                    await link.wake.wait()
         finally:
             if self._links.get(link.key.host_id) is link:
                 del self._links[link.key.host_id]
@@ -162,31 +188,61 @@ class Links:
                 if not waiting.done():
                     waiting.set_exception(HostNotHere(f"the link to host {link.host_name} ended"))
 
+    async def run(self) -> None:
+        """Look every 5 s, and whenever wakes may have been lost, which links have work: one statement for all."""
+        with self._wakes.rescans() as rescan:
+            while True:
+                await wait_for_wake(rescan)
+                try:
+                    await self.look()
+                except RegisterUnreachable as error:
+                    log.warning("links were not looked over", links=len(self._links), why=error.why or error.what)
+
+    async def look(self) -> None:
+        """Wake the links for which the register has something to do, whoever was not told of it."""
+        # Of a host that was told nothing yet, its own task is at it.
+        told = {
+            link.key: (link.generation, link.beat_interval) for link in self._links.values() if link.generation >= 0
+        }
+        if not told:
+            return
+        async with self._database.connection() as connection:
+            with_work = await host_table.with_work(connection, told)
+        for host_id in with_work:
+            if (link := self._links.get(host_id)) is not None:
+                link.wake.set()
+
     async def close(self, key: LinkKey) -> None:
         """Say in the register that the link is gone, unless a newer one has taken over."""
         async with self._database.connection() as connection:
             await host_table.close_link(connection, key)
         self._wakes.tell(WakeKey.change(key.tenant_id))
 
-    async def _push_desired(self, link: HeldLink, sent: int) -> int:
+    async def _push_wanted(self, link: HeldLink) -> None:
         # The generation is read before the seats: should they change in between, they are sent again.
-        async with self._database.connection() as connection:
-            generation = await host_table.generation_of(connection, link.key)
-            if generation == sent:
-                return sent
-            seats = await agent_table.seats_of_host(connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id)
-            briefing = await briefing_table.get(connection, tenant_id=link.key.tenant_id)
-            updates = await update_table.wanted_of_host(
-                connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id
-            )
+        async with self._register() as connection:
+            generation, beat_interval = await host_table.wanted(connection, link.key)
+            changed = generation != link.generation
+            if changed:
+                tenant_id, host_id = link.key.tenant_id, link.key.host_id
+                seats = await agent_table.seats_of_host(connection, tenant_id=tenant_id, host_id=host_id)
+                briefing = await briefing_table.get(connection, tenant_id=tenant_id)
+                updates = await update_table.wanted_of_host(connection, tenant_id=tenant_id, host_id=host_id)
+        if beat_interval != link.beat_interval:
+            # A host that cannot change its pace while linked keeps the one it has; what is faster harms nobody.
+            if PACE in link.capabilities:
+                await link.downward.pace(beat_interval)
+            link.beat_interval = beat_interval
+        if not changed:
+            return
         await link.downward.desired(generation, seats, briefing)
         for update in updates:
             await link.downward.update(update)
-        return generation
+        link.generation = generation
 
     async def _push_messages(self, link: HeldLink) -> None:
         while True:
-            async with self._database.connection() as connection:
+            async with self._register() as connection:
                 offers = await message_table.offer(connection, link.key)
             if not offers:
                 return
@@ -197,7 +253,7 @@ class Links:
 
     async def _push_cancels(self, link: HeldLink) -> None:
         """Ask for messages to be taken back; after the messages themselves, so that the host knows them."""
-        async with self._database.connection() as connection:
+        async with self._register() as connection:
             asked = await message_table.cancels_of_host(
                 connection, tenant_id=link.key.tenant_id, host_id=link.key.host_id
             )

@@ -10,15 +10,19 @@ import structlog
 from mosaic_framework import __version__
 
 from mosaic_controlplane.mesh.links import Links
+from mosaic_controlplane.mesh.pace import beat_interval
 from mosaic_controlplane.mesh.stall import CursorStall
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import change, host, message, replica, request
-from mosaic_controlplane.register.database import Database, RegisterUnreachable
+from mosaic_controlplane.register import change, host, message, migrate, replica, request
+from mosaic_controlplane.register.database import Connection, Database, RegisterUnreachable
+from mosaic_controlplane.register.migrate import RegisterMismatch
 from mosaic_controlplane.register.replica import WakeKey
 
 TICK_SECONDS = 1.0
 STALL_SECONDS = 5.0  # a transaction of ours is over within a second; one left open is ended by Postgres after 30 s
 _HOUSEKEEPING_TICKS = 600
+_PACE_TICKS = 10
+_UPGRADE_TICKS = 15
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +41,7 @@ class Liveness:
         self.cursor_stall = CursorStall()
         self._reached = time.monotonic()
         self._stall_told = False
+        self._upgraded = False
 
     def register_away(self) -> float:
         """Return for how many seconds the register has not answered: those since the last tick that went through."""
@@ -45,8 +50,19 @@ class Liveness:
     async def arrive(self) -> None:
         """Enter this replica in the register. Before the first call is served: hosts are told of all replicas."""
         async with self._database.connection() as connection:
-            await replica.arrive(connection, replica_id=self._replica_id, address=self._address, version=__version__)
+            await self._enter(connection)
             self._learn(await replica.addresses(connection))
+
+    async def _enter(self, connection: Connection) -> None:
+        """Enter this replica in the register. Raises RegisterMismatch when a newer one has left it behind meanwhile."""
+        await replica.arrive(
+            connection,
+            replica_id=self._replica_id,
+            address=self._address,
+            version=__version__,
+            register_version=migrate.newest(),
+        )
+        await migrate.confirm(connection)
 
     def _learn(self, addresses: list[str]) -> None:
         self.replica_addresses = [self._address, *(other for other in addresses if other != self._address)]
@@ -58,10 +74,16 @@ class Liveness:
             await asyncio.sleep(TICK_SECONDS)
             try:
                 await self.tick()
+                if ticks % _PACE_TICKS == 0:
+                    await self._keep_pace()
+                if ticks % _UPGRADE_TICKS == 0 and not self._upgraded:
+                    await self._finish_upgrade()
                 if ticks % _HOUSEKEEPING_TICKS == 0:
                     await self._keep_house()
             except RegisterUnreachable as error:
                 log.warning("the register is away", why=error.why)
+            except RegisterMismatch:
+                raise  # a newer replica has completed its upgrade: nothing that this one does is right any more
             except Exception:  # one tick that failed must not end the replica: the next does its work
                 log.exception("a tick failed")
             ticks += 1
@@ -77,9 +99,7 @@ class Liveness:
             expired = await message.expire(connection)
             known = await replica.beat(connection, replica_id=self._replica_id)
             if not known:  # paused for so long that another replica took this one for dead
-                await replica.arrive(
-                    connection, replica_id=self._replica_id, address=self._address, version=__version__
-                )
+                await self._enter(connection)
             addresses = await replica.addresses(connection)
             xmin, xmax = await change.bounds(connection)
         self._reached = time.monotonic()
@@ -104,6 +124,20 @@ class Liveness:
             log.warning("an open transaction holds watchers back", seconds=round(seconds, 1))
         elif told and not self._stall_told:
             log.info("watchers are held back no more")
+
+    async def _keep_pace(self) -> None:
+        """Let hosts beat as often as their number allows; links tell them (Links.look)."""
+        async with self._database.connection() as connection:
+            hosts, now = await host.beating(connection)
+            new = beat_interval(hosts, now)
+            if new != now:
+                await host.set_pace(connection, now=now, new=new)
+                log.info("hosts beat at another pace", hosts=hosts, seconds=new.total_seconds())
+
+    async def _finish_upgrade(self) -> None:
+        """Take out of the register what only older replicas used, once none of them lives."""
+        async with self._database.own() as connection:
+            self._upgraded = await migrate.finish(connection)
 
     async def _keep_house(self) -> None:
         async with self._database.connection() as connection:

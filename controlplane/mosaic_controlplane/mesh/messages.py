@@ -17,10 +17,12 @@ from mosaic_framework.typed_text import left_out
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
+from mosaic_controlplane.mesh.watch import MessagesOf, Watched, watch
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register.agent import Seat
 from mosaic_controlplane.register.audit import record
+from mosaic_controlplane.register.change import Cursor
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.message import MessageRow, NewMessage
 from mosaic_controlplane.register.replica import WakeKey
@@ -306,6 +308,26 @@ class Messages:
             return await message_table.receipts(
                 connection, tenant_id=tenant_id, recipients=recipients, open_only=open_only, limit=limit
             )
+
+    async def watch(
+        self, *, tenant_id: UUID, address: str, newest: int, register_epoch: UUID, cursor: str
+    ) -> AsyncIterator[Watched]:
+        """Yield the newest messages, of one agent when `address` is given, then every step; or all after `cursor`."""
+        recipient: UUID | None = None
+        if address:
+            async with self._database.connection() as connection:
+                seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=address)
+            recipient = seat.agent_id
+        stream = watch(
+            self._database,
+            self._wakes,
+            tenant_id=tenant_id,
+            register_epoch=register_epoch,
+            resume=Cursor.parse(cursor) if cursor else None,
+            subject=MessagesOf(tenant_id, recipient, newest),
+        )
+        async for watched in stream:
+            yield watched
 
     async def follow(self, *, tenant_id: UUID, message_id: UUID, until: str) -> AsyncIterator[MessageRow]:
         """Yield the receipt now, at every new step and whenever it waits for something else, until `reached`."""

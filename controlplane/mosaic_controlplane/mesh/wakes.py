@@ -33,6 +33,7 @@ class Wakes:
         self._database = database
         self._replica_id = replica_id
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._rescanning: set[asyncio.Event] = set()
         self._to_tell: set[WakeKey] = set()
         self._something_to_tell = asyncio.Event()
         self._watchers = 0
@@ -47,24 +48,36 @@ class Wakes:
         self._something_to_tell.set()
 
     @contextlib.contextmanager
-    def waiting_for(self, key: WakeKey) -> Iterator[asyncio.Event]:
-        """Lend an event that is set at every wake for `key`, and at every reconnect. The waiter clears it."""
-        event = asyncio.Event()
+    def waiting_for(self, key: WakeKey, event: asyncio.Event) -> Iterator[None]:
+        """Set `event` at every wake for `key`. The waiter clears it, and sees to rescans itself (`rescans`)."""
         self._waiting[key.key].add(event)
         try:
-            yield event
+            yield
         finally:
             self._waiting[key.key].discard(event)
             if not self._waiting[key.key]:
                 del self._waiting[key.key]
 
+    @contextlib.contextmanager
+    def rescans(self) -> Iterator[asyncio.Event]:
+        """Lend an event that is set whenever wakes may have been lost. The waiter clears it."""
+        event = asyncio.Event()
+        self._rescanning.add(event)
+        try:
+            yield event
+        finally:
+            self._rescanning.discard(event)
+
     @contextlib.asynccontextmanager
     async def watching(self, key: WakeKey) -> AsyncIterator[asyncio.Event]:
-        """Like `waiting_for`, for keys that are sent only where somebody watches: says first that somebody does."""
+        """Lend an event that is set at every wake for `key`, and at every reconnect. The waiter clears it.
+
+        For keys that are sent only where somebody watches: says first that somebody does.
+        """
         self._watchers += 1
         try:
             await self.say_watching()
-            with self.waiting_for(key) as event:
+            with self.rescans() as event, self.waiting_for(key, event):
                 yield event
         finally:
             self._watchers -= 1
@@ -95,9 +108,8 @@ class Wakes:
         """Wakes may have been lost: say anew whether anybody watches here, and let all who wait look again."""
         self._said = None
         await self.say_watching()
-        for events in self._waiting.values():
-            for event in events:
-                event.set()
+        for event in self._rescanning:
+            event.set()
 
     async def run(self) -> None:
         """Listen and tell until cancelled."""

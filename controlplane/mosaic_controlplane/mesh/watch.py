@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 from mosaic_controlplane.mesh.wakes import RESCAN_SECONDS, Wakes, wait_for_wake
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import change as change_table
 from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register.agent import AgentRow
 from mosaic_controlplane.register.change import Change, Cursor
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.host import HostRow
+from mosaic_controlplane.register.message import MessageRow
 from mosaic_controlplane.register.replica import WakeKey
 
 HELD_BACK_SECONDS = 0.05
+
+Row = AgentRow | HostRow | MessageRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +42,77 @@ class Restart:
 class Watched:
     """One thing to tell a watcher, and the cursor after it; None inside a snapshot, which is resumed whole."""
 
-    what: AgentRow | HostRow | Complete | Restart
+    what: Row | Complete | Restart
     cursor: Cursor | None
 
 
+class Subject(Protocol):
+    """What is watched of a tenant."""
+
+    async def all(self, connection: Connection) -> Sequence[Row]:
+        """Return everything as it is."""
+
+    async def one(self, connection: Connection, change: Change) -> Row | None:
+        """Return what has changed, as it is now; None when it is not watched."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOf:
+    """The hosts and agents of a tenant."""
+
+    tenant_id: UUID
+
+    async def all(self, connection: Connection) -> Sequence[Row]:
+        """Return hosts, then agents."""
+        hosts = await host_table.list_hosts(connection, tenant_id=self.tenant_id)
+        return [*hosts, *await agent_table.list_agents(connection, tenant_id=self.tenant_id)]
+
+    async def one(self, connection: Connection, change: Change) -> Row | None:
+        """Return the host or agent."""
+        if change.kind == "agent":
+            agents = await agent_table.list_agents(connection, tenant_id=self.tenant_id, agent_id=change.id)
+            return agents[0] if agents else None
+        if change.kind == "host":
+            hosts = await host_table.list_hosts(connection, tenant_id=self.tenant_id, host_id=change.id)
+            return hosts[0] if hosts else None
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesOf:
+    """The messages of a tenant, or those to one `recipient`; to begin with, the `newest` so many."""
+
+    tenant_id: UUID
+    recipient: UUID | None
+    newest: int
+
+    async def all(self, connection: Connection) -> Sequence[Row]:
+        """Return messages, oldest first."""
+        recipients = None if self.recipient is None else [self.recipient]
+        found = await message_table.receipts(
+            connection, tenant_id=self.tenant_id, recipients=recipients, limit=self.newest
+        )
+        return found[::-1]
+
+    async def one(self, connection: Connection, change: Change) -> Row | None:
+        """Return the message."""
+        if change.kind != "message":
+            return None
+        found = await message_table.receipts(connection, tenant_id=self.tenant_id, message_id=change.id, limit=1)
+        return found[0] if found and self.recipient in (None, found[0].recipient_id) else None
+
+
 async def watch(
-    database: Database, wakes: Wakes, *, tenant_id: UUID, register_epoch: UUID, resume: Cursor | None
+    database: Database,
+    wakes: Wakes,
+    *,
+    tenant_id: UUID,
+    register_epoch: UUID,
+    resume: Cursor | None,
+    subject: Subject | None = None,
 ) -> AsyncIterator[Watched]:
-    """Yield a tenant's agents and hosts as they are, then as they change; never ends by itself."""
+    """Yield a tenant's agents and hosts (or `subject`) as they are, then as they change; never ends by itself."""
+    subject = subject or FleetOf(tenant_id)
     async with wakes.watching(WakeKey.change(tenant_id)) as wake:
         cursor, resumed = resume, resume is not None
         read: str | None = None
@@ -62,12 +130,9 @@ async def watch(
                     cursor, _ = await change_table.position(
                         connection, tenant_id=tenant_id, register_epoch=register_epoch
                     )
-                    hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
-                    agents = await agent_table.list_agents(connection, tenant_id=tenant_id)
-                for host in hosts:
-                    yield Watched(host, None)
-                for agent in agents:
-                    yield Watched(agent, None)
+                    rows = await subject.all(connection)
+                for row in rows:
+                    yield Watched(row, None)
                 yield Watched(Complete(snapshot=True), cursor)
                 resumed = False
             async with database.connection() as connection:
@@ -77,7 +142,7 @@ async def watch(
                 changes = await change_table.after(connection, tenant_id=tenant_id, cursor=cursor, unseen_in=read)
                 # Asked after the reading: what was forgotten before it is then known to be.
                 gap = resumed and cursor.xid <= await change_table.forgotten_up_to(connection)
-                found = [(change, await _row(connection, tenant_id, change)) for change in newest_of_each(changes)]
+                found = [(change, await subject.one(connection, change)) for change in newest_of_each(changes)]
             resumed = False
             if gap:
                 yield Watched(Restart("the cursor is older than what the register keeps"), None)
@@ -100,13 +165,3 @@ def newest_of_each(changes: list[Change]) -> list[Change]:
     """Return the last change of each thing, in order (pure): rows are sent as they are now, so once is enough."""
     last = {(change.kind, change.id): change for change in changes}
     return sorted(last.values(), key=lambda change: (change.xid, change.seq))
-
-
-async def _row(connection: Connection, tenant_id: UUID, change: Change) -> AgentRow | HostRow | None:
-    if change.kind == "agent":
-        agents = await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=change.id)
-        return agents[0] if agents else None
-    if change.kind == "host":
-        hosts = await host_table.list_hosts(connection, tenant_id=tenant_id, host_id=change.id)
-        return hosts[0] if hosts else None
-    return None

@@ -154,9 +154,9 @@ class Database:
             )
 
     @asynccontextmanager
-    async def own(self) -> AsyncIterator[Connection]:
+    async def own(self, **settings: str) -> AsyncIterator[Connection]:
         """Lend a connection of its own, closed at the end; errors are told as those of `connection` are."""
-        connection = await self.dedicated()
+        connection = await self.dedicated(**settings)
         try:
             with _using(self.url, connection):
                 yield connection

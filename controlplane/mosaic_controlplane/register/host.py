@@ -8,6 +8,7 @@ from uuid import UUID
 
 from mosaic_framework.errors import Conflict, Denied
 
+from mosaic_controlplane.register import claims_of_lost
 from mosaic_controlplane.register.database import Connection
 from mosaic_controlplane.register.sql import load
 
@@ -47,6 +48,13 @@ class HostRow:
     seats: int
     unmanaged: bytes
     at: datetime
+    linked: bool
+    beat_interval: timedelta
+    lost_after: timedelta
+    lost_claims: str
+    draining_since: datetime | None
+    draining_by: str
+    link_problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,8 @@ class OpenedLink:
     beat_interval: timedelta
     journal_replaced: bool
     journal_disowned: bool
+    was_silent: bool
+    """it was stale or lost before"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +131,19 @@ async def open_link(
     replaced = known is not None and (known != journal_id or older)
     # Another journal without an epoch is a new one, which was never given anything.
     disowned = replaced and (known == journal_id or journal_epoch > 0)
-    return OpenedLink(row["link_epoch"], row["generation"], row["beat_interval"], replaced, disowned)
+    return OpenedLink(
+        row["link_epoch"],
+        row["generation"],
+        row["beat_interval"],
+        replaced,
+        disowned,
+        was_silent=row["state_before"] in ("stale", "lost"),
+    )
+
+
+async def refuse_link(connection: Connection, *, tenant_id: UUID, host_id: UUID, problem: str) -> None:
+    """Note why a host's link was refused; the next link that is opened clears it."""
+    await connection.execute(SQL.refuse_link, tenant_id, host_id, problem)
 
 
 async def confirm_link(connection: Connection, link: LinkKey) -> None:
@@ -166,7 +188,9 @@ async def flush_beats(connection: Connection, beats: dict[LinkKey, timedelta]) -
 
 
 async def tick(connection: Connection) -> list[tuple[UUID, UUID, str, str]]:
-    """Judge every host's liveness by the database's clock. Returns what changed: (tenant, host, name, state).
+    """Judge every host's liveness by the database's clock, and settle the claims of those that are silent.
+
+    Returns what changed: (tenant, host, name, state).
 
     In a transaction of its own, so that the rows of all hosts are locked in one pass.
     """
@@ -174,6 +198,11 @@ async def tick(connection: Connection) -> list[tuple[UUID, UUID, str, str]]:
     if gap is not None:
         await connection.execute(SQL.extend_leases, gap)
     rows = await connection.fetch(SQL.judge)
+    silent = [(row["tenant_id"], row["host_id"]) for row in rows]
+    if silent:
+        await claims_of_lost.hold(connection, silent)
+        lost = [(row["tenant_id"], row["host_id"]) for row in rows if row["state"] == "lost"]
+        await claims_of_lost.release(connection, lost)
     return [(row["tenant_id"], row["host_id"], row["name"], row["state"]) for row in rows]
 
 
@@ -193,9 +222,37 @@ async def set_observed(connection: Connection, link: LinkKey, generation: int) -
     await connection.execute(SQL.set_observed, link.tenant_id, link.host_id, link.link_epoch, generation)
 
 
-async def generation_of(connection: Connection, link: LinkKey) -> int:
-    """Return the generation that is wanted of a host. Raises LinkSuperseded."""
-    generation = await connection.fetchval(SQL.generation_of, link.tenant_id, link.host_id, link.link_epoch)
-    if generation is None:
+async def wanted(connection: Connection, link: LinkKey) -> tuple[int, timedelta]:
+    """Return the generation and the beat interval that are wanted of a host. Raises LinkSuperseded."""
+    row = await connection.fetchrow(SQL.wanted, link.tenant_id, link.host_id, link.link_epoch)
+    if row is None:
         raise LinkSuperseded
-    return int(generation)
+    return row["generation"], row["beat_interval"]
+
+
+async def with_work(connection: Connection, told: dict[LinkKey, tuple[int, timedelta]]) -> list[UUID]:
+    """Return the hosts, of those linked, for which there is something to do.
+
+    `told`: by link, the generation and the beat interval that its host was told last.
+    """
+    links = list(told)
+    rows = await connection.fetch(
+        SQL.with_work,
+        [link.tenant_id for link in links],
+        [link.host_id for link in links],
+        [link.link_epoch for link in links],
+        [told[link][0] for link in links],
+        [told[link][1] for link in links],
+    )
+    return [row["host_id"] for row in rows]
+
+
+async def beating(connection: Connection) -> tuple[int, timedelta]:
+    """Return how many hosts of the cluster beat or ought to, and how often."""
+    row = await connection.fetchrow(SQL.beating)
+    return (row["hosts"], row["beat_interval"]) if row else (0, timedelta())
+
+
+async def set_pace(connection: Connection, *, now: timedelta, new: timedelta) -> None:
+    """Let all hosts that beat every `now` beat every `new`. Nothing happens when another replica has done it."""
+    await connection.execute(SQL.set_pace, now, new)

@@ -58,10 +58,15 @@ def channel_of(replica_id: UUID) -> str:
     return f"mosaic_{replica_id.hex}"
 
 
-async def arrive(connection: Connection, *, replica_id: UUID, address: str, version: str) -> None:
-    """Enter this replica in the register, and forget those that died without leaving."""
+async def arrive(
+    connection: Connection, *, replica_id: UUID, address: str, version: str, register_version: int = 0
+) -> None:
+    """Enter this replica in the register, and forget those that died without leaving.
+
+    `register_version`: the one that it is made for.
+    """
     await connection.execute(SQL.forget_dead)
-    await connection.execute(SQL.arrive, replica_id, address, version)
+    await connection.execute(SQL.arrive, replica_id, address, version, register_version)
 
 
 async def beat(connection: Connection, *, replica_id: UUID) -> bool:

@@ -1,5 +1,5 @@
 -- name: arrive
-insert into fleet.replica (replica_id, address, version) values ($1, $2, $3)
+insert into fleet.replica (replica_id, address, version, register_version) values ($1, $2, $3, $4)
 
 -- name: beat
 update fleet.replica set seen_at = now() where replica_id = $1 returning replica_id

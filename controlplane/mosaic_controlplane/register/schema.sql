@@ -11,7 +11,8 @@ create table fleet.cluster (
   register_epoch uuid not null,
   liveness_tick_at timestamptz not null default now(),
   changes_forgotten_up_to xid8 not null default '0',  -- a cursor at or below it cannot be resumed from
-  made_at timestamptz not null default now()
+  made_at timestamptz not null default now(),
+  beat_interval interval not null default '5 seconds'  -- of all hosts; slower as they grow in number (mesh/pace.py)
 );
 
 -- Roots of the cluster's own certificate authority. The key is encrypted under a key file that every replica holds.
@@ -31,7 +32,11 @@ create table fleet.tenant (
   paused_by text,
   paused_at timestamptz,
   made_at timestamptz not null default now(),
-  paused_reason text not null default ''
+  paused_reason text not null default '',
+  -- When a host of the tenant is lost, and what becomes of what its agents have claimed: lease (it runs out), hold (kept
+  -- until the claim's own limit) or release (at once).
+  lost_after interval not null default '60 seconds' check (lost_after >= interval '1 second'),
+  lost_claims text not null default 'lease' check (lost_claims in ('lease', 'hold', 'release'))
 );
 
 create table fleet.replica (
@@ -41,7 +46,8 @@ create table fleet.replica (
   started_at timestamptz not null default now(),
   seen_at timestamptz not null default now(),
   -- Somebody follows or watches here: wakes of messages and changes are sent to this replica too.
-  watching boolean not null default false
+  watching boolean not null default false,
+  register_version integer not null default 0         -- the version of the register that it is made for
 );
 
 -- One-time join tokens. The secret is kept as a SHA-256 only. A spent token remembers which key spent it, so that the
@@ -101,6 +107,9 @@ create table fleet.host (
   unmanaged bytea not null default '',                -- mosaic.v1.Unmanaged: sessions on its tmux servers that are not ours
   -- The newest event of the journal which is in the register: a hello that knows less comes from a restored one, too.
   journal_sequence bigint not null default 0,
+  draining_since timestamptz,                         -- its agents claim nothing new from then on
+  draining_by text not null default '',
+  link_problem text not null default '',              -- why its last link was refused
   primary key (tenant_id, host_id),
   unique (tenant_id, name)
 ) with (fillfactor = 70);
@@ -382,6 +391,12 @@ create trigger host_unmanaged_changed after update on fleet.host
   for each row when (old.unmanaged is distinct from new.unmanaged)
   execute function fleet.record_host_change();
 
+create trigger host_link_changed after update on fleet.host
+  for each row when (old.link_epoch = new.link_epoch
+    and (old.linked_replica, old.draining_since, old.link_problem)
+      is distinct from (new.linked_replica, new.draining_since, new.link_problem))
+  execute function fleet.record_host_change();
+
 create function fleet.record_message_change() returns trigger language plpgsql as $$
 begin
   insert into fleet.change (tenant_id, kind, id) values (new.tenant_id, 'message', new.message_id);
@@ -567,6 +582,10 @@ begin
     select w.* from unnest(picked, requests, places, runs, kinds, holders, names, leases)
       as w (card_id, request_id, place, run_id, kind, holder_id, name, lease)
     where w.card_id is not null
+      -- An agent on a host that is being drained takes nothing new.
+      and (w.kind <> 'agent' or (
+        select h.draining_since from fleet.host h where h.tenant_id = of_tenant and h.host_id = (
+          select a.host_id from fleet.agent a where a.tenant_id = of_tenant and a.agent_id = w.holder_id)) is null)
   ), noted as (
     insert into fleet.card_event (tenant_id, card_id, kind, status, fence, actor_kind, actor_id, actor_name, run_id, waited,
       request_id, request_place)

@@ -767,6 +767,13 @@ class Host(_message.Message):
     MACHINE_FIELD_NUMBER: _builtins.int
     SEATS_FIELD_NUMBER: _builtins.int
     UNMANAGED_FIELD_NUMBER: _builtins.int
+    LINKED_FIELD_NUMBER: _builtins.int
+    LINK_PROBLEM_FIELD_NUMBER: _builtins.int
+    DRAINING_SINCE_FIELD_NUMBER: _builtins.int
+    DRAINING_BY_FIELD_NUMBER: _builtins.int
+    BEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    LOST_AFTER_MS_FIELD_NUMBER: _builtins.int
+    LOST_CLAIMS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     tenant: _builtins.str
     name: _builtins.str
@@ -780,12 +787,23 @@ class Host(_message.Message):
     machine: _builtins.str
     """what the machine calls itself; only shown"""
     seats: _builtins.int
+    linked: _builtins.bool
+    """a replica holds its link at this moment"""
+    link_problem: _builtins.str
+    """why its last link was refused; empty: it was not"""
+    draining_by: _builtins.str
+    beat_interval_ms: _builtins.int
+    lost_after_ms: _builtins.int
+    lost_claims: _builtins.str
+    """what becomes of its claims when it is lost: lease | hold | release"""
     @_builtins.property
     def last_beat_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def joined_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def unmanaged(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnmanagedSession]: ...
+    @_builtins.property
+    def draining_since(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -803,10 +821,17 @@ class Host(_message.Message):
         machine: _builtins.str = ...,
         seats: _builtins.int = ...,
         unmanaged: _abc.Iterable[Global___UnmanagedSession] | None = ...,
+        linked: _builtins.bool = ...,
+        link_problem: _builtins.str = ...,
+        draining_since: _timestamp_pb2.Timestamp | None = ...,
+        draining_by: _builtins.str = ...,
+        beat_interval_ms: _builtins.int = ...,
+        lost_after_ms: _builtins.int = ...,
+        lost_claims: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["joined_at", b"joined_at", "last_beat_at", b"last_beat_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draining_since", b"draining_since", "joined_at", b"joined_at", "last_beat_at", b"last_beat_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "id", b"id", "identity_epoch", b"identity_epoch", "joined_at", b"joined_at", "last_beat_at", b"last_beat_at", "link_epoch", b"link_epoch", "machine", b"machine", "name", b"name", "observed_generation", b"observed_generation", "seats", b"seats", "state", b"state", "tenant", b"tenant", "unmanaged", b"unmanaged", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "draining_by", b"draining_by", "draining_since", b"draining_since", "generation", b"generation", "id", b"id", "identity_epoch", b"identity_epoch", "joined_at", b"joined_at", "last_beat_at", b"last_beat_at", "link_epoch", b"link_epoch", "link_problem", b"link_problem", "linked", b"linked", "lost_after_ms", b"lost_after_ms", "lost_claims", b"lost_claims", "machine", b"machine", "name", b"name", "observed_generation", b"observed_generation", "seats", b"seats", "state", b"state", "tenant", b"tenant", "unmanaged", b"unmanaged", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -120,6 +120,7 @@ class Hello(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MACHINE_FIELD_NUMBER: _builtins.int
     JOURNAL_EPOCH_FIELD_NUMBER: _builtins.int
+    OLDEST_PROTOCOL_FIELD_NUMBER: _builtins.int
     JOURNAL_SEQUENCE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     host_id: _builtins.str
@@ -130,6 +131,8 @@ class Hello(_message.Message):
     machine: _builtins.str
     journal_epoch: _builtins.int
     """the newest link epoch in the journal: an old one betrays a restored journal"""
+    oldest_protocol: _builtins.int
+    """that this host-agent still speaks; 0: only its own"""
     journal_sequence: _builtins.int
     """the newest event it had since a link: one the register is past, too"""
     @_builtins.property
@@ -148,11 +151,12 @@ class Hello(_message.Message):
         version: _builtins.str = ...,
         machine: _builtins.str = ...,
         journal_epoch: _builtins.int = ...,
+        oldest_protocol: _builtins.int = ...,
         journal_sequence: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence", "journal_sequence", b"journal_sequence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence", "capabilities", b"capabilities", "host_id", b"host_id", "journal_epoch", b"journal_epoch", "journal_id", b"journal_id", "journal_sequence", b"journal_sequence", "machine", b"machine", "observed_generation", b"observed_generation", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence", "capabilities", b"capabilities", "host_id", b"host_id", "journal_epoch", b"journal_epoch", "journal_id", b"journal_id", "journal_sequence", b"journal_sequence", "machine", b"machine", "observed_generation", b"observed_generation", "oldest_protocol", b"oldest_protocol", "protocol_version", b"protocol_version", "seats", b"seats", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__journal_sequence: _TypeAlias = _typing.Literal["journal_sequence"]  # noqa: Y015
     _WhichOneofArgType__journal_sequence: _TypeAlias = _typing.Literal["_journal_sequence", b"_journal_sequence"]  # noqa: Y015
@@ -537,6 +541,7 @@ class ControlFrame(_message.Message):
     OPEN_VIEW_FIELD_NUMBER: _builtins.int
     CLAIMS_HELD_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    PACE_FIELD_NUMBER: _builtins.int
     UPDATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
@@ -567,6 +572,10 @@ class ControlFrame(_message.Message):
     @_builtins.property
     def cancel(self) -> Global___CancelDelivery: ...
     @_builtins.property
+    def pace(self) -> Global___Pace:
+        """only to a host that can "pace" """
+
+    @_builtins.property
     def update(self) -> _runtimes_pb2.WantedUpdate:
         """asked again with every link until the host has begun it"""
 
@@ -583,13 +592,14 @@ class ControlFrame(_message.Message):
         open_view: Global___OpenView | None = ...,
         claims_held: Global___ClaimsHeld | None = ...,
         cancel: Global___CancelDelivery | None = ...,
+        pace: Global___Pace | None = ...,
         update: _runtimes_pb2.WantedUpdate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "pace", b"pace", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "pace", b"pace", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held", "cancel", "update"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held", "cancel", "pace", "update"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -606,6 +616,8 @@ class Welcome(_message.Message):
     REPLICA_ID_FIELD_NUMBER: _builtins.int
     FLEET_ADDRESSES_FIELD_NUMBER: _builtins.int
     JOURNAL_DISOWNED_FIELD_NUMBER: _builtins.int
+    OLDEST_PROTOCOL_FIELD_NUMBER: _builtins.int
+    ANSWER_WITHIN_MS_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     link_epoch: _builtins.int
     beat_interval_ms: _builtins.int
@@ -614,6 +626,10 @@ class Welcome(_message.Message):
     """The journal is an older one restored: what is open in it may have been typed. The host ends all of it as unknown,
     gives the journal a new id and dials anew.
     """
+    oldest_protocol: _builtins.int
+    """that this replica still speaks; 0: only its own"""
+    answer_within_ms: _builtins.int
+    """as in Pace; 0: a control plane that does not say"""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -630,14 +646,40 @@ class Welcome(_message.Message):
         replica_id: _builtins.str = ...,
         fleet_addresses: _abc.Iterable[_builtins.str] | None = ...,
         journal_disowned: _builtins.bool = ...,
+        oldest_protocol: _builtins.int = ...,
+        answer_within_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "capabilities", b"capabilities", "fleet_addresses", b"fleet_addresses", "journal_disowned", b"journal_disowned", "link_epoch", b"link_epoch", "protocol_version", b"protocol_version", "replica_id", b"replica_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_within_ms", b"answer_within_ms", "beat_interval_ms", b"beat_interval_ms", "capabilities", b"capabilities", "fleet_addresses", b"fleet_addresses", "journal_disowned", b"journal_disowned", "link_epoch", b"link_epoch", "oldest_protocol", b"oldest_protocol", "protocol_version", b"protocol_version", "replica_id", b"replica_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class Pace(_message.Message):
+    """How often to beat from now on, and how long a beat may go unanswered before the link is dialled anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    ANSWER_WITHIN_MS_FIELD_NUMBER: _builtins.int
+    beat_interval_ms: _builtins.int
+    answer_within_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        beat_interval_ms: _builtins.int = ...,
+        answer_within_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_within_ms", b"answer_within_ms", "beat_interval_ms", b"beat_interval_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pace: _TypeAlias = Pace  # noqa: Y015
 
 @_typing.final
 class BeatAcknowledged(_message.Message):

@@ -54,6 +54,11 @@ class MessageServiceStub:
                 request_serializer=mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesReply.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/mosaic.v1.MessageService/Watch',
+                request_serializer=mosaic__proto_dot_v1_dot_messages__pb2.WatchMessagesRequest.SerializeToString,
+                response_deserializer=mosaic__proto_dot_v1_dot_messages__pb2.WatchMessagesEvent.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/mosaic.v1.MessageService/Cancel',
                 request_serializer=mosaic__proto_dot_v1_dot_messages__pb2.CancelMessageRequest.SerializeToString,
@@ -92,6 +97,13 @@ class MessageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """The newest messages, then every step of any. A cursor resumes without gap or repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Cancel(self, request, context):
         """Takes a message back that is not typed yet. One that its host has been given is only asked for: follow it to its end.
         """
@@ -121,6 +133,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesRequest.FromString,
                     response_serializer=mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesReply.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=mosaic__proto_dot_v1_dot_messages__pb2.WatchMessagesRequest.FromString,
+                    response_serializer=mosaic__proto_dot_v1_dot_messages__pb2.WatchMessagesEvent.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
@@ -236,6 +253,33 @@ class MessageService:
             '/mosaic.v1.MessageService/List',
             mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesRequest.SerializeToString,
             mosaic__proto_dot_v1_dot_messages__pb2.ListMessagesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mosaic.v1.MessageService/Watch',
+            mosaic__proto_dot_v1_dot_messages__pb2.WatchMessagesRequest.SerializeToString,
+            mosaic__proto_dot_v1_dot_messages__pb2.WatchMessagesEvent.FromString,
             options,
             channel_credentials,
             insecure,

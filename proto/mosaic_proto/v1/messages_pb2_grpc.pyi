@@ -41,6 +41,8 @@ class MessageServiceStub:
     """
     Show: _grpc.UnaryUnaryMultiCallable[_messages_pb2.ShowMessageRequest, _messages_pb2.ShowMessageReply]
     List: _grpc.UnaryUnaryMultiCallable[_messages_pb2.ListMessagesRequest, _messages_pb2.ListMessagesReply]
+    Watch: _grpc.UnaryStreamMultiCallable[_messages_pb2.WatchMessagesRequest, _messages_pb2.WatchMessagesEvent]
+    """The newest messages, then every step of any. A cursor resumes without gap or repeat."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_messages_pb2.CancelMessageRequest, _messages_pb2.CancelMessageReply]
     """Takes a message back that is not typed yet. One that its host has been given is only asked for: follow it to its end."""
 
@@ -57,6 +59,8 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """
     Show: _aio.UnaryUnaryMultiCallable[_messages_pb2.ShowMessageRequest, _messages_pb2.ShowMessageReply]  # type: ignore[assignment]
     List: _aio.UnaryUnaryMultiCallable[_messages_pb2.ListMessagesRequest, _messages_pb2.ListMessagesReply]  # type: ignore[assignment]
+    Watch: _aio.UnaryStreamMultiCallable[_messages_pb2.WatchMessagesRequest, _messages_pb2.WatchMessagesEvent]  # type: ignore[assignment]
+    """The newest messages, then every step of any. A cursor resumes without gap or repeat."""
     Cancel: _aio.UnaryUnaryMultiCallable[_messages_pb2.CancelMessageRequest, _messages_pb2.CancelMessageReply]  # type: ignore[assignment]
     """Takes a message back that is not typed yet. One that its host has been given is only asked for: follow it to its end."""
 
@@ -94,6 +98,14 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _messages_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_messages_pb2.ListMessagesReply, _abc.Awaitable[_messages_pb2.ListMessagesReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _messages_pb2.WatchMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_messages_pb2.WatchMessagesEvent], _abc.AsyncIterator[_messages_pb2.WatchMessagesEvent]]:
+        """The newest messages, then every step of any. A cursor resumes without gap or repeat."""
 
     @_abc_1.abstractmethod
     def Cancel(

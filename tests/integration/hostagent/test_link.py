@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from mosaic_framework import protocol
 from mosaic_framework.ids import new_id
 from mosaic_framework.manifest import Manifest
 from mosaic_framework.paths import Home
-from mosaic_hostagent import link as link_module
+from mosaic_hostagent import beats
 from mosaic_hostagent.agent import HostAgent
 from mosaic_hostagent.config import Config
+from mosaic_hostagent.link import HostReplaced
 from mosaic_proto.v1 import fleet_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
@@ -110,7 +112,8 @@ async def test_the_whole_way_of_a_message(
 ) -> None:
     await host.start()
     link = await plane.link()
-    assert (link.hello.host_id, link.hello.journal_epoch, link.hello.protocol_version) == (plane.host_id, 0, 1)
+    assert (link.hello.host_id, link.hello.journal_epoch) == (plane.host_id, 0)
+    assert (link.hello.protocol_version, link.hello.oldest_protocol) == (protocol.VERSION, protocol.OLDEST)
     (ready,) = await link.has("ready")
     assert ready.ready.link_epoch == 1
     assert json.loads((host.home.run / "hostagent.json").read_bytes()) == {"pid": os.getpid()}
@@ -157,7 +160,7 @@ async def test_beats_come_at_the_interval_that_was_set(host: Running, plane: Fak
 async def test_a_silent_link_is_given_up_and_dialled_anew(
     host: Running, plane: FakeHostLinks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_module, "_SHORTEST_SILENCE", 0.5)
+    monkeypatch.setattr(beats, "SHORTEST_ANSWER", 0.5)
     plane.deaf = True
     await host.start()
     await plane.link()
@@ -286,7 +289,7 @@ async def test_a_home_that_was_given_to_another_host_ends_the_process(host: Runn
     assert host.task is not None
     with pytest.raises(ExceptionGroup) as ended:
         await asyncio.wait_for(host.task, 10)
-    assert ended.group_contains(link_module.HostReplaced)
+    assert ended.group_contains(HostReplaced)
 
 
 async def test_a_desired_state_of_another_host_identity_is_not_used(
