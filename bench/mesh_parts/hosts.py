@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
-from mosaic_framework import wire
+from mosaic_framework import protocol, wire
 from mosaic_framework.ids import new_id
 from mosaic_proto.v1 import fleet_pb2, fleet_pb2_grpc, host_link_pb2_grpc
 from mosaic_proto.v1 import host_link_pb2 as pb
@@ -71,8 +71,9 @@ class SimulatedHost:
         stub: host_link_pb2_grpc.HostLinkServiceAsyncStub = host_link_pb2_grpc.HostLinkServiceStub(self._channel)
         self._call = stub.Link()
         hello = pb.Hello(
-            protocol_version=1,
-            capabilities=["capture", "view", "claims"],
+            protocol_version=protocol.VERSION,
+            oldest_protocol=protocol.OLDEST,
+            capabilities=["capture", "view", "claims", protocol.PACE],
             host_id=self._card.id,
             journal_id=str(new_id()),
             seats=[self.report(number, "at its prompt") for number in range(len(self._card.agents))],
@@ -103,8 +104,11 @@ class SimulatedHost:
     async def _read(self) -> None:
         try:
             while isinstance(frame := await self._call.read(), pb.ControlFrame):
-                if frame.WhichOneof("frame") == "desired":
-                    await self._call.write(pb.HostFrame(applied=pb.Applied(generation=frame.desired.generation)))
+                match frame.WhichOneof("frame"):
+                    case "desired":
+                        await self._call.write(pb.HostFrame(applied=pb.Applied(generation=frame.desired.generation)))
+                    case "pace":
+                        self.beat_seconds = frame.pace.beat_interval_ms / 1000
             self.ended = "by the control plane"
         except grpc.aio.AioRpcError as error:
             self.ended = f"{error.code().name}: {error.details()}"
