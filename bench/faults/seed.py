@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -97,7 +98,7 @@ async def run_seed(folder: Path, options: Options) -> dict[str, object]:
         if isinstance(outcome, Exception):
             raise outcome
     async with open_channel(site.operator, site.addresses[0]) as channel:
-        await _settle(channel)
+        await _settle(site, channel)
         await look_back(site, channel, run, {worker.client.name: worker.id for worker in workers})
     lap("settle")
     for task in keeping:
@@ -112,10 +113,16 @@ async def run_seed(folder: Path, options: Options) -> dict[str, object]:
     }
 
 
-async def _settle(channel: grpc.aio.Channel) -> None:
+async def _settle(site: Site, channel: grpc.aio.Channel) -> None:
     """Wait until every message has come to an end; what has not is the checker's to tell."""
     deadline = time.monotonic() + SETTLE_SECONDS
-    while time.monotonic() < deadline and await open_messages(channel):  # noqa: ASYNC110 - it is asked over the wire
+    while await open_messages(channel):
+        if time.monotonic() > deadline:
+            for kept in site.kept.values():  # into their logs: what each task of theirs waits for
+                if kept.program.runs:
+                    kept.program.signal(signal.SIGUSR2)
+            await asyncio.sleep(1.0)
+            return
         await asyncio.sleep(0.1)
 
 

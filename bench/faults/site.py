@@ -10,6 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -159,9 +160,12 @@ class Site:
 
     async def _join_hosts(self, channel: grpc.aio.Channel) -> None:
         service: fleet_pb2_grpc.HostServiceAsyncStub = fleet_pb2_grpc.HostServiceStub(channel)
-        for name, host in self.hosts.items():
+        for number, (name, host) in enumerate(self.hosts.items()):
             reply = await service.CreateToken(fleet_pb2.CreateHostTokenRequest(request_id=str(new_id()), name=name))
-            await asyncio.to_thread(enrolment.enrol, JoinToken.parse(reply.token), host.pki)
+            identity = await asyncio.to_thread(enrolment.enrol, JoinToken.parse(reply.token), host.pki)
+            # Each dials another replica first, so that every replica holds links.
+            first = number % len(self.addresses)
+            replace(identity, fleet_addresses=self.addresses[first:] + self.addresses[:first]).save(host.pki)
 
     async def _apply(self, channel: grpc.aio.Channel) -> None:
         agents = [

@@ -53,7 +53,8 @@ class Claims:
                 self._vouched = living_runs(self._residents)
                 self._outgoing.answer(pb.HostFrame(runs_alive=pb.RunsAlive(run_ids=self._vouched)))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._now.wait(), self._renew_seconds)
+                async with asyncio.timeout(self._renew_seconds):
+                    await self._now.wait()
             self._now.clear()
 
     def link_is_up(self) -> None:

@@ -95,7 +95,8 @@ class Keeper:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(process.wait(), self.service.stop_within)
+                async with asyncio.timeout(self.service.stop_within):
+                    await process.wait()
             except TimeoutError:
                 log.error("service did not stop in time", service=self.service.name)
                 with contextlib.suppress(ProcessLookupError):

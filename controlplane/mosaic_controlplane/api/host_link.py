@@ -206,7 +206,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
         while True:
             silence = _SILENT_BEATS * link.beat_interval.total_seconds()
             try:
-                frame = await asyncio.wait_for(anext(frames), silence)
+                async with asyncio.timeout(silence):
+                    frame = await anext(frames)
             except StopAsyncIteration:
                 return
             except TimeoutError:
@@ -216,7 +217,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
                 self._links.beat(link.key)
                 answer = pb.ControlFrame(beat_acknowledged=pb.BeatAcknowledged(sequence=frame.beat.sequence))
                 try:
-                    await asyncio.wait_for(down.put(answer), silence)
+                    async with asyncio.timeout(silence):
+                        await down.put(answer)
                 except TimeoutError:
                     log.warning("a host does not read its link", host=link.host_name, seconds=silence)
                     return
@@ -293,7 +295,8 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
 
 async def _read_hello(frames: AsyncIterator[pb.HostFrame]) -> pb.Hello:
     try:
-        first = await asyncio.wait_for(anext(frames), HELLO_SECONDS)
+        async with asyncio.timeout(HELLO_SECONDS):
+            first = await anext(frames)
     except (StopAsyncIteration, TimeoutError):
         raise InvalidInput("the link said no hello", why=f"none came within {HELLO_SECONDS:g} s") from None
     if first.WhichOneof("frame") != "hello":

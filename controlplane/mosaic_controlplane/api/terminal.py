@@ -115,6 +115,7 @@ async def _again(first: pb.AttachInput, rest: AsyncIterator[pb.AttachInput]) -> 
 
 async def _first(frames: AsyncIterator[Frame], what: str) -> Frame:
     try:
-        return await asyncio.wait_for(anext(frames), FIRST_SECONDS)
+        async with asyncio.timeout(FIRST_SECONDS):
+            return await anext(frames)
     except (StopAsyncIteration, TimeoutError):
         raise InvalidInput(f"{what} said nothing", why=f"nothing came within {FIRST_SECONDS:g} s") from None

@@ -81,7 +81,8 @@ class Forwarder:
         leaf = self._leaf
         async with wire.replica_channel(leaf.key_pem, leaf.certificate_pem, leaf.bundle_pem, holder.address) as channel:
             try:
-                await asyncio.wait_for(channel.channel_ready(), CONNECT_SECONDS)
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await channel.channel_ready()
             except TimeoutError:
                 raise _unreachable(holder, f"no connection within {CONNECT_SECONDS:g} s") from None
             try:

@@ -148,5 +148,6 @@ class Wakes:
 async def wait_for_wake(event: asyncio.Event, seconds: float = RESCAN_SECONDS) -> None:
     """Return at the next wake, or after `seconds`: whoever waits then looks again."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     event.clear()

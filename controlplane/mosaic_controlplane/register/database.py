@@ -166,7 +166,8 @@ class Database:
     async def close(self) -> None:
         """Close the pool; a connection still lent after 5 s is cut."""
         try:
-            await asyncio.wait_for(self.pool.close(), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.pool.close()
         except TimeoutError:
             self.pool.terminate()
 

@@ -29,7 +29,8 @@ async def listen(
         await ready()
         while not ended.is_set():
             try:
-                await asyncio.wait_for(ended.wait(), PROBE_SECONDS)
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await ended.wait()
             except TimeoutError:
                 # A server that vanished says nothing; who only listens would never find out.
                 await connection.execute("select 1", timeout=PROBE_SECONDS)
