@@ -82,8 +82,7 @@ async def run_seed(folder: Path, options: Options) -> dict[str, object]:
         *(asyncio.create_task(work_on_a_stream(worker)) for worker in workers[4:]),
     ]
     await break_things(site, run, faults, window=options.window)
-    for name in REPLICAS:  # healed is what serves again, too, however busy this machine is
-        await site.until_serving(name)
+    await site.until_up()
     healed_at = time.monotonic()
     lap("faults")
     run.views = await converge(site, watchers, healed_at)

@@ -148,6 +148,14 @@ class Site:
 
         await until(serves, f"{name} serves", lambda: program.log.read_text()[-2000:])
 
+    async def until_up(self) -> None:
+        """Wait until everything has come up that was killed or stopped, however busy this machine is."""
+        await asyncio.wait_for(self.database.serves(), PATIENCE_SECONDS)
+        for name in REPLICAS:
+            await self.until_serving(name)
+        for name, host in self.hosts.items():
+            await until(lambda program=host.program: _serves(program), f"the host-agent of {name} serves")
+
     async def _log_in(self) -> None:
         first = self.replicas[REPLICAS[0]].program
         with mock.patch.dict(os.environ, first.environment):
@@ -224,3 +232,10 @@ async def until(condition: Callable[[], bool], what: str, more: Callable[[], str
         if time.monotonic() > deadline:
             raise TimeoutError(f"never happened: {what}\n{more()}")
         await asyncio.sleep(0.05)
+
+
+def _serves(program: Program) -> bool:
+    """Whether a host-agent has said so in its log."""
+    if not program.runs or program.process is None:
+        return False
+    return f'"pid": {program.process.pid}, "event": "serving"' in program.log.read_text()
