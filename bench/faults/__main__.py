@@ -65,6 +65,12 @@ def main() -> None:
     parser.add_argument("--state", type=Path, help="a file that keeps what came of each seed")
     parser.add_argument("--window", type=float, default=Options.window, help="seconds in which faults happen")
     parser.add_argument("--faults", type=int, default=Options.faults)
+    parser.add_argument(
+        "--converge-seconds",
+        type=float,
+        default=Options.converge_seconds,
+        help="how soon after healing each view has to be right; more on a machine that has other work",
+    )
     parser.add_argument("--without-fence", action="store_true")
     options = parser.parse_args()
     os.chdir(ROOT)
@@ -75,7 +81,15 @@ def main() -> None:
     for seed in seeds:
         if seed in known:
             continue
-        verdict = run(Options(seed, window=options.window, faults=options.faults, without_fence=options.without_fence))
+        verdict = run(
+            Options(
+                seed,
+                window=options.window,
+                faults=options.faults,
+                converge_seconds=options.converge_seconds,
+                without_fence=options.without_fence,
+            )
+        )
         known[seed] = verdict
         print(_line(verdict), flush=True)
         if options.seed is not None:
