@@ -23,6 +23,8 @@ CALL_SECONDS = 2.5
 REPEATED = 0.2
 """How often a client asks again though it had an answer: it must get the same one."""
 _DIALS_AGAIN_MS = 300
+_CONNECT_MS = 2_000
+"""How long gRPC lets one try to connect take, whatever its option is called."""
 # Nobody can say whether it was carried out, or it was not but may be later.
 _UNSURE = {
     grpc.StatusCode.UNAVAILABLE,
@@ -42,7 +44,7 @@ def open_channel(identity: StoredIdentity, address: str) -> grpc.aio.Channel:
         *wire.client_options(),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", _DIALS_AGAIN_MS),
-        ("grpc.min_reconnect_backoff_ms", _DIALS_AGAIN_MS),
+        ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
         ("grpc.max_reconnect_backoff_ms", 2 * _DIALS_AGAIN_MS),
     ]
     credentials = grpc.ssl_channel_credentials(identity.bundle_pem, identity.key_pem, identity.certificate_pem)

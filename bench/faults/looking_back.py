@@ -19,7 +19,7 @@ _MOST = 1000
 async def open_messages(channel: grpc.aio.Channel) -> int:
     """How many messages are not at an end yet, and not submitted."""
     stub: messages_pb2_grpc.MessageServiceAsyncStub = messages_pb2_grpc.MessageServiceStub(channel)
-    reply = await stub.List(messages_pb2.ListMessagesRequest(open_only=True, limit=_MOST))
+    reply = await stub.List(messages_pb2.ListMessagesRequest(open_only=True, limit=_MOST), wait_for_ready=True)
     submitted = messages_pb2.MESSAGE_STEP_SUBMITTED
     return sum(receipt.step < submitted for receipt in reply.receipts)
 
@@ -27,14 +27,14 @@ async def open_messages(channel: grpc.aio.Channel) -> int:
 async def look_back(site: Site, channel: grpc.aio.Channel, run: Run, workers: Mapping[str, str]) -> None:
     """Fill in what the run itself could not see. `workers`: name → claimant id."""
     stub: messages_pb2_grpc.MessageServiceAsyncStub = messages_pb2_grpc.MessageServiceStub(channel)
-    reply = await stub.List(messages_pb2.ListMessagesRequest(limit=_MOST))
+    reply = await stub.List(messages_pb2.ListMessagesRequest(limit=_MOST), wait_for_ready=True)
     assert len(reply.receipts) < _MOST, "more messages than one list tells of"
     run.received = {receipt.message_id: _received(receipt) for receipt in reply.receipts}
     for agent in site.agents:
         path = site.marks(agent)
         run.executed[agent] = path.read_text().split() if path.exists() else []
     backlog: backlog_pb2_grpc.BacklogServiceAsyncStub = backlog_pb2_grpc.BacklogServiceStub(channel)
-    verified = await backlog.Verify(backlog_pb2.VerifyBacklogRequest())
+    verified = await backlog.Verify(backlog_pb2.VerifyBacklogRequest(), wait_for_ready=True)
     run.mismatches = [f"{one.card_id}: {one.what} is {one.kept}, found {one.found}" for one in verified.mismatches]
     run.register = await _register(site, run, workers)
 
