@@ -53,7 +53,7 @@ def missing() -> str:
     return ""
 
 
-def run(options: Options, *, limit: float = 120.0) -> Verdict:
+def run(options: Options, *, limit: float = 180.0) -> Verdict:
     """Run one seed to its end, at most `limit` seconds."""
     _NETNS.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))  # short, as sockets are in it
