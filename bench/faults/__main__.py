@@ -37,7 +37,9 @@ def _table(verdicts: list[Verdict]) -> None:
     for verdict in verdicts:
         totals.update(verdict.counts)
     kinds = Counter(kind for verdict in verdicts for fault in verdict.faults for kind in KINDS if f" {kind} " in fault)
-    print(f"\n{len(verdicts)} seeds, {sum(bool(verdict.violations) for verdict in verdicts)} with violations")
+    broken = sum(bool(verdict.violations) for verdict in verdicts)
+    unjudged = [verdict for verdict in verdicts if verdict.gave_up]
+    print(f"\n{len(verdicts)} seeds: {broken} with violations, {len(unjudged)} without a judgement")
     lasted = sorted(sum(verdict.seconds.values()) for verdict in verdicts if verdict.seconds)
     if lasted:
         print(f"seconds a seed: p50 {lasted[len(lasted) // 2]:.1f}, most {lasted[-1]:.1f} (at most {SECONDS_A_SEED:g})")
@@ -45,6 +47,8 @@ def _table(verdicts: list[Verdict]) -> None:
         print(f"views right after healing, s: p50 {views[len(views) // 2]:.1f}, last {views[-1]:.1f}")
     for name, number in [*sorted(totals.items()), *sorted(kinds.items())]:
         print(f"  {name:<44}{number:>9}")
+    for verdict in unjudged:
+        print(f"seed {verdict.seed} has no judgement: {verdict.gave_up}")
     for verdict in verdicts:
         for violation in verdict.violations:
             print(f"seed {verdict.seed}: {violation}")
@@ -53,6 +57,8 @@ def _table(verdicts: list[Verdict]) -> None:
 def _line(verdict: Verdict) -> str:
     phases = " ".join(f"{name} {seconds:.1f}" for name, seconds in verdict.seconds.items())
     outcome = f"{len(verdict.violations)} VIOLATIONS, see {verdict.folder}" if verdict.violations else "ok"
+    if verdict.gave_up:
+        outcome = f"no judgement, see {verdict.folder}"
     return f"seed {verdict.seed}: {outcome} ({phases})"
 
 
@@ -94,12 +100,12 @@ def main() -> None:
         print(_line(verdict), flush=True)
         if options.seed is not None:
             print("\n".join(verdict.faults))
-        elif options.state is not None:
+        elif options.state is not None and not verdict.gave_up:  # else it is run again
             with options.state.open("a") as file:
                 file.write(json.dumps(asdict(verdict)) + "\n")
     verdicts = [known[seed] for seed in seeds]
     _table(verdicts)
-    sys.exit(any(verdict.violations for verdict in verdicts))
+    sys.exit(any(verdict.violations or verdict.gave_up for verdict in verdicts))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,10 @@ _NETNS = Path("/run/netns")
 
 @dataclass
 class Verdict:
-    """What came of a seed. `folder` is there, with every log, when something was found."""
+    """What came of a seed. `folder` is there, with every log, when something was found.
+
+    `gave_up`: why there is no judgement; nothing was found then, and nothing shown.
+    """
 
     seed: int
     violations: list[str]
@@ -35,6 +38,7 @@ class Verdict:
     seconds: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     folder: str = ""
+    gave_up: str = ""
 
 
 def missing() -> str:
@@ -76,7 +80,7 @@ def run(options: Options, *, limit: float = 180.0) -> Verdict:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            return Verdict(options.seed, [f"it did not end within {limit:g} s"], folder=str(folder))
+            return Verdict(options.seed, [], folder=str(folder), gave_up=f"it did not end within {limit:g} s")
         except BaseException:
             process.kill()
             process.wait()
@@ -88,7 +92,7 @@ def _read(options: Options, folder: Path) -> Verdict:
     path = folder / "verdict.json"
     if not path.exists():
         log = (folder / "seed.log").read_text(errors="replace")
-        return Verdict(options.seed, [f"it came to no verdict: {log[-1500:]}"], folder=str(folder))
+        return Verdict(options.seed, [], folder=str(folder), gave_up=f"it came to no verdict: {log[-1500:]}")
     told: dict[str, Any] = json.loads(path.read_text())
     verdict = Verdict(
         options.seed, told["violations"], told["faults"], told["seconds"], told["counts"], folder=str(folder)

@@ -26,6 +26,7 @@ def verdict_of(seed: int, *, window: float, faults: int, without_fence: bool = F
 @pytest.mark.parametrize("seed", [101, 102, 103, 104, 105])
 def test_no_promise_is_broken_under_the_faults_of(seed: int) -> None:
     verdict = verdict_of(seed, window=6.0, faults=6)
+    assert not verdict.gave_up, (verdict.gave_up, verdict.folder)
     assert verdict.violations == [], (verdict.faults, verdict.folder)
     # It was a run: messages arrived, and cards were claimed and completed.
     assert min(verdict.counts[what] for what in ("arrived", "claims", "completions")) > 0, verdict.counts
