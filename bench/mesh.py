@@ -187,7 +187,7 @@ def _table(measured: list[Measured]) -> None:
         for why, number in m.ended.items():
             print(f"{m.hosts:,} hosts: {number} links ended: {why}")
         if m.lists.get("list_error"):
-            print(f"{m.hosts:,} hosts: ListAgents of all is refused: {m.lists['list_error']}")
+            print(f"{m.hosts:,} hosts: {m.lists['list_error']}")
 
 
 def _cell(value: float | None, digits: int) -> str:

@@ -201,16 +201,24 @@ async def lists(operator: grpc.aio.Channel) -> dict[str, Any]:
     """How long it takes until a watcher has everything, and until ListAgents has answered."""
     stub: fleet_pb2_grpc.FleetServiceAsyncStub = fleet_pb2_grpc.FleetServiceStub(operator)
     began, agents = time.monotonic(), 0
-    async for event in stub.Watch(fleet_pb2.WatchRequest()):
-        agents += event.HasField("agent")
-        if event.HasField("bookmark") and event.bookmark.snapshot_complete:
-            break
+    try:
+        async for event in stub.Watch(fleet_pb2.WatchRequest()):
+            agents += event.HasField("agent")
+            if event.HasField("bookmark") and event.bookmark.snapshot_complete:
+                break
+    except grpc.aio.AioRpcError as error:
+        return {"snapshot_ms": None, "list_ms": None, "list_error": f"a snapshot is refused: {error.details()}"}
     snapshot = (time.monotonic() - began) * 1000
     began = time.monotonic()
     try:
         listed = len((await stub.ListAgents(fleet_pb2.ListAgentsRequest())).agents)
     except grpc.aio.AioRpcError as error:
-        return {"snapshot_ms": snapshot, "agents": agents, "list_ms": None, "list_error": error.code().name}
+        return {
+            "snapshot_ms": snapshot,
+            "agents": agents,
+            "list_ms": None,
+            "list_error": f"ListAgents of all is refused: {error.code().name}",
+        }
     return {"snapshot_ms": snapshot, "agents": agents, "list_ms": (time.monotonic() - began) * 1000, "listed": listed}
 
 
