@@ -90,6 +90,7 @@ class Mailroom:
         self._book = TurnBook(journal)
         self._postman = Postman(journal, self._book, self._on_wait)
         self._handover = Handover(journal, self._book)
+        self._taking: set[asyncio.Future[None]] = set()
         self._resumed = False
 
     async def resume(self) -> None:
@@ -114,6 +115,14 @@ class Mailroom:
             mode=_MODES.get(dispatch.mode, Mode.SEND),
         )
         reached("hostagent.message-received")
+        # The link may end while the disk is waited for: what the journal has is queued all the same, since the control
+        # plane, once told of it, never sends it again.
+        taking = asyncio.ensure_future(self._take(message))
+        self._taking.add(taking)
+        taking.add_done_callback(self._taking.discard)
+        await asyncio.shield(taking)
+
+    async def _take(self, message: Incoming) -> None:
         step, new = await self._journal.receive(message)
         reached("hostagent.message-journalled")
         if new and is_open(step):
@@ -151,6 +160,7 @@ class Mailroom:
     async def close(self, *, grace: float) -> None:
         """Begin no delivery any more; let those that have begun come to their end for `grace` seconds."""
         self._closing = True
+        await asyncio.gather(*self._taking, return_exceptions=True)
         workers = [box.worker for box in self._boxes.values() if box.worker is not None]
         self._seats_changed.set()
         for resident in self._residents.values():
