@@ -19,6 +19,14 @@ def full_jitter(
     return chance() * min(longest, first * 2.0 ** min(attempt, 16))
 
 
+def held_back(refusals: int, *, longest: float) -> float:
+    """Return the seconds until a seat that could not be started so many times in a row is tried again: 1, 2, 4 ….
+
+    What stood in the way is often over in a moment (a full disk, a tmux server that was killed), and nobody tells.
+    """
+    return float(min(longest, 2.0 ** min(max(0, refusals - 1), 16)))
+
+
 @dataclass(frozen=True, slots=True)
 class Crashes:
     """The short runs of a seat, one after another. A run that lasted `long_enough` seconds starts the count anew."""

@@ -250,7 +250,7 @@ class SeatKeeper:
 
     def _occupy(self, resident: Resident, session: Session, state: State) -> None:
         self._unwatch(resident)
-        resident.session, resident.exit_status = session, None
+        resident.session, resident.exit_status, resident.refusals = session, None, 0
         resident.pane = Pane(
             self._pool.get(session.server),
             session.pane_id,

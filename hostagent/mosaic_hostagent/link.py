@@ -257,4 +257,5 @@ class Link:
                 beats.sent(now)
             beats.changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(beats.changed.wait(), beats.next_look(now))
+                async with asyncio.timeout(beats.next_look(now)):
+                    await beats.changed.wait()

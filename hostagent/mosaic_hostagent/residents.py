@@ -80,6 +80,8 @@ class Resident:
     reset_problem: str = ""
     crashes: Crashes = field(default_factory=Crashes)
     not_before: float = 0.0
+    refusals: int = 0
+    """how often in a row it could not be brought about"""
     speaks: bool = False
     """what makes its runtime tell of prompts and turns is in place in this run"""
     ending: str = ""

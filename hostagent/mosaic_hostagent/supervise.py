@@ -11,7 +11,7 @@ import structlog
 from mosaic_framework.errors import FleetError
 
 from mosaic_hostagent import reconcile
-from mosaic_hostagent.backoff import Crashes
+from mosaic_hostagent.backoff import Crashes, held_back
 from mosaic_hostagent.desired import Desired
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
@@ -76,7 +76,7 @@ class Supervisor:
                 self.residents[agent_id] = Resident(seat)
                 continue
             if seat.generation != resident.seat.generation:
-                resident.not_before, resident.crashes = 0.0, Crashes()
+                resident.not_before, resident.crashes, resident.refusals = 0.0, Crashes(), 0
             resident.seat = seat
         for agent_id in self.residents.keys() - desired.seats.keys():
             self._keeper.dismiss(self.residents.pop(agent_id))
@@ -205,9 +205,11 @@ class Supervisor:
                 await self._journal.forget_leftovers(run.agent_id)
 
     def _refuse(self, resident: Resident, error: FleetError) -> None:
-        """Tell why the seat is not as wanted, and hold it back for a while."""
+        """Tell why the seat is not as wanted, and hold it back for a while, longer each time."""
         problem = _in_one_line(error)
-        resident.not_before = time.monotonic() + RETRY_SECONDS
+        if (now := time.monotonic()) >= resident.not_before:
+            resident.refusals += 1
+            resident.not_before = now + held_back(resident.refusals, longest=RETRY_SECONDS)
         if (resident.problem, resident.acted) != (problem, resident.seat.generation):
             log.warning("a seat is not as wanted", agent=resident.seat.agent_id, name=resident.seat.name, why=problem)
             resident.problem, resident.acted = problem, resident.seat.generation

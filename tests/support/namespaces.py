@@ -14,9 +14,15 @@ from collections.abc import Iterator
 import pytest
 
 
-def _ip(*arguments: str) -> None:
+def ip(*arguments: str) -> None:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
+
+
+def inside(namespace: str, name: str) -> list[str]:
+    """Return what to put in front of a command so that it runs in `namespace` on a machine that is called `name`."""
+    enter = ["nsenter", f"--net=/run/netns/{namespace}", "unshare", "--uts"]
+    return [*enter, "sh", "-c", f'hostname {name}; exec "$@"', "sh"]
 
 
 class Network:
@@ -40,46 +46,37 @@ class Network:
         return self._switch
 
     def open(self) -> None:
-        _ip("netns", "add", self._switch)
-        _ip("-n", self._switch, "link", "add", "name", "bridge0", "type", "bridge")
-        _ip("-n", self._switch, "link", "set", "bridge0", "up")
-        _ip("link", "add", f"{self._id}t", "type", "veth", "peer", "name", "p0", "netns", self._switch)
-        _ip("-n", self._switch, "link", "set", "p0", "master", "bridge0", "up")
-        _ip("addr", "add", f"{self.here}/24", "dev", f"{self._id}t")
-        _ip("link", "set", f"{self._id}t", "up")
+        ip("netns", "add", self._switch)
+        ip("-n", self._switch, "link", "add", "name", "bridge0", "type", "bridge")
+        ip("-n", self._switch, "link", "set", "bridge0", "up")
+        ip("link", "add", f"{self._id}t", "type", "veth", "peer", "name", "p0", "netns", self._switch)
+        ip("-n", self._switch, "link", "set", "p0", "master", "bridge0", "up")
+        ip("addr", "add", f"{self.here}/24", "dev", f"{self._id}t")
+        ip("link", "set", f"{self._id}t", "up")
 
     def add(self, name: str) -> list[str]:
         """Make a host; returns what to put in front of a command so that it runs there, under that host name."""
         number = len(self._hosts) + 1
         self._hosts[name] = number
         namespace = f"{self._id}-{number}"
-        _ip("netns", "add", namespace)
-        _ip("-n", self._switch, "link", "add", f"p{number}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
-        _ip("-n", self._switch, "link", "set", f"p{number}", "master", "bridge0", "up")
-        _ip("-n", namespace, "addr", "add", f"{self._net}.{number + 1}/24", "dev", "eth0")
-        _ip("-n", namespace, "link", "set", "eth0", "up")
-        _ip("-n", namespace, "link", "set", "lo", "up")
-        return [
-            "nsenter",
-            f"--net=/run/netns/{namespace}",
-            "unshare",
-            "--uts",
-            "sh",
-            "-c",
-            f'hostname {name}; exec "$@"',
-            "sh",
-        ]
+        ip("netns", "add", namespace)
+        ip("-n", self._switch, "link", "add", f"p{number}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        ip("-n", self._switch, "link", "set", f"p{number}", "master", "bridge0", "up")
+        ip("-n", namespace, "addr", "add", f"{self._net}.{number + 1}/24", "dev", "eth0")
+        ip("-n", namespace, "link", "set", "eth0", "up")
+        ip("-n", namespace, "link", "set", "lo", "up")
+        return inside(namespace, name)
 
     def address(self, name: str) -> str:
         return f"{self._net}.{self._hosts[name] + 1}"
 
     def cut(self, name: str) -> None:
         """Pull the host's plug: frames are dropped, no connection is told."""
-        _ip("-n", self._switch, "link", "set", f"p{self._hosts[name]}", "down")
+        ip("-n", self._switch, "link", "set", f"p{self._hosts[name]}", "down")
 
     def heal(self, name: str) -> None:
         """Put the plug back."""
-        _ip("-n", self._switch, "link", "set", f"p{self._hosts[name]}", "up")
+        ip("-n", self._switch, "link", "set", f"p{self._hosts[name]}", "up")
 
     def close(self) -> None:
         for namespace in [self._switch, *(f"{self._id}-{number}" for number in self._hosts.values())]:
