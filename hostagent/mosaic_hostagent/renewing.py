@@ -73,7 +73,8 @@ class Renewing:
             except (FleetError, OSError) as error:
                 pause = self._failed(error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._poked.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._poked.wait()
             self._poked.clear()
 
     async def _look(self, identity: StoredIdentity) -> float:

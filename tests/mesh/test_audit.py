@@ -9,7 +9,16 @@ from typing import Any
 
 from mosaic_controlplane.api.auditing import audited
 from mosaic_framework.ids import new_id
-from mosaic_proto.v1 import backlog_pb2, common_pb2, fleet_pb2, identity_pb2, messages_pb2, people_pb2, runtimes_pb2
+from mosaic_proto.v1 import (
+    backlog_pb2,
+    common_pb2,
+    fleet_pb2,
+    host_life_pb2,
+    identity_pb2,
+    messages_pb2,
+    people_pb2,
+    runtimes_pb2,
+)
 
 from tests.support.listeners import method_kinds
 from tests.support.mesh import Mesh
@@ -30,6 +39,10 @@ def writes(side: Side) -> list[tuple[str, Any]]:
     seat, person = f"{word}-agent", common_pb2.PRINCIPAL_KIND_OPERATOR
     return [
         ("HostService/CreateToken", fleet_pb2.CreateHostTokenRequest(name="more")),
+        ("HostLifeService/Drain", host_life_pb2.DrainHostRequest(name=f"{word}-host")),
+        ("HostLifeService/Undrain", host_life_pb2.DrainHostRequest(name=f"{word}-host")),
+        ("HostLifeService/SetLostPolicy", host_life_pb2.SetLostPolicyRequest(lost_after_ms=90_000)),
+        ("HostLifeService/Remove", host_life_pb2.RemoveHostRequest(name="spare")),
         ("FleetService/ChangeSeats", fleet_pb2.ChangeSeatsRequest(action=fleet_pb2.SEAT_ACTION_STOP, agents=[seat])),
         ("RuntimeService/UpdateRuntime", runtimes_pb2.UpdateRuntimeRequest(host=f"{word}-host", runtime="pi")),
         ("MessageService/Send", messages_pb2.SendRequest(request_id=message_id, to=seat, body="a secret text")),
@@ -66,6 +79,11 @@ async def test_every_write_is_one_row_with_who_from_where_what_and_how_it_ended(
     async with AsyncExitStack() as stack:
         side, _ = await two_sides(mesh, stack, tmp_path)
         await prepare(side)
+        await mesh.register_value(
+            "insert into fleet.host (tenant_id, host_id, name) "
+            "select tenant_id, gen_random_uuid(), 'spare' from fleet.tenant where name = $1 returning 1",
+            side.tenant,
+        )
         for name, request in writes(side):
             if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
                 request.request_id = str(new_id())

@@ -107,7 +107,7 @@ def mosaic(*arguments: str, home: Path, **more: Any) -> subprocess.CompletedProc
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["statsu"], "the nearest is status"),
+        (["statsu"], "the nearest are status, tenant"),
         (["fleet", "aply"], "the nearest is apply"),
         (["fleet", "ps", "--nonsense"], "no such option: --nonsense"),
         (["agent", "show"], "missing argument 'AGENT'"),

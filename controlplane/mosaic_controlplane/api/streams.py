@@ -92,7 +92,8 @@ class Streams:
                 if relay:
                     wait = min(wait, AWAY_SECONDS - self.register_away())
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), max(wait, 0.01))
+                    async with asyncio.timeout(max(wait, 0.01)):
+                        await changed.wait()
                 ended = ends_with_leaf and _left(found.not_after) <= 0
                 due = changed.is_set() or caller.kind == "agent" or ended
                 changed.clear()

@@ -121,7 +121,7 @@ async def _caller(connection: Connection, claims: Claims) -> Caller:
     if standing.revoked:
         raise IdentityRevoked(
             f"{who} has been revoked",
-            why="an admin shut it out, or it left",
+            why="an admin shut it out",
             next_step=f"an admin can let it in again; {_come_back(spiffe_id.kind)}",
         )
     if standing.identity_epoch != claims.identity_epoch:

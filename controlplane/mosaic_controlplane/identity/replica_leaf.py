@@ -41,7 +41,8 @@ class ReplicaLeaf:
             while (left := (at - datetime.now(UTC)).total_seconds()) > 0:
                 # In pieces: a machine that was suspended must find its leaf old when it wakes up.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), min(left, _LONGEST_WAIT))
+                    async with asyncio.timeout(min(left, _LONGEST_WAIT)):
+                        await self._changed.wait()
                     break
             if self._changed.is_set():
                 self._changed.clear()

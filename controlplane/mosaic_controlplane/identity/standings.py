@@ -91,7 +91,8 @@ class Standings:
                 self._named |= named
                 await asyncio.sleep(RECONNECT_SECONDS)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), self._rescan_seconds)
+                async with asyncio.timeout(self._rescan_seconds):
+                    await self._told.wait()
             self._told.clear()
 
     async def _wake(self, named: set[str], *, rescan: bool) -> None:
