@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -32,6 +31,7 @@ from mosaic_controlplane.register.replica import WakeKey
 from mosaic_controlplane.register.singleton import elected
 
 if TYPE_CHECKING:
+    from grpc.aio import StreamStreamCall
     from mosaic_proto.v1.federation_pb2_grpc import FederationServiceAsyncStub
 
 SILENCE_SECONDS = 3 * SIGN_SECONDS + 0.5
@@ -89,9 +89,11 @@ class Subscriber:
             async with self._outgoing.to(peer) as onward:
                 stub: FederationServiceAsyncStub = FederationServiceStub(onward.channel)
                 call = stub.Exchange(self._says(place.cursor, known), metadata=onward.metadata)
-                async with aclosing(onward.replies(call)) as replies:
-                    while (down := await _next(replies)) is not None:
+                try:
+                    while (down := await _next(call)) is not None:
                         await intake.take(down)
+                finally:
+                    call.cancel()
                 return Unreachable(f"cluster {peer.name} ended the stream", why="its control plane is stopping")
         except RegisterUnreachable:
             raise
@@ -142,10 +144,11 @@ class Subscriber:
             self._wakes.tell(WakeKey.change(peer.tenant_id))
 
 
-async def _next(replies: AsyncIterator[pb.ExchangeDown]) -> pb.ExchangeDown | None:
+async def _next(call: StreamStreamCall[pb.ExchangeUp, pb.ExchangeDown]) -> pb.ExchangeDown | None:
     """Return the next frame, None at the end. Raises PeerSilent."""
     try:
         async with asyncio.timeout(SILENCE_SECONDS):
-            return await anext(replies, None)
+            down = await call.read()
     except TimeoutError:
         raise PeerSilent(why=f"it has said nothing for {SILENCE_SECONDS:g} s") from None
+    return down if isinstance(down, pb.ExchangeDown) else None  # grpc.aio.EOF
