@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from mosaic_controlplane.register.database import Connection
 from mosaic_controlplane.register.sql import load
 
 SQL = load("peer_row")
-KINDS = ("agent", "host")
 PAGE = 20_000
 _WHOLE_SECONDS = 60.0  # for a statement on all rows of a peer
 
@@ -21,9 +20,16 @@ Key = tuple[str, UUID]
 
 @dataclass(frozen=True, slots=True)
 class SharedRow:
-    """A row of a peer's. `content`: a mosaic.v1 message, by its kind; empty of one that is `removed`."""
+    """A row of a peer's, which is called `cluster` here. `health`: paired, live, stale or lost, as of the reading.
+
+    `content`: a mosaic.v1 message, by its kind; empty of one that is `removed`.
+    """
 
     peer_id: UUID
+    tenant: str
+    cluster: str
+    health: str
+    heard_at: datetime | None
     kind: str
     id: UUID
     content: bytes
@@ -69,11 +75,14 @@ async def ids(connection: Connection, *, tenant_id: UUID, peer_id: UUID, after: 
     return [(row["kind"], row["id"]) for row in rows]
 
 
-async def of_peers(
-    connection: Connection, *, tenant_id: UUID, peers: Collection[UUID], kinds: Collection[str] = KINDS
-) -> list[SharedRow]:
+async def of_peers(connection: Connection, *, tenant_id: UUID, peers: Collection[UUID]) -> list[SharedRow]:
     """Return what these peers show."""
-    return [SharedRow(**row) for row in await connection.fetch(SQL.of_peers, tenant_id, list(peers), list(kinds))]
+    return [SharedRow(**row) for row in await connection.fetch(SQL.of_peers, tenant_id, list(peers))]
+
+
+async def sizes(connection: Connection, *, tenant_id: UUID) -> dict[UUID, int]:
+    """Return how many bytes the rows of each peer have."""
+    return {row["peer_id"]: row["bytes"] for row in await connection.fetch(SQL.sizes, tenant_id)}
 
 
 async def by_ids(connection: Connection, *, tenant_id: UUID, ids: Collection[UUID]) -> list[SharedRow]:

@@ -37,15 +37,26 @@ select kind, id from fleet.peer_row where tenant_id = $1 and peer_id = $2 and re
 order by kind, id limit $5
 
 -- name: of_peers
-select r.peer_id, r.kind, r.id, r.content, r.removed_at is not null as removed
-from fleet.peer_row r
-where r.tenant_id = $1 and r.peer_id = any($2::uuid[]) and r.removed_at is null and r.kind = any($3::text[])
-order by r.peer_id, r.kind, r.id
+-- With how old they are: health is judged as of now.
+select r.peer_id, t.name as tenant, p.name as cluster, fleet.peer_health(f.bookmark_at) as health, f.bookmark_at as heard_at,
+  r.kind, r.id, r.content, r.removed_at is not null as removed
+from fleet.peer_row r join fleet.peer p using (tenant_id, peer_id) join fleet.peer_feed f using (tenant_id, peer_id)
+join fleet.tenant t on t.tenant_id = r.tenant_id
+where r.tenant_id = $1 and r.peer_id = any($2::uuid[]) and r.removed_at is null and p.revoked_at is null
+order by p.name, r.kind, r.id
 
 -- name: by_ids
-select r.peer_id, r.kind, r.id, r.content, r.removed_at is not null as removed
-from fleet.peer_row r join fleet.peer p using (tenant_id, peer_id)
+select r.peer_id, t.name as tenant, p.name as cluster, fleet.peer_health(f.bookmark_at) as health, f.bookmark_at as heard_at,
+  r.kind, r.id, r.content, r.removed_at is not null as removed
+from fleet.peer_row r join fleet.peer p using (tenant_id, peer_id) join fleet.peer_feed f using (tenant_id, peer_id)
+join fleet.tenant t on t.tenant_id = r.tenant_id
 where r.tenant_id = $1 and r.id = any($2::uuid[]) and p.revoked_at is null
+
+-- name: sizes
+-- How many bytes each peer's rows have, so that nobody reads more than a listing may hold.
+select peer_id, sum(length(content) + 64)::bigint as bytes from fleet.peer_row
+where tenant_id = $1 and removed_at is null
+group by peer_id
 
 -- name: forget_removed
 -- After the changes that tell of them have been forgotten.
