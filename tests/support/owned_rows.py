@@ -54,8 +54,8 @@ class Owned:
             " reported_at, run_id, pid, command, exit_status, problem, supervision, unit, enabled, output_at,"
             " running_runtime, running_model, reported_model, runtime_version, runtime_session, driver, driven_since)"
             " values ($1, $2, $3, $4, $5, $6, 'an alias', $7, '', true, 3, 2, $8, 'hook', 'some evidence', now(),"
-            " now(), $2, 4711, 'a command', 7, 'a problem', 'systemd', 'a unit', true, now(), 'shell', 'a model', 'reported',"
-            " '1.2', 'a session', 'anna', now())",
+            " now(), $2, 4711, 'a command', 7, 'a problem', 'systemd', 'a unit', true, now(), 'shell', 'a model',"
+            " 'reported', '1.2', 'a session', 'anna', now())",
             self.tenant_id,
             agent_id,
             host_id,

@@ -43,11 +43,11 @@ class Shown:
             del self._agents[agent_id]
             return pb.PeerRow(kind="agent", id=agent_id.bytes, gone=True)
         digest = hash(content)
-        if before == (host_id, digest):
-            return None
         if before is not None and before[0] != host_id:
             self._leave(agent_id, before[0])
         self._place(agent_id, host_id, digest)
+        if before is not None and before[1] == digest:
+            return None
         return pb.PeerRow(kind="agent", id=agent_id.bytes, content=content)
 
     def host(self, host_id: UUID, content: bytes | None) -> pb.PeerRow | None:
