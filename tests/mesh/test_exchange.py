@@ -71,7 +71,7 @@ async def test_a_view_goes_on_where_it_was_after_either_side_was_away_and_after_
     ada, bob = await there.agent(host, "ada"), await there.agent(host, "bob")
     await grant(west, paired.peer_id, "see")
     await here.until(lambda: here.agents.keys() == {"ada", "bob"})
-    await here.until_heard()
+    await here.until_live()
 
     mesh.controlplane.kill()
     await there.set_state([bob], "stuck")
@@ -104,7 +104,7 @@ async def test_a_cluster_that_is_not_heard_of_is_shown_grey_and_dated_with_no_st
     await there.agent(await there.host("w1"), "ada")
     await grant(west, paired.peer_id, "see")
     await here.until(lambda: here.agents.keys() == {"ada"})
-    await here.until_heard()
+    await here.until_live()
     mesh.write_context(Home(tmp_path))
     monkeypatch.setenv("MOSAIC_HOME", str(tmp_path))
     mosaic = runner(capsys, monkeypatch)
@@ -135,7 +135,7 @@ async def test_a_cluster_that_is_not_heard_of_is_shown_grey_and_dated_with_no_st
             assert words in (await asyncio.to_thread(mosaic, "fleet", "ps")).out
     finally:
         west.controlplane.signal(signal.SIGCONT)
-    await here.until_heard()
+    await here.until_live()
     assert (await asyncio.to_thread(mosaic, "fleet", "ps")).code == 0
 
 
