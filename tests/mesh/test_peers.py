@@ -204,6 +204,18 @@ async def test_a_changed_bundle_counts_at_once_without_a_restart_and_only_for_it
         await theirs.close()
 
 
+async def test_the_next_root_does_not_sign_while_a_peer_may_not_know_it(mesh: Mesh) -> None:
+    await _one_peer(mesh, "west")
+    assert beside(mesh, "authority", "add").returncode == 0
+    # Everybody else knows it.
+    await mesh.register_value("with gone as (delete from fleet.leaf) delete from fleet.join_token returning 1")
+    refused = beside(mesh, "authority", "use")
+    assert "cluster west may not know the next root yet (rollover-too-early)" in refused.stderr
+    await mesh.register_value("update fleet.peer_feed set bookmark_at = now() + interval '30 seconds' returning 1")
+    done = beside(mesh, "authority", "use")
+    assert done.returncode == 0, done.stderr
+
+
 def _replica_leaf(authority: pki.Authority, trust_domain: str) -> tuple[bytes, bytes]:
     key, replica_id = pki.new_key(), str(new_id())
     spiffe_id = pki.SpiffeId(trust_domain, "replica", replica_id)
