@@ -58,15 +58,12 @@ def _known(ctx: Any) -> dict[str, Any]:
         return cached
     if not _can_ask(home):
         return {"agents": [], "hosts": []}
-    from mosaic_proto.v1 import fleet_pb2 as pb
 
     from mosaic_cli.client import connect
 
     try:
         with connect(context, tenant=tenant, home=home) as connection:
-            reply = connection.call(
-                connection.fleet.ListAgents, pb.ListAgentsRequest(tenant=connection.tenant), timeout=BOUND
-            )
+            reply = connection.list_agents(timeout=BOUND)
         found_agents = [(agent.host, agent.name) for agent in reply.agents]
         found_hosts = [host.name for host in reply.hosts]
         remember(home, context, tenant, found_agents, found_hosts)

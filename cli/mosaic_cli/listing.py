@@ -56,7 +56,7 @@ def show_agents(
             view = View(selection, columns, cluster, whole=whole)
             _watch(connection, form, view.listing, view.event)
             return
-        reply = connection.call(connection.fleet.ListAgents, pb.ListAgentsRequest(tenant=connection.tenant))
+        reply = connection.list_agents()
         completion.remember(
             Home.from_environment(),
             context,

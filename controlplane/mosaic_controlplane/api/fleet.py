@@ -17,7 +17,7 @@ from mosaic_framework.names import check_name
 from mosaic_proto.v1 import fleet_pb2 as pb
 from mosaic_proto.v1 import fleet_pb2_grpc, seeding_pb2
 
-from mosaic_controlplane.api import encode
+from mosaic_controlplane.api import encode, listing
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.identity import auditing
@@ -27,8 +27,7 @@ from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.rosters import WantedSeat
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import agent as agent_table
-from mosaic_controlplane.register import briefing, replica, request, tenant
-from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register import briefing, replica, request
 from mosaic_controlplane.register import roster as roster_table
 from mosaic_controlplane.register.agent import AgentRow, SeatSpecRow
 from mosaic_controlplane.register.change import Cursor
@@ -218,23 +217,8 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         self, request_: pb.ListAgentsRequest, context: ServicerContext[pb.ListAgentsRequest, pb.ListAgentsReply]
     ) -> pb.ListAgentsReply:
         caller = caller_of(context)
-        tenant_id = tenant_of(caller, request_.tenant)
         async with self._database.connection() as connection:
-            chosen: UUID | None = None
-            if request_.address:
-                seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request_.address)
-                chosen = seat.agent_id
-            agents = await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=chosen)
-            hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
-            newest = await roster_table.newest(connection, tenant_id=tenant_id)
-            of = await tenant.find_by_name(connection, caller.tenant)
-        return pb.ListAgentsReply(
-            agents=[encode.agent(row) for row in agents],
-            hosts=[encode.host(row) for row in hosts],
-            at=encode.timestamp(hosts[0].at) if hosts else None,
-            paused=of is not None and of.paused,
-            roster_version=newest.version if newest else 0,
-        )
+            return await listing.list_agents(connection, request_, caller, tenant_of(caller, request_.tenant))
 
     async def Watch(
         self, request_: pb.WatchRequest, context: ServicerContext[pb.WatchRequest, pb.WatchEvent]
