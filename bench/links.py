@@ -153,6 +153,7 @@ async def run(hosts: int, rounds: int, seconds: float, losses: list[int]) -> lis
             for number in range(hosts):
                 name = f"host{number}"
                 await mesh.join(name, prefix=switch.add(name))
+                await watcher.until(name, lambda row: row.linked)
             if rounds:
                 rows.append(await closed(mesh, watcher, rounds))
                 rows.append(await silent(mesh, switch, watcher, rounds))

@@ -24,7 +24,7 @@ CALL = """
 from mosaic_cli.client import connect
 from mosaic_proto.v1 import fleet_pb2 as pb
 with connect() as connection:
-    connection.call(connection.fleet.ListAgents, pb.ListAgentsRequest(tenant=connection.tenant))
+    connection.list_agents()
 """
 COMMAND = [sys.executable, "-m", "mosaic_cli.main", "fleet", "ps"]
 WAYS = {"floor: the call": [sys.executable, "-c", CALL], "table": COMMAND, "json": [*COMMAND, "-o", "json"]}

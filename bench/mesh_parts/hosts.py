@@ -211,7 +211,7 @@ async def lists(operator: grpc.aio.Channel) -> dict[str, Any]:
     snapshot = (time.monotonic() - began) * 1000
     began = time.monotonic()
     try:
-        listed = len((await stub.ListAgents(fleet_pb2.ListAgentsRequest())).agents)
+        listed = await _listed(stub)
     except grpc.aio.AioRpcError as error:
         return {
             "snapshot_ms": snapshot,
@@ -220,6 +220,17 @@ async def lists(operator: grpc.aio.Channel) -> dict[str, Any]:
             "list_error": f"ListAgents of all is refused: {error.code().name}",
         }
     return {"snapshot_ms": snapshot, "agents": agents, "list_ms": (time.monotonic() - began) * 1000, "listed": listed}
+
+
+async def _listed(stub: fleet_pb2_grpc.FleetServiceAsyncStub) -> int:
+    """List all agents as the command line does, a page at a time; returns how many there are."""
+    request, found = fleet_pb2.ListAgentsRequest(page_size=2_000), 0
+    while True:
+        reply = await stub.ListAgents(request)
+        found += len(reply.agents)
+        if not reply.next_page_token:
+            return found
+        request.page_token = reply.next_page_token
 
 
 class Hosts:

@@ -188,7 +188,7 @@ class BringUp:
 
     def _ready(self, connection: Connection, here: LocalControlPlane) -> None:
         """Say that all is well, what is worth knowing, and what to do next."""
-        reply = connection.call(connection.fleet.ListAgents, pb.ListAgentsRequest(tenant=connection.tenant))
+        reply = connection.list_agents()
         self._say(f"ready: cluster at {here.fleet_address}, context {LOCAL}")
         stopped = sum(1 for agent in reply.agents if not agent.desired_running)
         if stopped:

@@ -30,7 +30,7 @@ def change_seats(
             output.say(f"waiting for {len(ids)} seat{'s' if len(ids) != 1 else ''} to {action}")
             generations = {item.host: item.generation for item in reply.generations}
             wait_for_seats(connection, lambda agent: agent.id in ids, generations, timeout=timeout)
-        found = connection.call(connection.fleet.ListAgents, pb.ListAgentsRequest(tenant=connection.tenant))
+        found = connection.list_agents()
         rows = [row for row in agent_rows(found.agents, found.hosts, found.at) if row.agent.id in ids]
         return agent_listing(rows, found.at, columns=LS_COLUMNS)
 

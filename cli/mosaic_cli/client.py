@@ -18,6 +18,7 @@ from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
 from mosaic_framework.pane import Pane
 from mosaic_framework.paths import Home
+from mosaic_proto.v1 import fleet_pb2 as pb
 from mosaic_proto.v1.fleet_pb2_grpc import FleetServiceStub, HostServiceStub
 from mosaic_proto.v1.messages_pb2_grpc import MessageServiceStub
 from mosaic_proto.v1.seeding_pb2_grpc import SeedingServiceStub
@@ -37,6 +38,9 @@ WAIT_AT_MOST = 8.0
 """Seconds, over all of its attempts, that one call waits for a limit before the limit is told as an error."""
 TELL_FROM = 1.0
 """Seconds from which on a wait is told."""
+
+_PAGE = 2_000
+"""Agents asked for at once."""
 
 Reply = TypeVar("Reply")
 
@@ -190,6 +194,23 @@ class Connection:
                 told = self.failure(error, request_id)
                 if not patience.wait(told):
                     raise told from error
+
+    def list_agents(self, *, timeout: float = ANSWER_WITHIN) -> Any:
+        """Return every agent and host of the tenant, a page at a time: a large fleet is more than one reply holds.
+
+        What changes between two pages may be in neither, or in both as it was. Raises as `call` does.
+        """
+        found: Any = None
+        request = pb.ListAgentsRequest(tenant=self.tenant, page_size=_PAGE)
+        while True:
+            reply: Any = self.call(self.fleet.ListAgents, request, timeout=timeout)
+            if found is None:
+                found = reply
+            else:
+                found.agents.extend(reply.agents)
+            if not reply.next_page_token:
+                return found
+            request.page_token = reply.next_page_token
 
     def stream(self, method: Callable[..., Any], request: Any, *, until: float | None = None) -> Iterator[Any]:
         """Yield the replies of a streaming call; `until` is a deadline on time.monotonic(). Raises as `call` does."""

@@ -51,6 +51,7 @@ async def keep_login(home: Home) -> None:
             finally:
                 if child.returncode is None:
                     child.kill()
+                    await child.wait()
             if is_due(home):
                 log.warning("this machine's login could not be renewed", why=told.decode(errors="replace")[-300:])
             else:

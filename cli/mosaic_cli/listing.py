@@ -64,8 +64,7 @@ def show_agents(
             view = View(selection, columns, cluster, whole=whole)
             _watch(connection, form, view.listing, view.event, clusters)
             return
-        request = pb.ListAgentsRequest(tenant=connection.tenant, cluster=clusters)
-        reply = connection.call(connection.fleet.ListAgents, request)
+        reply = connection.list_agents(clusters)
         completion.remember(
             Home.from_environment(),
             context,

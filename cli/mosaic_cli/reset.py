@@ -38,7 +38,7 @@ def reset_agents(
             except Unfinished as late:
                 late.next_step = f"mosaic agent reset {addresses[0]} --force (restarts it), or wait: mosaic fleet ps"
                 raise
-        found = connection.call(connection.fleet.ListAgents, pb.ListAgentsRequest(tenant=connection.tenant))
+        found = connection.list_agents()
         rows = [row for row in agent_rows(found.agents, found.hosts, found.at) if row.agent.id in before]
         for row in rows:
             if row.agent.run_id != before[row.agent.id]:

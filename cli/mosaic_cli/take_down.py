@@ -108,7 +108,7 @@ class TakeDown:
             return None
         try:
             with connect(LOCAL, home=self._home) as connection:
-                reply = connection.call(connection.fleet.ListAgents, pb.ListAgentsRequest(tenant=connection.tenant))
+                reply = connection.list_agents()
         except FleetError as error:
             output.say(f"the control plane does not answer ({error.what}); going on without it")
             return None

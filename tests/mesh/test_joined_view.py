@@ -110,7 +110,10 @@ async def test_a_runtime_is_updated_through_the_register_once_and_its_end_is_tol
     assert [(one.name, one.well) for one in last.seats] == [("a", True)]
     assert (await mesh.agents())["a"].run_id > first
     assert len(stand_in.lines("updates")) == 1
-    audited = "select count(*) from fleet.audit where method = 'RuntimeService/UpdateRuntime' and target = $1"
+    audited = (
+        "select count(*) from fleet.audit "
+        "where method = 'RuntimeService/UpdateRuntime' and target = $1 and outcome = 'done'"
+    )
     assert await mesh.register_value(audited, "alpha/claude") == 1
 
 

@@ -169,6 +169,7 @@ async def test_a_peer_that_is_away_is_named_with_when_it_was_last_heard_of(mesh:
 async def test_a_changed_bundle_counts_at_once_without_a_restart_and_only_for_its_own_pairing(
     mesh: Mesh, west: Mesh
 ) -> None:
+    west.controlplane.kill()  # or it would tell of its next root by itself
     await pair(mesh, west)
     assert beside(west, "authority", "add").returncode == 0
     database = await Database.connect(str(mesh.controlplane.environment["MOSAIC_DATABASE_URL"]), pool_size=2)

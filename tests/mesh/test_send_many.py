@@ -103,7 +103,9 @@ async def test_a_secret_is_refused_by_the_command_and_by_the_control_plane_and_w
     allowed = await cli("agent", "send", "w0", "-m", f": {TOKEN}", "--allow-secrets")
     assert allowed.code == 0, allowed
     detail = str(
-        await mesh.register_value("select detail::text from fleet.audit where method = 'MessageService/Send' limit 1")
+        await mesh.register_value(
+            "select detail::text from fleet.audit where method = 'MessageService/Send' and outcome = 'done'"
+        )
     )
     assert "GitHub token (line 1)" in detail
     assert TOKEN[-8:] not in detail

@@ -16,14 +16,13 @@ def status(
 ) -> None:
     """Show a row for each host: agents by state, how many need a person or have drifted (exit 5: one is silent)."""
     from mosaic_framework.errors import EXIT_UNREACHABLE
-    from mosaic_proto.v1 import fleet_pb2 as pb
 
     from mosaic_cli.client import connect
     from mosaic_cli.fleet_summary import summaries, summary_listing
     from mosaic_cli.fleet_view import agent_rows
 
     with connect(context, tenant=tenant) as connection:
-        reply = connection.call(connection.fleet.ListAgents, pb.ListAgentsRequest(tenant=connection.tenant))
+        reply = connection.list_agents()
     found = summaries(reply.hosts, agent_rows(reply.agents, reply.hosts, reply.at), reply.at)
     output.show(summary_listing(found, reply.at), output_form)
     if reply.paused:

@@ -17,7 +17,7 @@ from mosaic_framework.names import check_name
 from mosaic_proto.v1 import fleet_pb2 as pb
 from mosaic_proto.v1 import fleet_pb2_grpc, seeding_pb2
 
-from mosaic_controlplane.api import clusters, encode
+from mosaic_controlplane.api import clusters, encode, listing
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.identity import auditing
@@ -28,8 +28,7 @@ from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.rosters import WantedSeat
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import agent as agent_table
-from mosaic_controlplane.register import briefing, replica, request, tenant
-from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register import briefing, replica, request
 from mosaic_controlplane.register import roster as roster_table
 from mosaic_controlplane.register.agent import AgentRow, SeatSpecRow
 from mosaic_controlplane.register.change import Cursor
@@ -223,23 +222,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         tenant_id = tenant_of(caller, request_.tenant)
         choice = Choice(tenant_id, request_.cluster, self._cluster.alias)
         async with self._database.connection() as connection:
-            chosen: UUID | None = None
-            if request_.address:
-                seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request_.address)
-                chosen = seat.agent_id
-            reply = pb.ListAgentsReply(at=encode.timestamp(await replica.database_time(connection)))
-            if choice.own:
-                agents = await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=chosen)
-                reply.agents.extend(encode.agent(row) for row in agents)
-                hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
-                reply.hosts.extend(encode.host(row) for row in hosts)
-            if not request_.address:
-                await clusters.add_to(reply, connection, choice)
-            newest = await roster_table.newest(connection, tenant_id=tenant_id)
-            of = await tenant.find_by_name(connection, caller.tenant)
-        reply.paused = of is not None and of.paused
-        reply.roster_version = newest.version if newest else 0
-        return reply
+            return await listing.list_agents(connection, request_, caller, choice)
 
     async def Watch(
         self, request_: pb.WatchRequest, context: ServicerContext[pb.WatchRequest, pb.WatchEvent]

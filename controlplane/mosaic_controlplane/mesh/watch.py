@@ -77,7 +77,7 @@ class FleetOf:
     async def all(self, connection: Connection) -> Sequence[Row]:
         """Return hosts, then agents."""
         hosts = await host_table.list_hosts(connection, tenant_id=self.tenant_id)
-        return [*hosts, *await agent_table.list_agents(connection, tenant_id=self.tenant_id)]
+        return [*hosts, *await agent_table.shown(connection, tenant_id=self.tenant_id)]
 
     async def changed(self, connection: Connection, changes: Sequence[Change]) -> dict[Change, list[Row]]:
         """Return hosts and agents."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
+
+from mosaic_proto.v1.fleet_pb2 import SeatSpec
 
 from mosaic_controlplane.register.database import Connection
 from mosaic_controlplane.register.sql import load
 
 SQL = load("agent")
+
+PAGE = 1_000
+FIRST = ("", "")
+"""Before every seat in the order of hosts and names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,9 @@ class AgentRow:
     class_name: str
     driver: str
     driven_since: datetime | None
+
+
+_FIELDS = [field for field in AgentRow.__slots__ if field != "class_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +143,41 @@ class SeatReportRow:
     strongest_step: str = "submitted"
 
 
-async def list_agents(connection: Connection, *, tenant_id: UUID, agent_id: UUID | None = None) -> list[AgentRow]:
-    """Return the seats of a tenant; with `agent_id`, that one even when it has been removed."""
-    rows = await connection.fetch(SQL.list_agents, tenant_id, agent_id)
-    fields = [field for field in AgentRow.__slots__ if field != "class_name"]
-    return [AgentRow(**{field: row[field] for field in fields}, class_name=row["class"]) for row in rows]
+async def list_agents(
+    connection: Connection,
+    *,
+    tenant_id: UUID,
+    agent_id: UUID | None = None,
+    after: tuple[str, str] = FIRST,
+    limit: int | None = None,
+) -> list[AgentRow]:
+    """Return the seats of a tenant by host and name; with `agent_id`, that one even when it has been removed.
+
+    `after`: the (host, name) after which to begin. `limit`: how many at most.
+    """
+    rows = await connection.fetch(SQL.list_agents, tenant_id, agent_id, *after, limit)
+    return [AgentRow(**{field: row[field] for field in _FIELDS}, class_name=row["class"]) for row in rows]
+
+
+async def shown(connection: Connection, *, tenant_id: UUID) -> list[AgentRow]:
+    """Return every seat of a tenant as it is shown: of its spec only what `for_show` leaves. A page at a time is read,
+    so that no statement is long, and nobody else waits for this to be decoded.
+    """
+    found: list[AgentRow] = []
+    after = FIRST
+    while True:
+        page = await list_agents(connection, tenant_id=tenant_id, after=after, limit=PAGE)
+        found += map(for_show, page)
+        if len(page) < PAGE:
+            return found
+        after = (page[-1].host, page[-1].name)
+
+
+def for_show(row: AgentRow) -> AgentRow:
+    """Return a seat whose spec has lost what only its host needs: some KiB each of contract and manifest."""
+    spec = SeatSpec.FromString(row.spec)
+    kept = SeatSpec(model=spec.model, working_directory=spec.working_directory, labels=spec.labels)
+    return replace(row, spec=kept.SerializeToString())
 
 
 async def addresses(connection: Connection, *, tenant_id: UUID) -> list[Seat]:

@@ -1,4 +1,6 @@
 -- name: list_agents
+-- ($3, $4): the host and name after which to begin; $5: how many at most. Hosts are read in the order of their names, so that a
+-- page costs what is in it.
 select a.tenant_id, a.agent_id, a.host_id, t.name as tenant, h.name as host, h.state as host_state, h.last_beat_at,
   a.name, a.class, a.runtime, a.alias, a.spec, a.desired_running, a.generation, a.observed_generation, a.removed_at,
   a.state, a.state_source, a.state_detail, a.state_since, a.reported_at, a.run_id, a.pid, a.command, a.exit_status, a.problem,
@@ -13,7 +15,9 @@ join fleet.host h using (tenant_id, host_id)
 join fleet.tenant t on t.tenant_id = a.tenant_id
 where a.tenant_id = $1
   and ($2::uuid is null and a.removed_at is null or a.agent_id = $2)
+  and h.tenant_id = $1 and h.name >= $3 and (h.name, a.name) > ($3, $4)
 order by h.name, a.name
+limit $5
 
 -- name: addresses
 select a.agent_id, a.name, a.host_id, h.name as host, a.class

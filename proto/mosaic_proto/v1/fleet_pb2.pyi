@@ -501,10 +501,16 @@ class ListAgentsRequest(_message.Message):
 
     TENANT_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CLUSTER_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     address: _builtins.str
     """agent or host/agent; empty: all"""
+    page_size: _builtins.int
+    """agents in the reply; 0: all, in one reply as large as the wire takes; at most 5,000"""
+    page_token: _builtins.str
+    """of the reply before"""
     cluster: _builtins.str
     """empty: this one; "*": this one and every peer; else a peer"""
     def __init__(
@@ -512,11 +518,13 @@ class ListAgentsRequest(_message.Message):
         *,
         tenant: _builtins.str = ...,
         address: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
         cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster", b"cluster", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster", b"cluster", "page_size", b"page_size", "page_token", b"page_token", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -531,9 +539,12 @@ class ListAgentsReply(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     ROSTER_VERSION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
     paused: _builtins.bool
     roster_version: _builtins.int
+    next_page_token: _builtins.str
+    """empty: these were the last. Hosts, and all else, are in the first page only"""
     @_builtins.property
     def agents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Agent]: ...
     @_builtins.property
@@ -554,11 +565,12 @@ class ListAgentsReply(_message.Message):
         at: _timestamp_pb2.Timestamp | None = ...,
         paused: _builtins.bool = ...,
         roster_version: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
         peers: _abc.Iterable[_peers_pb2.PeerCluster] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "at", b"at", "hosts", b"hosts", "paused", b"paused", "peers", b"peers", "roster_version", b"roster_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "at", b"at", "hosts", b"hosts", "next_page_token", b"next_page_token", "paused", b"paused", "peers", b"peers", "roster_version", b"roster_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

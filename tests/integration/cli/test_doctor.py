@@ -175,7 +175,7 @@ def test_a_tmux_that_is_missing_or_too_old_is_told(home: Home, tmp_path: Path, s
 @pytest.fixture
 def tmux_server(home: Home) -> Iterator[int]:
     """A tmux server in use by this home; its process."""
-    name = f"mosaic-test-{os.getpid()}-doctor"
+    name = f"t{os.getpid()}"  # with its folder it must fit the 108 bytes of a socket's path
     subprocess.run(["tmux", "-L", name, "-f", "/dev/null", "new-session", "-d", "sleep", "1000"], check=True)
     said = subprocess.run(
         ["tmux", "-L", name, "display-message", "-p", "#{pid}"], capture_output=True, text=True, check=True

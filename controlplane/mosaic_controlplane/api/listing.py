@@ -1,0 +1,56 @@
+"""The fleet as a list: all of it in one reply, or a page at a time."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from mosaic_framework.errors import InvalidInput
+from mosaic_framework.names import NAME_LIMIT
+from mosaic_proto.v1 import fleet_pb2 as pb
+
+from mosaic_controlplane.api import encode
+from mosaic_controlplane.identity.caller import Caller
+from mosaic_controlplane.mesh import addresses
+from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register import roster as roster_table
+from mosaic_controlplane.register import tenant as tenant_table
+from mosaic_controlplane.register.database import Connection
+
+PAGE_LIMIT = 5_000  # an agent is some 300 bytes; a reply takes 4 MiB
+
+
+async def list_agents(
+    connection: Connection, asked: pb.ListAgentsRequest, caller: Caller, tenant_id: UUID
+) -> pb.ListAgentsReply:
+    """Return the agents asked for; with the first page, hosts and what is said of the whole. Raises InvalidInput."""
+    after = _place(asked.page_token)
+    size = min(asked.page_size, PAGE_LIMIT) if asked.page_size > 0 else None
+    chosen: UUID | None = None
+    if asked.address:
+        chosen = (await addresses.one_seat(connection, tenant_id=tenant_id, address=asked.address)).agent_id
+    agents = await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=chosen, after=after, limit=size)
+    reply = pb.ListAgentsReply(agents=[encode.agent(row) for row in agents])
+    if size is not None and len(agents) == size:
+        reply.next_page_token = f"{agents[-1].host}/{agents[-1].name}"
+    if asked.page_token:
+        return reply
+    hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
+    newest = await roster_table.newest(connection, tenant_id=tenant_id)
+    of = await tenant_table.find_by_name(connection, caller.tenant)
+    reply.hosts.extend(encode.host(row) for row in hosts)
+    if hosts:
+        reply.at.FromDatetime(hosts[0].at)
+    reply.paused = of is not None and of.paused
+    reply.roster_version = newest.version if newest else 0
+    return reply
+
+
+def _place(page_token: str) -> tuple[str, str]:
+    """Return the (host, name) after which a page begins. Raises InvalidInput."""
+    if not page_token:
+        return agent_table.FIRST
+    host, _, name = page_token.partition("/")
+    if not host or not name or "\0" in page_token or len(page_token) > 2 * NAME_LIMIT + 1:
+        raise InvalidInput("this page token is not one of ours", next_step="list again without one")
+    return host, name
