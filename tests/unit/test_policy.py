@@ -91,10 +91,12 @@ def test_a_mistake_in_the_policy_is_found_when_it_is_read(text: str) -> None:
         parse_policy(text)
 
 
-def test_only_enrolment_is_for_strangers() -> None:
+def test_only_enrolment_and_pairing_are_for_strangers() -> None:
     policy = load_policy()
     assert [method for method in policy.rules if policy.allows_anonymous(method)] == [
-        "mosaic.v1.EnrolmentService/Enrol"
+        "mosaic.v1.EnrolmentService/Enrol",
+        "mosaic.v1.PairingService/Pair",
+        "mosaic.v1.PairingService/Standing",
     ]
 
 

@@ -21,7 +21,17 @@ from mosaic_controlplane.identity.caller import ROLES, Caller
 ANONYMOUS = "anonymous"
 ANY = "any"
 CLUSTER_ADMIN = "cluster:admin"
-_WORDS = {ANONYMOUS, ANY, CLUSTER_ADMIN, "host", "agent", "replica", "peer", *(f"operator:{role}" for role in ROLES)}
+_WORDS = {
+    ANONYMOUS,
+    ANY,
+    CLUSTER_ADMIN,
+    "host",
+    "agent",
+    "replica",
+    "peer",
+    "peer:operator",
+    *(f"operator:{role}" for role in ROLES),
+}
 _AGENT_CLASS = re.compile(r"agent:[a-z][a-z0-9-]*")
 
 
@@ -102,4 +112,6 @@ def _words_for(caller: Caller) -> set[str]:
         return words | {CLUSTER_ADMIN} if caller.administers_cluster else words
     if caller.kind == "agent":
         return {"agent", f"agent:{caller.role}"}
+    if caller.kind == "peer":
+        return {"peer", f"peer:{caller.role}"}
     return {caller.kind}

@@ -599,6 +599,7 @@ class ClaimRequest(_message.Message):
     MAX_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     claimant_id: _builtins.str
@@ -607,6 +608,8 @@ class ClaimRequest(_message.Message):
     """this one; empty: the best"""
     max: _builtins.int
     """0: 1; at most 100"""
+    cluster: _builtins.str
+    """the peer whose card it is; empty: this cluster's"""
     @_builtins.property
     def filter(self) -> Global___CardFilter: ...
     @_builtins.property
@@ -628,10 +631,11 @@ class ClaimRequest(_message.Message):
         max: _builtins.int = ...,
         wait: _duration_pb2.Duration | None = ...,
         lease: _duration_pb2.Duration | None = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "lease", b"lease", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_id", b"card_id", "claimant_id", b"claimant_id", "filter", b"filter", "lease", b"lease", "max", b"max", "request_id", b"request_id", "tenant", b"tenant", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_id", b"card_id", "claimant_id", b"claimant_id", "cluster", b"cluster", "filter", b"filter", "lease", b"lease", "max", b"max", "request_id", b"request_id", "tenant", b"tenant", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -709,11 +713,14 @@ class RenewRequest(_message.Message):
     FENCE_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     EXTEND_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     claimant_id: _builtins.str
     card_id: _builtins.str
     fence: _builtins.int
+    cluster: _builtins.str
+    """the peer whose card it is; empty: this cluster's"""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """from now; absent: as long as at the claim"""
@@ -732,10 +739,11 @@ class RenewRequest(_message.Message):
         fence: _builtins.int = ...,
         lease: _duration_pb2.Duration | None = ...,
         extend: _duration_pb2.Duration | None = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["extend", b"extend", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_id", b"card_id", "claimant_id", b"claimant_id", "extend", b"extend", "fence", b"fence", "lease", b"lease", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_id", b"card_id", "claimant_id", b"claimant_id", "cluster", b"cluster", "extend", b"extend", "fence", b"fence", "lease", b"lease", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -756,6 +764,7 @@ class ProposeRequest(_message.Message):
     EVIDENCE_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     SPENT_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     claimant_id: _builtins.str
@@ -766,6 +775,8 @@ class ProposeRequest(_message.Message):
     head: _builtins.str
     pull_request: _builtins.str
     note: _builtins.str
+    cluster: _builtins.str
+    """the peer whose card it is; empty: this cluster's"""
     @_builtins.property
     def evidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """added"""
@@ -788,10 +799,11 @@ class ProposeRequest(_message.Message):
         evidence: _abc.Iterable[_builtins.str] | None = ...,
         note: _builtins.str = ...,
         spent: Global___Spend | None = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spent", b"spent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "card_id", b"card_id", "claimant_id", b"claimant_id", "evidence", b"evidence", "fence", b"fence", "head", b"head", "note", b"note", "pull_request", b"pull_request", "request_id", b"request_id", "spent", b"spent", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "card_id", b"card_id", "claimant_id", b"claimant_id", "cluster", b"cluster", "evidence", b"evidence", "fence", b"fence", "head", b"head", "note", b"note", "pull_request", b"pull_request", "request_id", b"request_id", "spent", b"spent", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -811,6 +823,7 @@ class CompleteRequest(_message.Message):
     HEAD_FIELD_NUMBER: _builtins.int
     PULL_REQUEST_FIELD_NUMBER: _builtins.int
     EVIDENCE_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     claimant_id: _builtins.str
@@ -820,6 +833,8 @@ class CompleteRequest(_message.Message):
     head: _builtins.str
     """empty: as on the card"""
     pull_request: _builtins.str
+    cluster: _builtins.str
+    """the peer whose card it is; empty: this cluster's"""
     @_builtins.property
     def spent(self) -> Global___Spend:
         """added"""
@@ -841,10 +856,11 @@ class CompleteRequest(_message.Message):
         head: _builtins.str = ...,
         pull_request: _builtins.str = ...,
         evidence: _abc.Iterable[_builtins.str] | None = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spent", b"spent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_id", b"card_id", "claimant_id", b"claimant_id", "evidence", b"evidence", "fence", b"fence", "head", b"head", "pull_request", b"pull_request", "request_id", b"request_id", "result", b"result", "spent", b"spent", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_id", b"card_id", "claimant_id", b"claimant_id", "cluster", b"cluster", "evidence", b"evidence", "fence", b"fence", "head", b"head", "pull_request", b"pull_request", "request_id", b"request_id", "result", b"result", "spent", b"spent", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -861,12 +877,15 @@ class ReleaseRequest(_message.Message):
     FENCE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     SPENT_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     claimant_id: _builtins.str
     card_id: _builtins.str
     fence: _builtins.int
     reason: _builtins.str
+    cluster: _builtins.str
+    """the peer whose card it is; empty: this cluster's"""
     @_builtins.property
     def spent(self) -> Global___Spend:
         """added"""
@@ -881,10 +900,11 @@ class ReleaseRequest(_message.Message):
         fence: _builtins.int = ...,
         reason: _builtins.str = ...,
         spent: Global___Spend | None = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spent", b"spent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_id", b"card_id", "claimant_id", b"claimant_id", "fence", b"fence", "reason", b"reason", "request_id", b"request_id", "spent", b"spent", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_id", b"card_id", "claimant_id", b"claimant_id", "cluster", b"cluster", "fence", b"fence", "reason", b"reason", "request_id", b"request_id", "spent", b"spent", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -901,6 +921,7 @@ class BlockRequest(_message.Message):
     FENCE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     SPENT_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     claimant_id: _builtins.str
@@ -908,6 +929,8 @@ class BlockRequest(_message.Message):
     fence: _builtins.int
     reason: _builtins.str
     """required: who must do what"""
+    cluster: _builtins.str
+    """the peer whose card it is; empty: this cluster's"""
     @_builtins.property
     def spent(self) -> Global___Spend:
         """added"""
@@ -922,10 +945,11 @@ class BlockRequest(_message.Message):
         fence: _builtins.int = ...,
         reason: _builtins.str = ...,
         spent: Global___Spend | None = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spent", b"spent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_id", b"card_id", "claimant_id", b"claimant_id", "fence", b"fence", "reason", b"reason", "request_id", b"request_id", "spent", b"spent", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_id", b"card_id", "claimant_id", b"claimant_id", "cluster", b"cluster", "fence", b"fence", "reason", b"reason", "request_id", b"request_id", "spent", b"spent", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

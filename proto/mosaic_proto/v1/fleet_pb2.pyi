@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from mosaic_proto.v1 import common_pb2 as _common_pb2
+from mosaic_proto.v1 import peers_pb2 as _peers_pb2
 from mosaic_proto.v1 import seeding_pb2 as _seeding_pb2
 import builtins as _builtins
 import sys
@@ -502,6 +503,7 @@ class ListAgentsRequest(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     address: _builtins.str
     """agent or host/agent; empty: all"""
@@ -509,6 +511,8 @@ class ListAgentsRequest(_message.Message):
     """agents in the reply; 0: all, in one reply as large as the wire takes; at most 5,000"""
     page_token: _builtins.str
     """of the reply before"""
+    cluster: _builtins.str
+    """empty: this one; "*": this one and every peer; else a peer"""
     def __init__(
         self,
         *,
@@ -516,10 +520,11 @@ class ListAgentsRequest(_message.Message):
         address: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "page_size", b"page_size", "page_token", b"page_token", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster", b"cluster", "page_size", b"page_size", "page_token", b"page_token", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -535,6 +540,7 @@ class ListAgentsReply(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     ROSTER_VERSION_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
     paused: _builtins.bool
     roster_version: _builtins.int
     next_page_token: _builtins.str
@@ -547,6 +553,10 @@ class ListAgentsReply(_message.Message):
     def at(self) -> _timestamp_pb2.Timestamp:
         """database time"""
 
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[_peers_pb2.PeerCluster]:
+        """those asked for"""
+
     def __init__(
         self,
         *,
@@ -556,10 +566,11 @@ class ListAgentsReply(_message.Message):
         paused: _builtins.bool = ...,
         roster_version: _builtins.int = ...,
         next_page_token: _builtins.str = ...,
+        peers: _abc.Iterable[_peers_pb2.PeerCluster] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "at", b"at", "hosts", b"hosts", "next_page_token", b"next_page_token", "paused", b"paused", "roster_version", b"roster_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "at", b"at", "hosts", b"hosts", "next_page_token", b"next_page_token", "paused", b"paused", "peers", b"peers", "roster_version", b"roster_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -625,6 +636,7 @@ class Agent(_message.Message):
     RUNNING_MODEL_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     tenant: _builtins.str
     host: _builtins.str
@@ -670,6 +682,8 @@ class Agent(_message.Message):
     """the model it was launched with; empty: none was named, or not known"""
     card: _builtins.str
     """the card it works on"""
+    cluster: _builtins.str
+    """the peer that owns it; empty: this cluster"""
     @_builtins.property
     def state_since(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -720,10 +734,11 @@ class Agent(_message.Message):
         running_model: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         card: _builtins.str = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["driven_since", b"driven_since", "output_at", b"output_at", "reported_at", b"reported_at", "state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "class", b"class", "command", b"command", "desired_running", b"desired_running", "driven_since", b"driven_since", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "labels", b"labels", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "output_at", b"output_at", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "reported_model", b"reported_model", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime", b"runtime", "runtime_session", b"runtime_session", "runtime_version", b"runtime_version", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "supervision", b"supervision", "tenant", b"tenant", "unit", b"unit", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "class", b"class", "cluster", b"cluster", "command", b"command", "desired_running", b"desired_running", "driven_since", b"driven_since", "driver", b"driver", "enabled", b"enabled", "exit_status", b"exit_status", "generation", b"generation", "host", b"host", "id", b"id", "labels", b"labels", "model", b"model", "name", b"name", "observed_generation", b"observed_generation", "output_at", b"output_at", "pid", b"pid", "problem", b"problem", "removed", b"removed", "reported_at", b"reported_at", "reported_model", b"reported_model", "run_id", b"run_id", "running_model", b"running_model", "running_runtime", b"running_runtime", "runtime", b"runtime", "runtime_session", b"runtime_session", "runtime_version", b"runtime_version", "state", b"state", "state_detail", b"state_detail", "state_since", b"state_since", "state_source", b"state_source", "supervision", b"supervision", "tenant", b"tenant", "unit", b"unit", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -790,6 +805,8 @@ class Host(_message.Message):
     BEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     LOST_AFTER_MS_FIELD_NUMBER: _builtins.int
     LOST_CLAIMS_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     tenant: _builtins.str
     name: _builtins.str
@@ -812,6 +829,10 @@ class Host(_message.Message):
     lost_after_ms: _builtins.int
     lost_claims: _builtins.str
     """what becomes of its claims when it is lost: lease | hold | release"""
+    cluster: _builtins.str
+    """the peer that owns it; empty: this cluster"""
+    removed: _builtins.bool
+    """in Watch: it is gone, or not shared any more"""
     @_builtins.property
     def last_beat_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -844,10 +865,12 @@ class Host(_message.Message):
         beat_interval_ms: _builtins.int = ...,
         lost_after_ms: _builtins.int = ...,
         lost_claims: _builtins.str = ...,
+        cluster: _builtins.str = ...,
+        removed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["draining_since", b"draining_since", "joined_at", b"joined_at", "last_beat_at", b"last_beat_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "draining_by", b"draining_by", "draining_since", b"draining_since", "generation", b"generation", "id", b"id", "identity_epoch", b"identity_epoch", "joined_at", b"joined_at", "last_beat_at", b"last_beat_at", "link_epoch", b"link_epoch", "link_problem", b"link_problem", "linked", b"linked", "lost_after_ms", b"lost_after_ms", "lost_claims", b"lost_claims", "machine", b"machine", "name", b"name", "observed_generation", b"observed_generation", "seats", b"seats", "state", b"state", "tenant", b"tenant", "unmanaged", b"unmanaged", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat_interval_ms", b"beat_interval_ms", "cluster", b"cluster", "draining_by", b"draining_by", "draining_since", b"draining_since", "generation", b"generation", "id", b"id", "identity_epoch", b"identity_epoch", "joined_at", b"joined_at", "last_beat_at", b"last_beat_at", "link_epoch", b"link_epoch", "link_problem", b"link_problem", "linked", b"linked", "lost_after_ms", b"lost_after_ms", "lost_claims", b"lost_claims", "machine", b"machine", "name", b"name", "observed_generation", b"observed_generation", "removed", b"removed", "seats", b"seats", "state", b"state", "tenant", b"tenant", "unmanaged", b"unmanaged", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -859,18 +882,22 @@ class WatchRequest(_message.Message):
 
     TENANT_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     cursor: _builtins.str
     """empty: start with a snapshot"""
+    cluster: _builtins.str
+    """as in ListAgentsRequest"""
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         cursor: _builtins.str = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "cursor", b"cursor", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -883,6 +910,7 @@ class WatchEvent(_message.Message):
     AGENT_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
     BOOKMARK_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
     RESET_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
@@ -896,6 +924,10 @@ class WatchEvent(_message.Message):
         """everything up to here has been sent"""
 
     @_builtins.property
+    def peer(self) -> _peers_pb2.PeerCluster:
+        """as it is now"""
+
+    @_builtins.property
     def reset(self) -> Global___Reset:
         """the cursor was too old or of another register: list anew"""
 
@@ -905,14 +937,15 @@ class WatchEvent(_message.Message):
         agent: Global___Agent | None = ...,
         host: Global___Host | None = ...,
         bookmark: Global___Bookmark | None = ...,
+        peer: _peers_pb2.PeerCluster | None = ...,
         reset: Global___Reset | None = ...,
         cursor: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "bookmark", b"bookmark", "event", b"event", "host", b"host", "reset", b"reset"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "bookmark", b"bookmark", "event", b"event", "host", b"host", "peer", b"peer", "reset", b"reset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "bookmark", b"bookmark", "cursor", b"cursor", "event", b"event", "host", b"host", "reset", b"reset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "bookmark", b"bookmark", "cursor", b"cursor", "event", b"event", "host", b"host", "peer", b"peer", "reset", b"reset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["agent", "host", "bookmark", "reset"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["agent", "host", "bookmark", "peer", "reset"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

@@ -27,45 +27,45 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from mosaic_proto.v1 import common_pb2 as mosaic__proto_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emosaic_proto/v1/messages.proto\x12\tmosaic.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cmosaic_proto/v1/common.proto\"\xe9\x01\n\x0bSendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12+\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08reply_to\x18\x06 \x01(\t\x12\x11\n\tthread_id\x18\x07 \x01(\t\x12\x15\n\rallow_secrets\x18P \x01(\x08\x12%\n\x04mode\x18\x64 \x01(\x0e\x32\x17.mosaic.v1.DeliveryMode\x12\x0c\n\x04\x66rom\x18\x65 \x01(\t\"0\n\tSendReply\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.Receipt\"*\n\x08\x45vidence\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x92\x01\n\x0bReceiptStep\x12$\n\x04step\x18\x01 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xd4\x03\n\x07Receipt\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x06sender\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.Principal\x12\'\n\trecipient\x18\x03 \x01(\x0b\x32\x14.mosaic.v1.Principal\x12$\n\x04step\x18\x04 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12%\n\x05steps\x18\x06 \x03(\x0b\x32\x16.mosaic.v1.ReceiptStep\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65\x61\x64line_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08seat_seq\x18\t \x01(\x03\x12#\n\x1bstrongest_step_is_submitted\x18\n \x01(\x08\x12\x11\n\twaits_for\x18\x64 \x01(\t\x12%\n\x04mode\x18\x65 \x01(\x0e\x32\x17.mosaic.v1.DeliveryMode\x12\x10\n\x08stripped\x18\x66 \x01(\t\x12\x0f\n\x07sent_by\x18g \x01(\t\x12\x14\n\x0c\x63\x61ncel_asked\x18h \x01(\x08\"N\n\x14\x43\x61ncelMessageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x12\n\nmessage_id\x18\x03 \x01(\t\"9\n\x12\x43\x61ncelMessageReply\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.Receipt\"Z\n\rFollowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12%\n\x05until\x18\x03 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\"8\n\x12ShowMessageRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\"j\n\x10ShowMessageReply\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.Receipt\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12\x10\n\x08reply_to\x18\x03 \x01(\t\x12\x11\n\tthread_id\x18\x04 \x01(\t\"V\n\x13ListMessagesRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x11\n\topen_only\x18\x03 \x01(\x08\x12\r\n\x05limit\x18\x04 \x01(\x05\"T\n\x14WatchMessagesRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\"y\n\x12WatchMessagesEvent\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.ReceiptH\x00\x12\x12\n\x08\x63omplete\x18\x02 \x01(\x08H\x00\x12\x0f\n\x05reset\x18\x03 \x01(\tH\x00\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\tB\x07\n\x05\x65vent\"9\n\x11ListMessagesReply\x12$\n\x08receipts\x18\x01 \x03(\x0b\x32\x12.mosaic.v1.Receipt*\x89\x01\n\x0c\x44\x65liveryMode\x12\x1d\n\x19\x44\x45LIVERY_MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45LIVERY_MODE_WHEN_IDLE\x10\x01\x12\x1b\n\x17\x44\x45LIVERY_MODE_INTERRUPT\x10\x02\x12 \n\x1c\x44\x45LIVERY_MODE_INTERRUPT_ONLY\x10\x03*\xd5\x02\n\x0bMessageStep\x12\x1c\n\x18MESSAGE_STEP_UNSPECIFIED\x10\x00\x12\x17\n\x13MESSAGE_STEP_QUEUED\x10\x01\x12\x1b\n\x17MESSAGE_STEP_DISPATCHED\x10\x02\x12\x16\n\x12MESSAGE_STEP_TYPED\x10\x03\x12\x1a\n\x16MESSAGE_STEP_SUBMITTED\x10\x04\x12\x19\n\x15MESSAGE_STEP_ACCEPTED\x10\x05\x12\x1d\n\x19MESSAGE_STEP_TURN_STARTED\x10\x06\x12\x1b\n\x17MESSAGE_STEP_TURN_ENDED\x10\x07\x12\x18\n\x14MESSAGE_STEP_UNKNOWN\x10\x08\x12\x17\n\x13MESSAGE_STEP_FAILED\x10\t\x12\x18\n\x14MESSAGE_STEP_EXPIRED\x10\n\x12\x1a\n\x16MESSAGE_STEP_CANCELLED\x10\x0b\x32\x9f\x03\n\x0eMessageService\x12\x34\n\x04Send\x12\x16.mosaic.v1.SendRequest\x1a\x14.mosaic.v1.SendReply\x12\x38\n\x06\x46ollow\x12\x18.mosaic.v1.FollowRequest\x1a\x12.mosaic.v1.Receipt0\x01\x12\x42\n\x04Show\x12\x1d.mosaic.v1.ShowMessageRequest\x1a\x1b.mosaic.v1.ShowMessageReply\x12\x44\n\x04List\x12\x1e.mosaic.v1.ListMessagesRequest\x1a\x1c.mosaic.v1.ListMessagesReply\x12I\n\x05Watch\x12\x1f.mosaic.v1.WatchMessagesRequest\x1a\x1d.mosaic.v1.WatchMessagesEvent0\x01\x12H\n\x06\x43\x61ncel\x12\x1f.mosaic.v1.CancelMessageRequest\x1a\x1d.mosaic.v1.CancelMessageReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1emosaic_proto/v1/messages.proto\x12\tmosaic.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cmosaic_proto/v1/common.proto\"\xfe\x01\n\x0bSendRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\t\x12+\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08reply_to\x18\x06 \x01(\t\x12\x11\n\tthread_id\x18\x07 \x01(\t\x12\x15\n\rallow_secrets\x18P \x01(\x08\x12%\n\x04mode\x18\x64 \x01(\x0e\x32\x17.mosaic.v1.DeliveryMode\x12\x0c\n\x04\x66rom\x18\x65 \x01(\t\x12\x13\n\nqueue_here\x18\xb4\x01 \x01(\x08\"0\n\tSendReply\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.Receipt\"*\n\x08\x45vidence\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x92\x01\n\x0bReceiptStep\x12$\n\x04step\x18\x01 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x13.mosaic.v1.Evidence\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xfb\x03\n\x07Receipt\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12$\n\x06sender\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.Principal\x12\'\n\trecipient\x18\x03 \x01(\x0b\x32\x14.mosaic.v1.Principal\x12$\n\x04step\x18\x04 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12%\n\x05steps\x18\x06 \x03(\x0b\x32\x16.mosaic.v1.ReceiptStep\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65\x61\x64line_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08seat_seq\x18\t \x01(\x03\x12#\n\x1bstrongest_step_is_submitted\x18\n \x01(\x08\x12\x11\n\twaits_for\x18\x64 \x01(\t\x12%\n\x04mode\x18\x65 \x01(\x0e\x32\x17.mosaic.v1.DeliveryMode\x12\x10\n\x08stripped\x18\x66 \x01(\t\x12\x0f\n\x07sent_by\x18g \x01(\t\x12\x14\n\x0c\x63\x61ncel_asked\x18h \x01(\x08\x12\x10\n\x07\x63luster\x18\xb4\x01 \x01(\t\x12\x13\n\nwaits_here\x18\xb5\x01 \x01(\x08\"`\n\x14\x43\x61ncelMessageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x12\n\nmessage_id\x18\x03 \x01(\t\x12\x10\n\x07\x63luster\x18\xb4\x01 \x01(\t\"9\n\x12\x43\x61ncelMessageReply\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.Receipt\"l\n\rFollowRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12%\n\x05until\x18\x03 \x01(\x0e\x32\x16.mosaic.v1.MessageStep\x12\x10\n\x07\x63luster\x18\xb4\x01 \x01(\t\"J\n\x12ShowMessageRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\x10\n\x07\x63luster\x18\xb4\x01 \x01(\t\"j\n\x10ShowMessageReply\x12#\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.Receipt\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12\x10\n\x08reply_to\x18\x03 \x01(\t\x12\x11\n\tthread_id\x18\x04 \x01(\t\"V\n\x13ListMessagesRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\x11\n\topen_only\x18\x03 \x01(\x08\x12\r\n\x05limit\x18\x04 \x01(\x05\"T\n\x14WatchMessagesRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x05\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\t\"y\n\x12WatchMessagesEvent\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x12.mosaic.v1.ReceiptH\x00\x12\x12\n\x08\x63omplete\x18\x02 \x01(\x08H\x00\x12\x0f\n\x05reset\x18\x03 \x01(\tH\x00\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\tB\x07\n\x05\x65vent\"9\n\x11ListMessagesReply\x12$\n\x08receipts\x18\x01 \x03(\x0b\x32\x12.mosaic.v1.Receipt*\x89\x01\n\x0c\x44\x65liveryMode\x12\x1d\n\x19\x44\x45LIVERY_MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45LIVERY_MODE_WHEN_IDLE\x10\x01\x12\x1b\n\x17\x44\x45LIVERY_MODE_INTERRUPT\x10\x02\x12 \n\x1c\x44\x45LIVERY_MODE_INTERRUPT_ONLY\x10\x03*\xd5\x02\n\x0bMessageStep\x12\x1c\n\x18MESSAGE_STEP_UNSPECIFIED\x10\x00\x12\x17\n\x13MESSAGE_STEP_QUEUED\x10\x01\x12\x1b\n\x17MESSAGE_STEP_DISPATCHED\x10\x02\x12\x16\n\x12MESSAGE_STEP_TYPED\x10\x03\x12\x1a\n\x16MESSAGE_STEP_SUBMITTED\x10\x04\x12\x19\n\x15MESSAGE_STEP_ACCEPTED\x10\x05\x12\x1d\n\x19MESSAGE_STEP_TURN_STARTED\x10\x06\x12\x1b\n\x17MESSAGE_STEP_TURN_ENDED\x10\x07\x12\x18\n\x14MESSAGE_STEP_UNKNOWN\x10\x08\x12\x17\n\x13MESSAGE_STEP_FAILED\x10\t\x12\x18\n\x14MESSAGE_STEP_EXPIRED\x10\n\x12\x1a\n\x16MESSAGE_STEP_CANCELLED\x10\x0b\x32\x9f\x03\n\x0eMessageService\x12\x34\n\x04Send\x12\x16.mosaic.v1.SendRequest\x1a\x14.mosaic.v1.SendReply\x12\x38\n\x06\x46ollow\x12\x18.mosaic.v1.FollowRequest\x1a\x12.mosaic.v1.Receipt0\x01\x12\x42\n\x04Show\x12\x1d.mosaic.v1.ShowMessageRequest\x1a\x1b.mosaic.v1.ShowMessageReply\x12\x44\n\x04List\x12\x1e.mosaic.v1.ListMessagesRequest\x1a\x1c.mosaic.v1.ListMessagesReply\x12I\n\x05Watch\x12\x1f.mosaic.v1.WatchMessagesRequest\x1a\x1d.mosaic.v1.WatchMessagesEvent0\x01\x12H\n\x06\x43\x61ncel\x12\x1f.mosaic.v1.CancelMessageRequest\x1a\x1d.mosaic.v1.CancelMessageReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mosaic_proto.v1.messages_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DELIVERYMODE']._serialized_start=1844
-  _globals['_DELIVERYMODE']._serialized_end=1981
-  _globals['_MESSAGESTEP']._serialized_start=1984
-  _globals['_MESSAGESTEP']._serialized_end=2325
+  _globals['_DELIVERYMODE']._serialized_start=1958
+  _globals['_DELIVERYMODE']._serialized_end=2095
+  _globals['_MESSAGESTEP']._serialized_start=2098
+  _globals['_MESSAGESTEP']._serialized_end=2439
   _globals['_SENDREQUEST']._serialized_start=141
-  _globals['_SENDREQUEST']._serialized_end=374
-  _globals['_SENDREPLY']._serialized_start=376
-  _globals['_SENDREPLY']._serialized_end=424
-  _globals['_EVIDENCE']._serialized_start=426
-  _globals['_EVIDENCE']._serialized_end=468
-  _globals['_RECEIPTSTEP']._serialized_start=471
-  _globals['_RECEIPTSTEP']._serialized_end=617
-  _globals['_RECEIPT']._serialized_start=620
-  _globals['_RECEIPT']._serialized_end=1088
-  _globals['_CANCELMESSAGEREQUEST']._serialized_start=1090
-  _globals['_CANCELMESSAGEREQUEST']._serialized_end=1168
-  _globals['_CANCELMESSAGEREPLY']._serialized_start=1170
-  _globals['_CANCELMESSAGEREPLY']._serialized_end=1227
-  _globals['_FOLLOWREQUEST']._serialized_start=1229
-  _globals['_FOLLOWREQUEST']._serialized_end=1319
-  _globals['_SHOWMESSAGEREQUEST']._serialized_start=1321
-  _globals['_SHOWMESSAGEREQUEST']._serialized_end=1377
-  _globals['_SHOWMESSAGEREPLY']._serialized_start=1379
-  _globals['_SHOWMESSAGEREPLY']._serialized_end=1485
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=1487
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1573
-  _globals['_WATCHMESSAGESREQUEST']._serialized_start=1575
-  _globals['_WATCHMESSAGESREQUEST']._serialized_end=1659
-  _globals['_WATCHMESSAGESEVENT']._serialized_start=1661
-  _globals['_WATCHMESSAGESEVENT']._serialized_end=1782
-  _globals['_LISTMESSAGESREPLY']._serialized_start=1784
-  _globals['_LISTMESSAGESREPLY']._serialized_end=1841
-  _globals['_MESSAGESERVICE']._serialized_start=2328
-  _globals['_MESSAGESERVICE']._serialized_end=2743
+  _globals['_SENDREQUEST']._serialized_end=395
+  _globals['_SENDREPLY']._serialized_start=397
+  _globals['_SENDREPLY']._serialized_end=445
+  _globals['_EVIDENCE']._serialized_start=447
+  _globals['_EVIDENCE']._serialized_end=489
+  _globals['_RECEIPTSTEP']._serialized_start=492
+  _globals['_RECEIPTSTEP']._serialized_end=638
+  _globals['_RECEIPT']._serialized_start=641
+  _globals['_RECEIPT']._serialized_end=1148
+  _globals['_CANCELMESSAGEREQUEST']._serialized_start=1150
+  _globals['_CANCELMESSAGEREQUEST']._serialized_end=1246
+  _globals['_CANCELMESSAGEREPLY']._serialized_start=1248
+  _globals['_CANCELMESSAGEREPLY']._serialized_end=1305
+  _globals['_FOLLOWREQUEST']._serialized_start=1307
+  _globals['_FOLLOWREQUEST']._serialized_end=1415
+  _globals['_SHOWMESSAGEREQUEST']._serialized_start=1417
+  _globals['_SHOWMESSAGEREQUEST']._serialized_end=1491
+  _globals['_SHOWMESSAGEREPLY']._serialized_start=1493
+  _globals['_SHOWMESSAGEREPLY']._serialized_end=1599
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=1601
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1687
+  _globals['_WATCHMESSAGESREQUEST']._serialized_start=1689
+  _globals['_WATCHMESSAGESREQUEST']._serialized_end=1773
+  _globals['_WATCHMESSAGESEVENT']._serialized_start=1775
+  _globals['_WATCHMESSAGESEVENT']._serialized_end=1896
+  _globals['_LISTMESSAGESREPLY']._serialized_start=1898
+  _globals['_LISTMESSAGESREPLY']._serialized_end=1955
+  _globals['_MESSAGESERVICE']._serialized_start=2442
+  _globals['_MESSAGESERVICE']._serialized_end=2857
 # @@protoc_insertion_point(module_scope)

@@ -110,6 +110,7 @@ class SendRequest(_message.Message):
     ALLOW_SECRETS_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     FROM_FIELD_NUMBER: _builtins.int
+    QUEUE_HERE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUIDv7, made by the caller; becomes the message id"""
     tenant: _builtins.str
@@ -125,6 +126,8 @@ class SendRequest(_message.Message):
     allow_secrets: _builtins.bool
     """the text is meant to hold what looks like a secret; written down"""
     mode: Global___DeliveryMode.ValueType
+    queue_here: _builtins.bool
+    """to a peer that is away: wait for it here, until the deadline"""
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """from now; absent: the server's default (24 h)"""
@@ -141,10 +144,11 @@ class SendRequest(_message.Message):
         thread_id: _builtins.str = ...,
         allow_secrets: _builtins.bool = ...,
         mode: Global___DeliveryMode.ValueType = ...,
+        queue_here: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_secrets", b"allow_secrets", "body", b"body", "deadline", b"deadline", "from", b"from", "mode", b"mode", "reply_to", b"reply_to", "request_id", b"request_id", "tenant", b"tenant", "thread_id", b"thread_id", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_secrets", b"allow_secrets", "body", b"body", "deadline", b"deadline", "from", b"from", "mode", b"mode", "queue_here", b"queue_here", "reply_to", b"reply_to", "request_id", b"request_id", "tenant", b"tenant", "thread_id", b"thread_id", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,6 +250,8 @@ class Receipt(_message.Message):
     STRIPPED_FIELD_NUMBER: _builtins.int
     SENT_BY_FIELD_NUMBER: _builtins.int
     CANCEL_ASKED_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    WAITS_HERE_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     step: Global___MessageStep.ValueType
     """the newest step"""
@@ -263,6 +269,10 @@ class Receipt(_message.Message):
     """who sent it in another's name; empty: the sender"""
     cancel_asked: _builtins.bool
     """a cancel is on its way to the host"""
+    cluster: _builtins.str
+    """the peer whose agent it is to; empty: this cluster's"""
+    waits_here: _builtins.bool
+    """the peer has not been given it yet"""
     @_builtins.property
     def sender(self) -> _common_pb2.Principal: ...
     @_builtins.property
@@ -293,10 +303,12 @@ class Receipt(_message.Message):
         stripped: _builtins.str = ...,
         sent_by: _builtins.str = ...,
         cancel_asked: _builtins.bool = ...,
+        cluster: _builtins.str = ...,
+        waits_here: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "deadline_at", b"deadline_at", "recipient", b"recipient", "sender", b"sender"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_asked", b"cancel_asked", "created_at", b"created_at", "deadline_at", b"deadline_at", "message_id", b"message_id", "mode", b"mode", "reason", b"reason", "recipient", b"recipient", "seat_seq", b"seat_seq", "sender", b"sender", "sent_by", b"sent_by", "step", b"step", "steps", b"steps", "stripped", b"stripped", "strongest_step_is_submitted", b"strongest_step_is_submitted", "waits_for", b"waits_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_asked", b"cancel_asked", "cluster", b"cluster", "created_at", b"created_at", "deadline_at", b"deadline_at", "message_id", b"message_id", "mode", b"mode", "reason", b"reason", "recipient", b"recipient", "seat_seq", b"seat_seq", "sender", b"sender", "sent_by", b"sent_by", "step", b"step", "steps", b"steps", "stripped", b"stripped", "strongest_step_is_submitted", b"strongest_step_is_submitted", "waits_for", b"waits_for", "waits_here", b"waits_here"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -309,20 +321,24 @@ class CancelMessageRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     message_id: _builtins.str
     """whole, or a prefix that names one message"""
+    cluster: _builtins.str
+    """the peer that the message went to; empty: none"""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         tenant: _builtins.str = ...,
         message_id: _builtins.str = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "message_id", b"message_id", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -355,20 +371,24 @@ class FollowRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     message_id: _builtins.str
     until: Global___MessageStep.ValueType
     """UNSPECIFIED: until an end"""
+    cluster: _builtins.str
+    """the peer that the message went to; empty: none"""
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         message_id: _builtins.str = ...,
         until: Global___MessageStep.ValueType = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "tenant", b"tenant", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "message_id", b"message_id", "tenant", b"tenant", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -380,18 +400,22 @@ class ShowMessageRequest(_message.Message):
 
     TENANT_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     message_id: _builtins.str
     """whole, or a prefix that names one message"""
+    cluster: _builtins.str
+    """the peer that the message went to; empty: none"""
     def __init__(
         self,
         *,
         tenant: _builtins.str = ...,
         message_id: _builtins.str = ...,
+        cluster: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "message_id", b"message_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
