@@ -195,19 +195,23 @@ class Connection:
                 if not patience.wait(told):
                     raise told from error
 
-    def list_agents(self, *, timeout: float = ANSWER_WITHIN) -> Any:
+    def list_agents(self, cluster: str = "", *, timeout: float = ANSWER_WITHIN) -> Any:
         """Return every agent and host of the tenant, a page at a time: a large fleet is more than one reply holds.
+
+        `cluster`: as in ListAgentsRequest; empty: this one.
 
         What changes between two pages may be in neither, or in both as it was. Raises as `call` does.
         """
         found: Any = None
-        request = pb.ListAgentsRequest(tenant=self.tenant, page_size=_PAGE)
+        request = pb.ListAgentsRequest(tenant=self.tenant, cluster=cluster, page_size=_PAGE)
         while True:
             reply: Any = self.call(self.fleet.ListAgents, request, timeout=timeout)
             if found is None:
                 found = reply
             else:
                 found.agents.extend(reply.agents)
+                found.hosts.extend(reply.hosts)
+                found.peers.extend(reply.peers)
             if not reply.next_page_token:
                 return found
             request.page_token = reply.next_page_token

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import grpc.aio
 from mosaic_framework import wire
 from mosaic_proto.v1 import federation_pb2_grpc, peers_pb2_grpc
 
+from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.admission import Admission
 from mosaic_controlplane.api.federation import FederationService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
@@ -17,12 +17,16 @@ from mosaic_controlplane.api.pairing import PairingService
 from mosaic_controlplane.api.peers import PeerService
 from mosaic_controlplane.federation.authentication import PeerAuthenticator
 from mosaic_controlplane.federation.bundles import PeerBundles
+from mosaic_controlplane.federation.duty import Duty
+from mosaic_controlplane.federation.exchange import Encoders, Exchange
 from mosaic_controlplane.federation.joining import Joining
 from mosaic_controlplane.federation.outgoing import Outgoing
 from mosaic_controlplane.federation.pairing import Pairing
 from mosaic_controlplane.federation.peers import Peers
+from mosaic_controlplane.federation.subscriber import Subscriber
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity
 from mosaic_controlplane.identity.standings import Standings
+from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.metrics import Metrics
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.replica import Doors
@@ -43,6 +47,7 @@ class Federating:
         *,
         limits: Limits,
         standings: Standings,
+        wakes: Wakes,
         leaf: Callable[[], ServerIdentity],
         register_away: Callable[[], float],
     ) -> None:
@@ -53,6 +58,8 @@ class Federating:
         self.authenticator = PeerAuthenticator(database, cluster)
         self.bundles = PeerBundles(database, leaf)
         self.outgoing = Outgoing(database, cluster, leaf)
+        subscriber = Subscriber(database, cluster, wakes, self.outgoing)
+        self._duty = Duty(database, wakes, subscriber, changed=self.bundles.changed)
         self._peers = Peers(database, self.outgoing)
         self._joining = Joining(database, cluster, leaf, self.doors)
         self.server = grpc.aio.server(
@@ -69,7 +76,8 @@ class Federating:
             ],
             options=wire.fleet_server_options(connections=MOST_CONNECTIONS),
         )
-        self._federation = FederationService(database)  # type: ignore[abstract]  # the rest of it is to come
+        exchange = Exchange(database, cluster, wakes, standings, Encoders(encode.agent, encode.host))
+        self._federation = FederationService(database, exchange)  # type: ignore[abstract]  # the rest of it is to come
         federation_pb2_grpc.add_FederationServiceServicer_to_server(self._federation, self.server)
 
     def doors(self) -> Doors:
@@ -92,4 +100,4 @@ class Federating:
 
     async def run(self) -> None:
         """Do what one replica does at a time for all peers, until cancelled."""
-        await asyncio.Event().wait()
+        await self._duty.run()

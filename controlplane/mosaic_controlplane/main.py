@@ -139,6 +139,7 @@ async def serve(home: Home) -> None:
             cluster,
             limits=limits,
             standings=standings,
+            wakes=wakes,
             leaf=lambda: replica_leaf.current,
             register_away=lambda: liveness.register_away(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from mosaic_proto.v1 import federation_pb2 as pb
@@ -18,14 +19,22 @@ from mosaic_controlplane.register.peer import PeerRow
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
+    from mosaic_controlplane.federation.exchange import Exchange
     from mosaic_controlplane.identity.caller import Caller
 
 
 class FederationService(federation_pb2_grpc.FederationServiceServicer):
     """One class for all that a peer may call; each subject is a module of `federation`, which it hands the call to."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, exchange: Exchange) -> None:
         self._database = database
+        self._exchange = exchange
+
+    async def Exchange(
+        self, request_iterator: AsyncIterator[pb.ExchangeUp], context: ServicerContext[pb.ExchangeUp, pb.ExchangeDown]
+    ) -> AsyncIterator[pb.ExchangeDown]:
+        async for down in self._exchange.serve(caller_of(context), request_iterator):
+            yield down
 
     async def Part(
         self, request: pb.PartRequest, context: ServicerContext[pb.PartRequest, pb.PartReply]

@@ -17,11 +17,12 @@ from mosaic_framework.names import check_name
 from mosaic_proto.v1 import fleet_pb2 as pb
 from mosaic_proto.v1 import fleet_pb2_grpc, seeding_pb2
 
-from mosaic_controlplane.api import encode, listing
+from mosaic_controlplane.api import clusters, encode, listing
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.mesh import addresses, rosters, watch
+from mosaic_controlplane.mesh.clusters import Choice, Clusters
 from mosaic_controlplane.mesh.forwarding import Forwarder
 from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.rosters import WantedSeat
@@ -34,6 +35,7 @@ from mosaic_controlplane.register.change import Cursor
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.host import HostRow
 from mosaic_controlplane.register.migrate import newest_version
+from mosaic_controlplane.register.peer_row import SharedRow
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -217,18 +219,25 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         self, request_: pb.ListAgentsRequest, context: ServicerContext[pb.ListAgentsRequest, pb.ListAgentsReply]
     ) -> pb.ListAgentsReply:
         caller = caller_of(context)
+        tenant_id = tenant_of(caller, request_.tenant)
+        choice = Choice(tenant_id, request_.cluster, self._cluster.alias)
         async with self._database.connection() as connection:
-            return await listing.list_agents(connection, request_, caller, tenant_of(caller, request_.tenant))
+            return await listing.list_agents(connection, request_, caller, choice)
 
     async def Watch(
         self, request_: pb.WatchRequest, context: ServicerContext[pb.WatchRequest, pb.WatchEvent]
     ) -> AsyncIterator[pb.WatchEvent]:
+        tenant_id = tenant_of(caller_of(context), request_.tenant)
+        choice = Choice(tenant_id, request_.cluster, self._cluster.alias)
+        async with self._database.connection() as connection:
+            await choice.peers(connection)  # a name that nobody has is told at once
         stream = watch.watch(
             self._database,
             self._wakes,
-            tenant_id=tenant_of(caller_of(context), request_.tenant),
+            tenant_id=tenant_id,
             register_epoch=self._cluster.register_epoch,
             resume=Cursor.parse(request_.cursor) if request_.cursor else None,
+            subject=Clusters(choice),
         )
         async for watched in stream:
             event = pb.WatchEvent(cursor=str(watched.cursor or ""))
@@ -237,6 +246,11 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
                     event.agent.CopyFrom(encode.agent(watched.what))
                 case HostRow():
                     event.host.CopyFrom(encode.host(watched.what))
+                case SharedRow():
+                    if not clusters.put_row(event, watched.what):
+                        continue
+                case watch.PeerSeen():
+                    event.peer.CopyFrom(clusters.peer(watched.what))
                 case watch.Complete():
                     event.bookmark.snapshot_complete = watched.what.snapshot
                 case watch.Restart():
