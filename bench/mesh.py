@@ -104,6 +104,7 @@ async def measure(hosts: int, *, steady: float, changes: int) -> Measured:
             "MOSAIC_DATABASE_URL": url,
             "MOSAIC_FLEET_PORT": str(port),
             "MOSAIC_ENROL_PORT": "0",
+            "MOSAIC_PEER_PORT": "0",
         }
         program = Program(["mosaic-controlplane", "serve"], home, environment)
         program.start()

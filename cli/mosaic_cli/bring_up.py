@@ -55,7 +55,13 @@ class Options:
 
     enrol_port: int | None = None
     fleet_port: int | None = None
+    peer_port: int | None = None
     timeout: float = 90.0
+
+    @property
+    def ports(self) -> dict[str, int | None]:
+        """The ports by the plan's names for them."""
+        return {"enrol_port": self.enrol_port, "fleet_port": self.fleet_port, "peer_port": self.peer_port}
 
 
 class BringUp:
@@ -92,11 +98,7 @@ class BringUp:
     def _plan(self) -> Plan:
         """Return what to run, with the ports said now, else those said before."""
         plan = Plan.load(self._home)
-        said = {
-            key: value
-            for key, value in (("enrol_port", self._options.enrol_port), ("fleet_port", self._options.fleet_port))
-            if value is not None
-        }
+        said = {key: value for key, value in self._options.ports.items() if value is not None}
         plan = replace(plan, **said) if said else plan  # type: ignore[arg-type]
         plan.save(self._home)
         return plan
@@ -109,7 +111,7 @@ class BringUp:
                 ports.check_ports(self._home, plan)
             start.ensure_supervisor(self._home)
             self._say("supervisor started")
-        elif self._options.enrol_port is not None or self._options.fleet_port is not None:
+        elif any(port is not None for port in self._options.ports.values()):
             self._say("it runs already; other ports are taken after: mosaic down")
 
     def _only_host(self, plan: Plan) -> None:

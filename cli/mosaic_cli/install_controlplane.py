@@ -48,6 +48,7 @@ def _variables(home: Home) -> dict[str, str]:
     for name, said, address in (
         ("MOSAIC_ENROL_PORT", plan.enrol_port, here.enrol_address if here else ""),
         ("MOSAIC_FLEET_PORT", plan.fleet_port, here.fleet_address if here else ""),
+        ("MOSAIC_PEER_PORT", plan.peer_port, here.peer_address if here else ""),
     ):
         port = address.rpartition(":")[2] or (str(said) if said else os.environ.get(name, ""))
         if port:

@@ -125,9 +125,12 @@ class Supervisor:
         with contextlib.suppress(OSError, ValueError, KeyError):  # the file of a control plane that has just ended
             found = json.loads(controlplane.service.ready_file.read_text("utf-8"))
             enrol, fleet = (found[key].rpartition(":")[2] for key in ("enrol_address", "fleet_address"))
+            peer = found.get("peer_address", "").rpartition(":")[2]
             controlplane.environment |= {"MOSAIC_ENROL_PORT": enrol, "MOSAIC_FLEET_PORT": fleet}
+            controlplane.environment |= {"MOSAIC_PEER_PORT": peer} if peer else {}
             assert self._me is not None
-            homes.register(self._home, self._me, (int(enrol), int(fleet)))
+            ports = tuple(int(port) for port in (enrol, fleet, peer) if port)
+            homes.register(self._home, self._me, ports)
 
     def describe(self) -> str:
         """Return how everything is, as one line of JSON."""

@@ -18,6 +18,7 @@ _ENVIRONMENT = {
     "listen": "MOSAIC_LISTEN",
     "enrol_port": "MOSAIC_ENROL_PORT",
     "fleet_port": "MOSAIC_FLEET_PORT",
+    "peer_port": "MOSAIC_PEER_PORT",
     "advertise": "MOSAIC_ADVERTISE",
     "cluster": "MOSAIC_CLUSTER",
     "metrics_port": "MOSAIC_METRICS_PORT",
@@ -41,9 +42,13 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     database_url: str = Field(default="", description="a PostgreSQL ≥ 15; empty: the embedded one")
-    listen: str = Field(default="127.0.0.1", description="the address both listeners bind")
+    listen: str = Field(default="127.0.0.1", description="the address that all listeners bind")
     enrol_port: int = Field(default=7440, ge=0, le=65535, description="0 takes a free one")
     fleet_port: int = Field(default=7443, ge=0, le=65535, description="0 takes a free one")
+    peer_port: Annotated[int, Field(ge=0, le=65535)] | Literal["off"] | None = Field(
+        default=None,
+        description="other clusters; unset: the one after fleet_port (7444); 0 takes a free one; off: none",
+    )
     advertise: str = Field(default="", description="the name or address that hosts dial; empty: what is bound")
     cluster: str = Field(
         default="local", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", description="the cluster's alias"
@@ -69,6 +74,15 @@ class Settings(BaseModel):
         le=30 * 86_400,
         description="seconds that a certificate is good for; renewed at half of it",
     )
+
+    @property
+    def peer_port_wanted(self) -> int | None:
+        """The port to take calls of other clusters at; 0: a free one; None: none are taken."""
+        if self.peer_port == "off":
+            return None
+        if self.peer_port is None:
+            return self.fleet_port + 1 if 0 < self.fleet_port < 65535 else 0
+        return self.peer_port
 
 
 def load(home: Home, environment: Mapping[str, str] | None = None) -> Settings:

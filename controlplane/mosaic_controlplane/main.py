@@ -61,6 +61,7 @@ from mosaic_controlplane.api.tenants import TenantService
 from mosaic_controlplane.api.terminal import HostTerminalService, TerminalService
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.reaper import Reaper
+from mosaic_controlplane.federating import Federating
 from mosaic_controlplane.identity.bootstrap import open_cluster, roots_changed
 from mosaic_controlplane.identity.presented import Presented
 from mosaic_controlplane.identity.replica_leaf import ReplicaLeaf
@@ -131,6 +132,15 @@ async def serve(home: Home) -> None:
         backlog = Backlog(database, hot, wakes)
         reaper = Reaper(database, backlog.claiming, wakes)
         links = Links(database, wakes, replica_id)
+        limits = Limits(settings, metrics)
+        federating = Federating(
+            database,
+            cluster,
+            limits=limits,
+            standings=standings,
+            leaf=lambda: replica_leaf.current,
+            register_away=lambda: liveness.register_away(),
+        )
 
         enrol_server = grpc.aio.server(interceptors=[TolerantInterceptor()], options=wire.ENROL_SERVER_OPTIONS)
         enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
@@ -151,7 +161,8 @@ async def serve(home: Home) -> None:
                     standings=standings,
                     presented=presented,
                     register_away=lambda: liveness.register_away(),
-                    limits=Limits(settings, metrics),
+                    limits=limits,
+                    peers=federating.authenticator,
                 )
             ],
             options=wire.fleet_server_options(
@@ -194,6 +205,7 @@ async def serve(home: Home) -> None:
         identity_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityService(database, cluster, presented, wakes, lambda: liveness.replica_addresses), fleet_server
         )
+        federating.also_at(fleet_server)
         health_servicer = HealthService()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 
@@ -211,7 +223,22 @@ async def serve(home: Home) -> None:
         )
         enrol_addresses.append(_advertised(enrol_bound, settings.advertise))
         fleet_address = _advertised(fleet_bound, settings.advertise)
-        liveness = Liveness(database, wakes, links, replica_id, fleet_address)
+        servers, peer_address = [enrol_server, fleet_server], ""
+        if settings.peer_port_wanted is not None:
+            await federating.bundles.read()
+            credentials = wire.rotating_server_credentials(lambda: federating.bundles.current, for_joiners=False)
+            peer_bound = _bind(federating.server, settings.listen, settings.peer_port_wanted, credentials)
+            peer_address = _advertised(peer_bound, settings.advertise)
+            servers.append(federating.server)
+        liveness = Liveness(
+            database,
+            wakes,
+            links,
+            replica_id,
+            fleet_address,
+            peer_address=peer_address,
+            enrol_address=enrol_addresses[0],
+        )
         observing = Observing(database, metrics, health_servicer, register_away=liveness.register_away)
         metrics.follow(
             links=lambda: len(links),
@@ -232,6 +259,7 @@ async def serve(home: Home) -> None:
         links.bundle_digest = lambda: pki.bundle_digest(replica_leaf.current.bundle_pem)
 
         async def read_roots() -> None:
+            await federating.bundles.read()
             if await roots_changed(database, cluster, home):
                 replica_leaf.roots_changed()
                 standings.wake_everybody()
@@ -246,15 +274,16 @@ async def serve(home: Home) -> None:
             asyncio.create_task(observing.run()),
             asyncio.create_task(standings.run()),
             asyncio.create_task(replica_leaf.run()),
+            asyncio.create_task(federating.run()),
         ]
-        stack.push_async_callback(_stop, [enrol_server, fleet_server], background, database, replica_id)
-        await enrol_server.start()
-        await fleet_server.start()
+        stack.push_async_callback(_stop, servers, background, database, replica_id)
+        for server in servers:
+            await server.start()
         await observing.serving()
-        _write_run_file(home, enrol_addresses[0], fleet_address, replica_id, cluster.trust_domain)
+        _write_run_file(home, enrol_addresses[0], fleet_address, peer_address, replica_id, cluster.trust_domain)
         watchdog = asyncio.create_task(keep_watchdog(os.environ))
         stack.callback(watchdog.cancel)
-        log.info("serving", fleet=fleet_bound, enrol=enrol_bound, replica=str(replica_id))
+        log.info("serving", fleet=fleet_bound, enrol=enrol_bound, peer=peer_address, replica=str(replica_id))
 
         stopped = asyncio.create_task(_stop_asked())
         done, _ = await asyncio.wait([stopped, *background], return_when=asyncio.FIRST_COMPLETED)
@@ -296,11 +325,12 @@ async def _stop(
         log.warning("could not leave the register", why=error.why)
 
 
-def _write_run_file(home: Home, enrol: str, fleet: str, replica_id: UUID, trust_domain: str) -> None:
+def _write_run_file(home: Home, enrol: str, fleet: str, peer: str, replica_id: UUID, trust_domain: str) -> None:
     facts = {
         "pid": os.getpid(),
         "enrol_address": enrol,
         "fleet_address": fleet,
+        "peer_address": peer,
         "replica_id": str(replica_id),
         "trust_domain": trust_domain,
     }

@@ -31,7 +31,11 @@ class Replica:
         key.write_bytes((Home(mesh.controlplane.home).pki / "authority.key").read_bytes())
         self._mesh = mesh
         self.port = free_port(mesh.listen)
-        ports = {"MOSAIC_FLEET_PORT": str(self.port), "MOSAIC_ENROL_PORT": str(free_port(mesh.listen))}
+        ports = {
+            "MOSAIC_FLEET_PORT": str(self.port),
+            "MOSAIC_ENROL_PORT": str(free_port(mesh.listen)),
+            "MOSAIC_PEER_PORT": "0",
+        }
         environment = {**mesh.controlplane.environment, **ports}
         self.program = Program(["mosaic-controlplane", "serve"], home, environment)
 

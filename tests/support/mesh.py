@@ -179,7 +179,7 @@ class Mesh:
         home = folder / "controlplane"
         home.mkdir()
         self.listen = listen
-        self.fleet_port, self.enrol_port = free_port(listen), free_port(listen)
+        self.fleet_port, self.enrol_port, self.peer_port = (free_port(listen) for _ in range(3))
         self.controlplane = Program(
             ["mosaic-controlplane", "serve"],
             home,
@@ -188,6 +188,7 @@ class Mesh:
                 "MOSAIC_LISTEN": listen,
                 "MOSAIC_FLEET_PORT": str(self.fleet_port),
                 "MOSAIC_ENROL_PORT": str(self.enrol_port),
+                "MOSAIC_PEER_PORT": str(self.peer_port),
                 **(environment or {}),
             },
             prefix,

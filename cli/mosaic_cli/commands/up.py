@@ -20,6 +20,9 @@ def up(
         int | None,
         typer.Option("--fleet-port", min=0, max=65535, help="Where hosts and operators connect; 0: any free one."),
     ] = None,
+    peer_port: Annotated[
+        int | None, typer.Option("--peer-port", min=0, max=65535, help="Where other clusters connect; 0: any free one.")
+    ] = None,
     timeout: options.Timeout = 90.0,
 ) -> None:
     """Start register, control plane and host-agent on this machine, in the background. Again: changes nothing."""
@@ -27,4 +30,4 @@ def up(
 
     from mosaic_cli.bring_up import BringUp, Options
 
-    BringUp(Home.from_environment(), Options(enrol_port, fleet_port, timeout)).run()
+    BringUp(Home.from_environment(), Options(enrol_port, fleet_port, peer_port, timeout)).run()

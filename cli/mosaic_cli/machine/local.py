@@ -20,6 +20,7 @@ class LocalControlPlane:
     enrol_address: str
     fleet_address: str
     trust_domain: str
+    peer_address: str = ""
 
 
 def local_controlplane(home: Home) -> LocalControlPlane | None:
@@ -33,6 +34,7 @@ def local_controlplane(home: Home) -> LocalControlPlane | None:
             _dialable(found["enrol_address"]),
             _dialable(found["fleet_address"]),
             str(found["trust_domain"]),
+            _dialable(found.get("peer_address", "")) if found.get("peer_address") else "",
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -27,6 +27,7 @@ class Plan:
     services: tuple[str, ...] = ALL
     enrol_port: int | None = None
     fleet_port: int | None = None
+    peer_port: int | None = None
 
     @classmethod
     def load(cls, home: Home) -> Plan:
@@ -35,7 +36,8 @@ class Plan:
         if not path.exists():
             return cls()
         content = json.loads(path.read_text("utf-8"))
-        return cls(tuple(content["services"]), content.get("enrol_port"), content.get("fleet_port"))
+        ports = (content.get(name) for name in ("enrol_port", "fleet_port", "peer_port"))
+        return cls(tuple(content["services"]), *ports)
 
     def save(self, home: Home) -> None:
         """Keep the plan for the next start."""
@@ -73,7 +75,11 @@ def services(home: Home, plan: Plan) -> list[Service]:
         argv = (program("mosaic-controlplane"), "database")
         found.append(_service(home, DATABASE, argv, stop_within=30.0))
     if plan.has_controlplane:
-        ports = {"MOSAIC_ENROL_PORT": plan.enrol_port, "MOSAIC_FLEET_PORT": plan.fleet_port}
+        ports = {
+            "MOSAIC_ENROL_PORT": plan.enrol_port,
+            "MOSAIC_FLEET_PORT": plan.fleet_port,
+            "MOSAIC_PEER_PORT": plan.peer_port,
+        }
         found.append(
             _service(
                 home,

@@ -11,6 +11,7 @@ import structlog
 from mosaic_framework.errors import Denied, FleetError
 from ruamel.yaml import YAML
 
+from mosaic_controlplane.identity.auditing import with_originator
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.identity.pace import PerPeer
 from mosaic_controlplane.register import audit
@@ -101,7 +102,7 @@ class Auditor:
                     target=target_of(request),
                     request_id=request_id,
                     outcome=error.code,
-                    detail=detail,
+                    detail=with_originator(caller, detail) if caller else detail,
                 )
         except FleetError as failure:
             self._left_out += left_out + 1

@@ -26,10 +26,17 @@ from mosaic_controlplane.api.failures import (
 from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.policy import Policy, load_policy
 from mosaic_controlplane.api.streams import AWAY_SECONDS, RECHECK_SECONDS, Streams
-from mosaic_controlplane.identity.authenticate import Authenticated, Authenticator
+from mosaic_controlplane.identity.authenticate import Authenticated, Authenticator, Identifies
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
 from mosaic_controlplane.identity.caller import Caller, calling, current_caller
-from mosaic_controlplane.identity.origin import FORWARDED_KEY, Origin, coming_from
+from mosaic_controlplane.identity.origin import (
+    AUDIENCE_KEY,
+    FORWARDED_KEY,
+    ON_BEHALF_KEY,
+    PAIRING_KEY,
+    Origin,
+    coming_from,
+)
 from mosaic_controlplane.identity.presented import Presented
 from mosaic_controlplane.identity.standings import Standings
 from mosaic_controlplane.register.database import Database, RegisterUnreachable
@@ -46,6 +53,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Authenticates the peer, applies the policy, and turns failures into statuses; what failed is audited.
 
     A stream ends when its caller's certificate does, and when its caller is revoked or replaced: see streams.py.
+    `peers` knows other clusters; with `for_peers` nobody else is let in: it is their listener.
     """
 
     def __init__(
@@ -59,13 +67,22 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         recheck_seconds: float = RECHECK_SECONDS,
         register_away: Callable[[], float] = lambda: 0.0,
         limits: Limits | None = None,
+        peers: Identifies | None = None,
+        for_peers: bool = False,
     ) -> None:
         self._limits = limits or Limits()
         self._database = database
-        self._authenticator = Authenticator(database, cluster)
         self._policy = policy or load_policy()
         self._standings = standings or Standings(database)
-        self._standings.on_change = self._authenticator.forget
+        self._for_peers = for_peers
+        self._authenticator: Identifies
+        if for_peers:
+            assert peers is not None
+            self._authenticator = peers
+        else:
+            own = Authenticator(database, cluster, peers=peers)
+            self._standings.on_change = own.forget
+            self._authenticator = own
         self._presented = presented or Presented(cluster)
         self._streams = Streams(self._standings, register_away, recheck_seconds)
         self._register_away = register_away
@@ -133,7 +150,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 request=request,
                 request_id=request_id,
                 peer_address=caller.peer_address if caller else peer_address_of(context),
-                claimed=b"".join(context.auth_context().get("peer_spiffe_id", ())).decode("utf-8", "replace"),
+                claimed=self._claimed(context),
             )
 
         async with answering(context, method=method, request_id=request_id, told=failed):
@@ -168,6 +185,12 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 stack.enter_context(coming_from(origin))
                 yield
 
+    def _claimed(self, context: Context) -> str:
+        """Return who a stranger's leaf says that it is; and which pairing it is of, if it calls as another cluster."""
+        name = b"".join(context.auth_context().get("peer_spiffe_id", ())).decode("utf-8", "replace")
+        pairing = metadata_of(context, PAIRING_KEY) if self._for_peers else ""
+        return f"{name} of pairing {pairing[:64]}" if pairing else name
+
     def _allow(self, method: str, caller: Caller) -> None:
         if not self._policy.allows(method, caller):
             raise _not_allowed(method, caller, self._policy)
@@ -185,6 +208,15 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             peer_address=address,
             request_id=request_id,
         )
+        if self._for_peers:
+            return replace(
+                peer,
+                agent_id="",
+                run_id="",
+                pairing=metadata_of(context, PAIRING_KEY),
+                audience=metadata_of(context, AUDIENCE_KEY),
+                on_behalf_of=binary_metadata_of(context, ON_BEHALF_KEY) or b"",
+            )
         forwarded = binary_metadata_of(context, FORWARDED_KEY)
         if forwarded is None:
             return peer
@@ -194,13 +226,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         return Origin.forwarded(forwarded, by=by.id, request_id=request_id)
 
     async def _authenticate(self, origin: Origin, *, within: Authenticated | None = None) -> Authenticated:
-        return await self._authenticator.authenticate(
-            origin.leaf_pem,
-            at_most=within.not_after if within is not None else None,
-            agent_id=origin.agent_id,
-            run_id=origin.run_id,
-            peer_address=origin.peer_address,
-        )
+        return await self._authenticator.identify(origin, at_most=within.not_after if within is not None else None)
 
 
 def _not_allowed(method: str, caller: Caller, policy: Policy) -> Denied:

@@ -34,5 +34,10 @@ async def record(
         target=target,
         request_id=request_id,
         outcome=outcome,
-        detail=detail,
+        detail=with_originator(caller, detail),
     )
+
+
+def with_originator(caller: Caller, detail: dict[str, str] | None) -> dict[str, str]:
+    """Return the detail of a row with whom the caller says that it calls for, if it says so."""
+    return {**(detail or {}), **({"on_behalf_of": caller.on_behalf_of} if caller.on_behalf_of else {})}

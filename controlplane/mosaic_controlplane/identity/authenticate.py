@@ -8,12 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 from uuid import UUID
 
 from mosaic_framework.errors import Denied, IdentityRevoked, IdentitySuperseded, NotAuthenticated
 
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
 from mosaic_controlplane.identity.caller import NO_TENANT, Caller
+from mosaic_controlplane.identity.origin import Origin
 from mosaic_controlplane.identity.verify import Claims, verify
 from mosaic_controlplane.register import host_identity, operator
 from mosaic_controlplane.register.database import Connection, Database
@@ -39,17 +41,46 @@ class Authenticated:
     not_after: datetime
 
 
+class Identifies(Protocol):
+    """Finds out who calls, from where a call says that it comes from."""
+
+    async def identify(self, origin: Origin, *, at_most: datetime | None = None) -> Authenticated:
+        """Return the caller. `at_most`: the end of a leaf that was accepted before. Raises Denied, Unreachable."""
+        ...
+
+
 class Authenticator:
-    """Finds out who calls. Answers are remembered for a second, refusals never."""
+    """Finds out who calls. Answers are remembered for a second, refusals never.
+
+    `peers` is asked of a call of another cluster that a replica of this one hands on; without, there is none.
+    """
 
     def __init__(
-        self, database: Database, cluster: ClusterIdentity, *, clock: Callable[[], float] = time.monotonic
+        self,
+        database: Database,
+        cluster: ClusterIdentity,
+        *,
+        peers: Identifies | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._cluster = cluster
+        self._peers = peers
         self._clock = clock
         self._known: OrderedDict[_Key, tuple[float, Authenticated]] = OrderedDict()
         self._forgotten = 0
+
+    async def identify(self, origin: Origin, *, at_most: datetime | None = None) -> Authenticated:
+        """Return who a call is from. Raises as `authenticate` does."""
+        if origin.pairing and self._peers is not None:
+            return await self._peers.identify(origin, at_most=at_most)
+        return await self.authenticate(
+            origin.leaf_pem,
+            at_most=at_most,
+            agent_id=origin.agent_id,
+            run_id=origin.run_id,
+            peer_address=origin.peer_address,
+        )
 
     async def authenticate(
         self,

@@ -38,6 +38,8 @@ class Caller:
     host: str = ""
     run_id: UUID | None = None
     """the run of an agent in which it calls; what it claims and writes refers to it"""
+    on_behalf_of: str = ""
+    """whom a peer says that it calls for, as people read it; only written down"""
 
     @property
     def key(self) -> str:

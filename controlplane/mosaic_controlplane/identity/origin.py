@@ -18,6 +18,15 @@ FORWARDED_KEY = "mosaic-forwarded-bin"
 REQUEST_KEY = "mosaic-request-id"
 """Metadata with the id under which a call is logged and told."""
 
+PAIRING_KEY = "mosaic-pairing"
+"""Metadata of a call of another cluster: the id of the pairing that it is of."""
+
+AUDIENCE_KEY = "mosaic-audience"
+"""Metadata of such a call: the trust domain that it is meant for, so that nobody hands it on as their own."""
+
+ON_BEHALF_KEY = "mosaic-originating-identity-bin"
+"""Metadata of such a call: a mosaic.v1.OriginatingIdentity."""
+
 MOST_HOPS = 1
 
 
@@ -38,6 +47,12 @@ class Origin:
     peer_address: str = ""
     request_id: str = ""
     forwarded_by: UUID | None = None
+    pairing: str = ""
+    """of a call of another cluster: which pairing it says to be of,"""
+    audience: str = ""
+    """for which trust domain it is meant,"""
+    on_behalf_of: bytes = b""
+    """and for whom there (mosaic.v1.OriginatingIdentity), as it says"""
 
     def onward(self) -> tuple[tuple[str, str | bytes], ...]:
         """Return the metadata with which another replica takes the call. Raises ForwardedTooFar for one handed on."""
@@ -49,6 +64,9 @@ class Origin:
             agent_id=self.agent_id,
             run_id=self.run_id,
             peer_address=self.peer_address,
+            pairing=self.pairing,
+            audience=self.audience,
+            on_behalf_of=self.on_behalf_of,
         )
         return ((FORWARDED_KEY, call.SerializeToString()), (REQUEST_KEY, self.request_id))
 
@@ -68,6 +86,9 @@ class Origin:
             peer_address=call.peer_address,
             request_id=request_id,
             forwarded_by=by,
+            pairing=call.pairing,
+            audience=call.audience,
+            on_behalf_of=call.on_behalf_of,
         )
 
 

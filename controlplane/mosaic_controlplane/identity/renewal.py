@@ -27,8 +27,8 @@ class Renewed:
 
 def identity_of(caller: Caller) -> Identity:
     """Return whose certificate this caller calls with: an agent calls with its host's."""
-    if caller.kind == "operator":
-        return Identity(caller.tenant_id, "operator", caller.id, caller.identity_epoch, caller.role)
+    if caller.kind in ("operator", "peer"):
+        return Identity(caller.tenant_id, caller.kind, caller.id, caller.identity_epoch, caller.role)
     kind = "host" if caller.kind == "agent" else caller.kind
     return Identity(caller.tenant_id, kind, caller.host_id or caller.id, caller.identity_epoch)
 

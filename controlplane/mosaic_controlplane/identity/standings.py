@@ -100,11 +100,12 @@ class Standings:
         if named:
             self.on_change()
         known = {str(identity.identity_id) for identity in self._watched}
-        # A key that is nobody's here may be a root's, or somebody's who has no stream here.
-        if rescan or not named <= known:
+        # A key that is nobody's here may be a root's, or somebody's who has no stream here; a peer has its own roots.
+        peers = {str(identity.identity_id) for identity in self._watched if identity.kind == "peer"}
+        if rescan or not named <= known - peers:
             await self.on_look()
         woken = {UUID(key) for key in named & known}
-        asked = [one for one in self._watched if one.kind in ("host", "operator")]
+        asked = [one for one in self._watched if one.kind in ("host", "operator", "peer")]
         if rescan and asked:
             async with self._database.connection() as connection:
                 woken = await revocation.fallen(connection, asked)

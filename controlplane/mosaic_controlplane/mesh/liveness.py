@@ -30,12 +30,24 @@ log = structlog.get_logger(__name__)
 class Liveness:
     """The duties that a replica has all the time. All replicas may run them at once: each row changes only once."""
 
-    def __init__(self, database: Database, wakes: Wakes, links: Links, replica_id: UUID, address: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wakes: Wakes,
+        links: Links,
+        replica_id: UUID,
+        address: str,
+        *,
+        peer_address: str = "",
+        enrol_address: str = "",
+    ) -> None:
         self._database = database
         self._wakes = wakes
         self._links = links
         self._replica_id = replica_id
         self._address = address
+        self._peer_address = peer_address
+        self._enrol_address = enrol_address
         self.replica_addresses = [address]
         """The fleet addresses of all live replicas, this one first: what joiners are told, and hosts with each link."""
         self.cursor_stall = CursorStall()
@@ -61,6 +73,8 @@ class Liveness:
             address=self._address,
             version=__version__,
             register_version=migrate.newest_version(),
+            peer_address=self._peer_address,
+            enrol_address=self._enrol_address,
         )
         await migrate.confirm(connection)
 

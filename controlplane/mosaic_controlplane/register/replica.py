@@ -58,15 +58,30 @@ def channel_of(replica_id: UUID) -> str:
     return f"mosaic_{replica_id.hex}"
 
 
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where other clusters reach this one (host:port): its replicas' peer listeners and enrolment listeners."""
+
+    peer: tuple[str, ...]
+    enrol: tuple[str, ...]
+
+
 async def arrive(
-    connection: Connection, *, replica_id: UUID, address: str, version: str, register_version: int = 0
+    connection: Connection,
+    *,
+    replica_id: UUID,
+    address: str,
+    version: str,
+    register_version: int = 0,
+    peer_address: str = "",
+    enrol_address: str = "",
 ) -> None:
     """Enter this replica in the register, and forget those that died without leaving.
 
     `register_version`: the one that it is made for.
     """
     await connection.execute(SQL.forget_dead)
-    await connection.execute(SQL.arrive, replica_id, address, version, register_version)
+    await connection.execute(SQL.arrive, replica_id, address, version, register_version, peer_address, enrol_address)
 
 
 async def beat(connection: Connection, *, replica_id: UUID) -> bool:
@@ -87,6 +102,15 @@ async def set_watching(connection: Connection, *, replica_id: UUID, watching: bo
 async def addresses(connection: Connection) -> list[str]:
     """Return the fleet addresses of the replicas heard of within 15 s."""
     return [row["address"] for row in await connection.fetch(SQL.addresses)]
+
+
+async def doors(connection: Connection) -> Doors:
+    """Return where other clusters reach the replicas heard of within 15 s."""
+    rows = await connection.fetch(SQL.doors)
+    return Doors(
+        tuple(row["peer_address"] for row in rows if row["peer_address"]),
+        tuple(row["enrol_address"] for row in rows if row["enrol_address"]),
+    )
 
 
 async def versions(connection: Connection) -> list[str]:

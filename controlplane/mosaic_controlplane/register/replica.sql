@@ -1,5 +1,6 @@
 -- name: arrive
-insert into fleet.replica (replica_id, address, version, register_version) values ($1, $2, $3, $4)
+insert into fleet.replica (replica_id, address, version, register_version, peer_address, enrol_address)
+values ($1, $2, $3, $4, $5, $6)
 
 -- name: beat
 update fleet.replica set seen_at = now() where replica_id = $1 returning replica_id
@@ -15,6 +16,9 @@ update fleet.replica set watching = $2 where replica_id = $1
 
 -- name: addresses
 select address from fleet.replica where seen_at > now() - interval '15 seconds' order by replica_id
+
+-- name: doors
+select peer_address, enrol_address from fleet.replica where seen_at > now() - interval '15 seconds' order by replica_id
 
 -- name: versions
 select distinct version from fleet.replica where seen_at > now() - interval '15 seconds' order by version

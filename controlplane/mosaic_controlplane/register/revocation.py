@@ -17,14 +17,14 @@ from mosaic_controlplane.register.sql import load
 SQL = load("revocation")
 
 CHANNEL = "mosaic_standing"
-"""NOTIFY channel of all replicas; the payload is the id of a host, an operator or an authority."""
+"""NOTIFY channel of all replicas; the payload is the id of a host, an operator, a peer or an authority."""
 
 HOST_REVOKED = "the host was revoked, so nobody can say whether it was typed"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a stream belongs to: a host or an operator (`kind`), by id and epoch; `role` is an operator's."""
+    """Who a stream belongs to: a host, an operator or a peer (`kind`), by id and epoch; `role`: none of a host."""
 
     tenant_id: UUID
     kind: str

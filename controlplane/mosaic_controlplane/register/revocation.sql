@@ -46,4 +46,6 @@ left join fleet.host h on asked.kind = 'host' and h.tenant_id = asked.tenant_id 
   and h.identity_epoch = asked.identity_epoch and h.state not in ('left', 'revoked')
 left join fleet.operator o on asked.kind = 'operator' and o.tenant_id = asked.tenant_id and o.operator_id = asked.identity_id
   and o.identity_epoch = asked.identity_epoch and o.role = asked.role and o.revoked_at is null
-where h.host_id is null and o.operator_id is null
+left join fleet.peer p on asked.kind = 'peer' and p.tenant_id = asked.tenant_id and p.peer_id = asked.identity_id
+  and p.role = asked.role and p.revoked_at is null
+where h.host_id is null and o.operator_id is null and p.peer_id is null

@@ -48,7 +48,10 @@ create table fleet.replica (
   seen_at timestamptz not null default now(),
   -- Somebody follows or watches here: wakes of messages and changes are sent to this replica too.
   watching boolean not null default false,
-  register_version integer not null default 0         -- the version of the register that it is made for
+  register_version integer not null default 0,        -- the version of the register that it is made for
+  -- Where it takes calls of other clusters, and of joiners; empty: nowhere.
+  peer_address text not null default '',
+  enrol_address text not null default ''
 );
 
 -- One-time join tokens. The secret is kept as a SHA-256 only. A spent token remembers which key spent it, so that the
@@ -840,6 +843,7 @@ create table fleet.peer (
   primary key (tenant_id, peer_id)
 );
 
+create unique index peer_id_once on fleet.peer (peer_id);
 create unique index peer_name_once on fleet.peer (tenant_id, name) where revoked_at is null;
 create unique index peer_trust_domain_once on fleet.peer (tenant_id, trust_domain) where revoked_at is null;
 
@@ -943,10 +947,12 @@ create trigger peer_rows_added after insert on fleet.peer_row referencing new ta
 create trigger peer_rows_changed after update on fleet.peer_row referencing new table as changed
   for each statement execute function fleet.record_peer_rows_change();
 
--- A pairing that ends, another role, a grant that changes: told to every replica, whose streams look again.
+-- A pairing that begins or ends, another role or bundle, a grant that changes: told to every replica, whose streams look again.
+create trigger peer_standing_added after insert on fleet.peer
+  for each row execute function fleet.tell_standing('peer_id');
 create trigger peer_standing_changed after update on fleet.peer
-  for each row when ((old.role, old.revoked_at, old.grants_changed_at)
-    is distinct from (new.role, new.revoked_at, new.grants_changed_at))
+  for each row when ((old.role, old.revoked_at, old.grants_changed_at, old.bundle)
+    is distinct from (new.role, new.revoked_at, new.grants_changed_at, new.bundle))
   execute function fleet.tell_standing('peer_id');
 create trigger peer_deleted after delete on fleet.peer
   for each row execute function fleet.tell_standing('peer_id');

@@ -24,13 +24,13 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n mosaic_proto/v1/forwarding.proto\x12\tmosaic.v1\"j\n\rForwardedCall\x12\x0c\n\x04hops\x18\x01 \x01(\x05\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x14\n\x0cpeer_address\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n mosaic_proto/v1/forwarding.proto\x12\tmosaic.v1\"\xa6\x01\n\rForwardedCall\x12\x0c\n\x04hops\x18\x01 \x01(\x05\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x0e\n\x06run_id\x18\x04 \x01(\t\x12\x14\n\x0cpeer_address\x18\x05 \x01(\t\x12\x10\n\x07pairing\x18\xb4\x01 \x01(\t\x12\x11\n\x08\x61udience\x18\xb5\x01 \x01(\t\x12\x15\n\x0con_behalf_of\x18\xb6\x01 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mosaic_proto.v1.forwarding_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FORWARDEDCALL']._serialized_start=47
-  _globals['_FORWARDEDCALL']._serialized_end=153
+  _globals['_FORWARDEDCALL']._serialized_start=48
+  _globals['_FORWARDEDCALL']._serialized_end=214
 # @@protoc_insertion_point(module_scope)

@@ -27,6 +27,9 @@ class ForwardedCall(_message.Message):
     AGENT_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    PAIRING_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     hops: _builtins.int
     """replicas it has come through: always 1; it goes no further"""
     certificate: _builtins.bytes
@@ -37,6 +40,12 @@ class ForwardedCall(_message.Message):
     """the run of that agent"""
     peer_address: _builtins.str
     """where the original caller is, host:port; only recorded"""
+    pairing: _builtins.str
+    """of a call that another cluster makes: which one it is of,"""
+    audience: _builtins.str
+    """for which trust domain it is meant,"""
+    on_behalf_of: _builtins.bytes
+    """and for whom there: mosaic.v1.OriginatingIdentity; only recorded"""
     def __init__(
         self,
         *,
@@ -45,10 +54,13 @@ class ForwardedCall(_message.Message):
         agent_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
         peer_address: _builtins.str = ...,
+        pairing: _builtins.str = ...,
+        audience: _builtins.str = ...,
+        on_behalf_of: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "certificate", b"certificate", "hops", b"hops", "peer_address", b"peer_address", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "audience", b"audience", "certificate", b"certificate", "hops", b"hops", "on_behalf_of", b"on_behalf_of", "pairing", b"pairing", "peer_address", b"peer_address", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,11 @@
 alter table fleet.join_token drop constraint join_token_kind_check;
 alter table fleet.join_token add constraint join_token_kind_check check (kind in ('host', 'operator', 'peer'));
 
+-- Where a replica takes calls of other clusters, and of joiners; empty: nowhere.
+alter table fleet.replica
+  add column peer_address text not null default '',
+  add column enrol_address text not null default '';
+
 create table fleet.peer (
   tenant_id uuid not null references fleet.tenant,
   peer_id uuid not null,
@@ -24,6 +29,7 @@ create table fleet.peer (
   primary key (tenant_id, peer_id)
 );
 
+create unique index peer_id_once on fleet.peer (peer_id);
 create unique index peer_name_once on fleet.peer (tenant_id, name) where revoked_at is null;
 create unique index peer_trust_domain_once on fleet.peer (tenant_id, trust_domain) where revoked_at is null;
 
@@ -130,10 +136,12 @@ create trigger peer_rows_added after insert on fleet.peer_row referencing new ta
 create trigger peer_rows_changed after update on fleet.peer_row referencing new table as changed
   for each statement execute function fleet.record_peer_rows_change();
 
--- A pairing that ends, another role, a grant that changes: told to every replica, whose streams look again.
+-- A pairing that begins or ends, another role or bundle, a grant that changes: told to every replica, whose streams look again.
+create trigger peer_standing_added after insert on fleet.peer
+  for each row execute function fleet.tell_standing('peer_id');
 create trigger peer_standing_changed after update on fleet.peer
-  for each row when ((old.role, old.revoked_at, old.grants_changed_at)
-    is distinct from (new.role, new.revoked_at, new.grants_changed_at))
+  for each row when ((old.role, old.revoked_at, old.grants_changed_at, old.bundle)
+    is distinct from (new.role, new.revoked_at, new.grants_changed_at, new.bundle))
   execute function fleet.tell_standing('peer_id');
 create trigger peer_deleted after delete on fleet.peer
   for each row execute function fleet.tell_standing('peer_id');

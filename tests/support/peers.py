@@ -1,0 +1,168 @@
+"""Two control planes that are paired, as `peer token` and `peer join` leave them, without the way there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+from cryptography import x509
+from mosaic_controlplane.federation.outgoing import Outgoing
+from mosaic_controlplane.identity.bootstrap import open_cluster
+from mosaic_controlplane.register import peer as peer_table
+from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.peer import PeerRow
+from mosaic_framework.ids import new_id
+from mosaic_framework.paths import Home
+from mosaic_framework.pki import certificate_to_pem
+
+from tests.support.mesh import Mesh
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A pairing: its id, and what each side calls the other."""
+
+    peer_id: str
+    name_of_first: str
+    """what the second calls the first"""
+    name_of_second: str
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What a cluster tells another of itself."""
+
+    trust_domain: str
+    alias: str
+    bundle: bytes
+    addresses: list[str]
+    enrol_addresses: list[str]
+
+
+async def pair(
+    first: Mesh, second: Mesh, *, name_of_first: str = "east", name_of_second: str = "west", role: str = "operator"
+) -> Paired:
+    """Write one pairing into both registers, each side's people counting as `role` at the other."""
+    sides = await asyncio.gather(_side(first), _side(second))
+    peer_id = str(new_id())
+    await _write(second, peer_id, name_of_first, sides[0], role)
+    await _write(first, peer_id, name_of_second, sides[1], role)
+    return Paired(peer_id, name_of_first, name_of_second)
+
+
+async def grant(
+    mesh: Mesh,
+    peer_id: str,
+    kind: str,
+    selector: str = "*",
+    *,
+    fields: tuple[str, ...] = (),
+    most: int = 0,
+    lasts: str = "1 hour",
+) -> str:
+    """Let a peer do something at `mesh`, and tell its replicas; returns the grant's id."""
+    grant_id = str(new_id())
+    async with _register(mesh) as connection, connection.transaction():
+        await connection.execute(
+            "insert into fleet.peer_grant"
+            " (tenant_id, grant_id, peer_id, kind, selector, fields, most, expires_at, made_by)"
+            " select tenant_id, $2, peer_id, $3, $4, $5, $6, now() + $7::text::interval, 'a test'"
+            " from fleet.peer where peer_id = $1",
+            peer_id,
+            grant_id,
+            kind,
+            selector,
+            list(fields),
+            most,
+            lasts,
+        )
+        await _grants_changed(connection, peer_id)
+    return grant_id
+
+
+async def ungrant(mesh: Mesh, peer_id: str, *grants: str) -> None:
+    """End grants of a peer at `mesh`: those named, or all."""
+    async with _register(mesh) as connection, connection.transaction():
+        await connection.execute(
+            "update fleet.peer_grant set ended_at = now() where peer_id = $1 and ended_at is null"
+            " and ($2::uuid[] = '{}' or grant_id = any($2::uuid[]))",
+            peer_id,
+            list(grants),
+        )
+        await _grants_changed(connection, peer_id)
+
+
+@asynccontextmanager
+async def outgoing_of(mesh: Mesh) -> AsyncIterator[Outgoing]:
+    """Lend what a replica of this mesh would call its peers with: its register, its authority, a leaf of its own."""
+    database = await Database.connect(mesh.controlplane.environment["MOSAIC_DATABASE_URL"], pool_size=2)
+    try:
+        cluster = await open_cluster(database, Home(mesh.controlplane.home), alias="test")
+        leaf = cluster.issue_replica_leaf(new_id())
+        yield Outgoing(database, cluster, lambda: leaf)
+    finally:
+        await database.close()
+
+
+async def peer_row(mesh: Mesh, name: str) -> PeerRow:
+    """Return a peer of the tenant `default` as the register of `mesh` has it."""
+    async with _register(mesh) as connection:
+        tenant_id = await connection.fetchval("select tenant_id from fleet.tenant where name = 'default'")
+        found = await peer_table.named(connection, tenant_id=tenant_id, name=name)
+    assert found is not None
+    return found
+
+
+async def _grants_changed(connection: asyncpg.Connection[asyncpg.Record], peer_id: str) -> None:
+    await connection.execute("update fleet.peer set grants_changed_at = clock_timestamp() where peer_id = $1", peer_id)
+
+
+@asynccontextmanager
+async def _register(mesh: Mesh) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """Lend a connection of its own to a mesh's register."""
+    connection = await asyncpg.connect(mesh.controlplane.environment["MOSAIC_DATABASE_URL"])
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _side(mesh: Mesh) -> _Side:
+    async with _register(mesh) as connection:
+        cluster = await connection.fetchrow("select trust_domain, alias from fleet.cluster")
+        roots = await connection.fetch("select certificate from fleet.authority")
+    assert cluster is not None
+    bundle = b"".join(certificate_to_pem(x509.load_der_x509_certificate(row["certificate"])) for row in roots)
+    return _Side(
+        cluster["trust_domain"],
+        cluster["alias"],
+        bundle,
+        [f"{mesh.listen}:{mesh.peer_port}"],
+        [f"{mesh.listen}:{mesh.enrol_port}"],
+    )
+
+
+async def _write(mesh: Mesh, peer_id: str, name: str, other: _Side, role: str) -> None:
+    async with _register(mesh) as connection, connection.transaction():
+        await connection.execute(
+            "insert into fleet.peer (tenant_id, peer_id, name, trust_domain, cluster, their_tenant, role, bundle,"
+            " addresses, enrol_addresses, paired_by)"
+            " select tenant_id, $1, $2, $3, $4, 'default', $5, $6, $7, $8, 'a test'"
+            " from fleet.tenant where name = 'default'",
+            peer_id,
+            name,
+            other.trust_domain,
+            other.alias,
+            role,
+            other.bundle,
+            other.addresses,
+            other.enrol_addresses,
+        )
+        await connection.execute(
+            "insert into fleet.peer_feed (tenant_id, peer_id)"
+            " select tenant_id, peer_id from fleet.peer where peer_id = $1",
+            peer_id,
+        )
