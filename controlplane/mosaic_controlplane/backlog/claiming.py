@@ -151,9 +151,7 @@ class Claiming:
 
         return (await self.surely_told(tenant_id, wish, claim()))[0]
 
-    async def surely_told(
-        self, tenant_id: UUID, wish: Wish, claim: Coroutine[Any, Any, list[Taken]]
-    ) -> list[Taken]:
+    async def surely_told(self, tenant_id: UUID, wish: Wish, claim: Coroutine[Any, Any, list[Taken]]) -> list[Taken]:
         """Return what `claim` gets for a wish; it is given back when the caller is gone by then."""
         call = self._go_on(claim)
         try:

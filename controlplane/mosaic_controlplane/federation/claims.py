@@ -117,9 +117,7 @@ class PeerClaims:
             raise HoldsEnough(why=f"what it may hold at once: {most}")
         return [room for room in rooms if room.left > 0]
 
-    async def _choose(
-        self, connection: Connection, caller: Caller, wish: Wish, rooms: Sequence[_Room]
-    ) -> list[str]:
+    async def _choose(self, connection: Connection, caller: Caller, wish: Wish, rooms: Sequence[_Room]) -> list[str]:
         """Return the best cards that the rooms are big enough for. A card counts in every room that it fits."""
         candidates: dict[str, tuple[Candidate, list[_Room]]] = {}
         for room in rooms:
@@ -155,9 +153,7 @@ class PeerClaims:
                 )
             )
             completion = replace(completion, card_id=card_id)
-            ((answer,), _) = await claim_table.work(
-                connection, tenant_id=caller.tenant_id, completions=[completion]
-            )
+            ((answer,), _) = await claim_table.work(connection, tenant_id=caller.tenant_id, completions=[completion])
             if answer.card is not None:
                 answer = replace(answer, card=seen_by(answer.card, completion.actor))
             card = completed(completion, answer)

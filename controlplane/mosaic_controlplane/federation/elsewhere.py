@@ -65,7 +65,8 @@ async def one_peer(connection: Connection, *, tenant_id: UUID, name: str) -> Pee
     if found is not None:
         raise PeerRevoked(
             f"the pairing with cluster {found.name} is over",
-            why=found.revoked_reason or ("it was ended here" if found.revoked_by == peer_table.BY_US else "it ended it"),
+            why=found.revoked_reason
+            or ("it was ended here" if found.revoked_by == peer_table.BY_US else "it ended it"),
             details={"peer": found.name},
         )
     peers = await peer_table.list_of_tenant(connection, tenant_id=tenant_id)
@@ -76,9 +77,7 @@ async def one_peer(connection: Connection, *, tenant_id: UUID, name: str) -> Pee
     else:
         why = f"the peers are {', '.join(names[:6])}" if names else "this cluster is paired with no other"
     shown = name if len(name) <= 80 else f"{name[:80]}…"
-    raise NoSuchPeer(
-        f"there is no cluster {shown!r}", why=why, details={"nearest": " ".join(close)} if close else {}
-    )
+    raise NoSuchPeer(f"there is no cluster {shown!r}", why=why, details={"nearest": " ".join(close)} if close else {})
 
 
 async def ask(

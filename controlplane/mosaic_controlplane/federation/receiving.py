@@ -17,7 +17,7 @@ from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.message import MessageRow
 
 SENDER_KIND = "connector"
-"""What a peer is as the sender of a message: something that speaks for people and agents who are not of this cluster."""
+"""What a peer is as the sender of a message: something that speaks for people and agents who are not from here."""
 
 _CANCEL = "FederationService/CancelMessage"
 

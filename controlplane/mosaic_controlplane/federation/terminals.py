@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
 
@@ -41,7 +41,7 @@ class PeerTerminals:
         caller: Caller,
         write: Callable[[pb.TerminalFrame], Awaitable[object]],
     ) -> None:
-        """Write frames until the view or the grant ends. Raises NotGranted, and NotFound also for what is not granted."""
+        """Write frames until the view or the grant ends. Raises NotGranted, NotFound (also of what is not granted)."""
 
         async def look() -> tuple[Seat, datetime]:
             async with self._database.connection() as connection:
@@ -61,7 +61,7 @@ class PeerTerminals:
 
     async def _frames(
         self, request: pb.WatchTerminalRequest, caller: Caller, seat: Seat
-    ) -> AsyncIterator[pb.TerminalFrame]:
+    ) -> AsyncGenerator[pb.TerminalFrame, None]:
         holder = await self._links.elsewhere(tenant_id=caller.tenant_id, host_id=seat.host_id)
         if holder is not None:
             async with self._forwarder.to(holder) as onward:

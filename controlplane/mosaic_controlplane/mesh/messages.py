@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -311,22 +311,15 @@ class Messages:
 
     async def find(self, *, tenant_id: UUID, prefix: str) -> MessageRow:
         """Return the message whose id is `prefix` or begins with it. Raises NotFound or Ambiguous."""
-        digits = prefix.replace("-", "").lower()
-        try:
-            first, last = (UUID(hex=digits.ljust(32, fill)) for fill in "0f")
-        except ValueError:
-            raise NotFound(f"{prefix[:80]!r} is no message id", next_step="mosaic message ls") from None
+        return await self.receipt(
+            tenant_id=tenant_id, message_id=one_of(prefix, await self.by_prefix(tenant_id=tenant_id, prefix=prefix))
+        )
+
+    async def by_prefix(self, *, tenant_id: UUID, prefix: str) -> list[UUID]:
+        """Return up to six messages whose id is `prefix` or begins with it. Raises NotFound for what is no id."""
+        first, last = id_range(prefix)
         async with self._database.connection() as connection:
-            ids = await message_table.by_prefix(connection, tenant_id=tenant_id, first=first, last=last)
-        if not digits or not ids:
-            raise NotFound(f"there is no message {prefix!r}", next_step="mosaic message ls")
-        if len(ids) > 1:
-            raise Ambiguous(
-                f"{prefix!r} fits more than one message",
-                why=", ".join(str(found) for found in ids[:5]),
-                details={"candidates": " ".join(str(found) for found in ids[:5])},
-            )
-        return await self.receipt(tenant_id=tenant_id, message_id=ids[0])
+            return await message_table.by_prefix(connection, tenant_id=tenant_id, first=first, last=last)
 
     async def list(self, *, tenant_id: UUID, address: str, open_only: bool, limit: int) -> list[MessageRow]:
         """Return messages, newest first; of one agent when `address` is given."""
@@ -371,6 +364,31 @@ class Messages:
                 if reached(found.step, until):
                     return
                 await wait_for_wake(wake)
+
+
+def id_range(prefix: str) -> tuple[UUID, UUID]:
+    """Return the first and the last id that begin with `prefix`. Raises NotFound for what is no id."""
+    digits = prefix.replace("-", "").lower()
+    try:
+        if not digits:
+            raise ValueError
+        return UUID(hex=digits.ljust(32, "0")), UUID(hex=digits.ljust(32, "f"))
+    except ValueError:
+        raise NotFound(f"{prefix[:80]!r} is no message id", next_step="mosaic message ls") from None
+
+
+def one_of(prefix: str, ids: Sequence[UUID]) -> UUID:
+    """Return the one id that was found for a prefix. Raises NotFound or Ambiguous."""
+    if not ids:
+        raise NotFound(f"there is no message {prefix!r}", next_step="mosaic message ls")
+    if len(ids) > 1:
+        candidates = [str(found) for found in ids[:5]]
+        raise Ambiguous(
+            f"{prefix!r} fits more than one message",
+            why=", ".join(candidates),
+            details={"candidates": " ".join(candidates)},
+        )
+    return ids[0]
 
 
 def _knowingly(draft: Draft) -> dict[str, str]:

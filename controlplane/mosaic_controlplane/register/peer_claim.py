@@ -59,9 +59,7 @@ async def claimable(
 
 async def held(connection: Connection, *, tenant_id: UUID, peer_id: UUID, bounds: Bounds) -> int:
     """Return how many cards within `bounds` a peer holds."""
-    return int(
-        await connection.fetchval(SQL.held, tenant_id, peer_id, bounds.classes, bounds.missions, bounds.labels)
-    )
+    return int(await connection.fetchval(SQL.held, tenant_id, peer_id, bounds.classes, bounds.missions, bounds.labels))
 
 
 async def take(

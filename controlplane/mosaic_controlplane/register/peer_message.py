@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from mosaic_controlplane.register.database import Connection
@@ -21,13 +19,15 @@ OPEN = ("waiting", "offered")
 class NewPeerMessage:
     """A message to be handed over to a peer. `request`: a mosaic.v1.SendRequest; `origin`: an OriginatingIdentity.
 
-    `caller` is whose it is (Caller.key); `queued`: it may wait here for a peer that is away.
+    `caller` is whose it is (Caller.key); `address` is host/agent, as the peer calls it; `queued`: it may wait here for a
+    peer that is away.
     """
 
     tenant_id: UUID
     message_id: UUID
     peer_id: UUID
     caller: str
+    address: str
     request: bytes = field(repr=False)
     origin: bytes
     queued: bool
@@ -36,7 +36,7 @@ class NewPeerMessage:
 
 @dataclass(frozen=True, slots=True)
 class PeerMessageRow:
-    """A message to a peer. `receipt`: as the peer said last, empty before. `heard_at`: when the peer was heard of last."""
+    """A message to a peer. `receipt`: as the peer said last, empty before; `heard_at`: when that was heard of last."""
 
     tenant_id: UUID
     tenant: str
@@ -57,10 +57,6 @@ class PeerMessageRow:
     tried_at: datetime
 
 
-def _row(found: Mapping[str, Any]) -> PeerMessageRow:
-    return PeerMessageRow(**found)
-
-
 async def add(connection: Connection, new: NewPeerMessage) -> datetime | None:
     """Keep a message as offered; returns the attempt, or None when its id is taken."""
     found: datetime | None = await connection.fetchval(
@@ -69,6 +65,7 @@ async def add(connection: Connection, new: NewPeerMessage) -> datetime | None:
         new.message_id,
         new.peer_id,
         new.caller,
+        new.address,
         new.request,
         new.origin,
         new.queued,
@@ -80,12 +77,21 @@ async def add(connection: Connection, new: NewPeerMessage) -> datetime | None:
 async def find(connection: Connection, *, tenant_id: UUID, message_id: UUID) -> PeerMessageRow | None:
     """Return a message, or None."""
     found = await connection.fetchrow(SQL.find, tenant_id, message_id)
-    return _row(found) if found else None
+    return PeerMessageRow(**found) if found else None
 
 
-async def newest(connection: Connection, *, tenant_id: UUID, limit: int) -> list[PeerMessageRow]:
-    """Return a tenant's messages to peers, newest first."""
-    return [_row(found) for found in await connection.fetch(SQL.newest, tenant_id, limit)]
+async def newest(
+    connection: Connection,
+    *,
+    tenant_id: UUID,
+    limit: int,
+    peer_id: UUID | None = None,
+    address: str = "",
+    open_only: bool = False,
+) -> list[PeerMessageRow]:
+    """Return a tenant's messages to peers, newest first; with `peer_id`, those to that agent of it alone."""
+    rows = await connection.fetch(SQL.newest, tenant_id, limit, peer_id, address, open_only)
+    return [PeerMessageRow(**found) for found in rows]
 
 
 async def by_prefix(connection: Connection, *, tenant_id: UUID, first: UUID, last: UUID) -> list[UUID]:
@@ -106,9 +112,11 @@ async def remaining(connection: Connection, *, tenant_id: UUID, message_id: UUID
     return timedelta(seconds=await connection.fetchval(SQL.remaining, tenant_id, message_id) or 0)
 
 
-async def handed(connection: Connection, *, tenant_id: UUID, message_id: UUID, receipt: bytes, steps: int) -> bool:
-    """The peer has it; `receipt` has so many steps. False when more of them were known already."""
-    return await connection.fetchval(SQL.handed, tenant_id, message_id, receipt, steps) is not None
+async def handed(
+    connection: Connection, *, tenant_id: UUID, message_id: UUID, receipt: bytes, steps: int, ended: bool
+) -> bool:
+    """The peer has it; `receipt` has so many steps, and may be at an end. False when more was known already."""
+    return await connection.fetchval(SQL.handed, tenant_id, message_id, receipt, steps, ended) is not None
 
 
 async def not_reached(
@@ -141,7 +149,7 @@ async def cancel(
 
 async def due(connection: Connection, *, peer_id: UUID | None = None, limit: int = 100) -> list[PeerMessageRow]:
     """Return what there is to hand over to each peer (or this one), at most `limit` for each, by peer and age."""
-    return [_row(found) for found in await connection.fetch(SQL.due, peer_id, limit)]
+    return [PeerMessageRow(**found) for found in await connection.fetch(SQL.due, peer_id, limit)]
 
 
 async def expire(connection: Connection) -> list[tuple[UUID, UUID]]:

@@ -2,8 +2,8 @@
 
 -- name: add
 -- Offered from the start: who adds it, hands it over. Nothing when the id is taken, by a message of this cluster too.
-insert into fleet.peer_message (tenant_id, message_id, peer_id, caller, request, origin, queued, deadline_at, state)
-select $1, $2, $3, $4, $5, $6, $7, now() + $8::interval, 'offered'
+insert into fleet.peer_message (tenant_id, message_id, peer_id, caller, address, request, origin, queued, deadline_at, state)
+select $1, $2, $3, $4, $5, $6, $7, $8, now() + $9::interval, 'offered'
 where not exists (select from fleet.message m where m.tenant_id = $1 and m.message_id = $2)
 on conflict do nothing
 returning tried_at
@@ -22,7 +22,8 @@ select m.tenant_id, m.message_id, m.peer_id, m.caller, m.request, m.origin, m.qu
   t.name as tenant
 from fleet.peer_message m join fleet.peer p using (tenant_id, peer_id) join fleet.tenant t using (tenant_id)
 left join fleet.peer_feed f using (tenant_id, peer_id)
-where m.tenant_id = $1
+where m.tenant_id = $1 and ($3::uuid is null or m.peer_id = $3 and m.address = $4)
+  and (not $5::boolean or m.state in ('waiting', 'offered') or m.state = 'handed' and not m.ended)
 order by m.made_at desc limit $2
 
 -- name: by_prefix
@@ -45,7 +46,7 @@ where tenant_id = $1 and message_id = $2
 
 -- name: handed
 -- Whatever was thought before: the peer has it. A receipt only grows.
-update fleet.peer_message set state = 'handed', problem = '', receipt = $3, steps = $4
+update fleet.peer_message set state = 'handed', problem = '', receipt = $3, steps = $4, ended = $5
 where tenant_id = $1 and message_id = $2 and (state <> 'handed' or steps <= $4)
 returning message_id
 

@@ -903,6 +903,7 @@ create table fleet.peer_message (
   message_id uuid not null,
   peer_id uuid not null,
   caller text not null,                               -- whose it is: Caller.key
+  address text not null,                              -- host/agent, as the peer calls it
   request bytea not null,                             -- mosaic.v1.SendRequest as the peer gets it, but for the deadline
   origin bytea not null,                              -- mosaic.v1.OriginatingIdentity
   queued boolean not null,                            -- may wait for a peer that is away
@@ -912,6 +913,7 @@ create table fleet.peer_message (
     ('waiting', 'offered', 'handed', 'failed', 'expired', 'cancelled', 'unknown')),
   receipt bytea not null default '',                  -- mosaic.v1.Receipt
   steps integer not null default 0,                   -- of the receipt: it only grows
+  ended boolean not null default false,               -- the receipt is at an end
   problem text not null default '',
   tried_at timestamptz not null default clock_timestamp(),  -- which attempt it was offered in
   primary key (tenant_id, message_id),
