@@ -7,7 +7,7 @@ from typing import Any
 from mosaic_proto.v1 import fleet_pb2 as pb
 
 from mosaic_cli import output
-from mosaic_cli.client import connect
+from mosaic_cli.client import answer_within, connect
 from mosaic_cli.documents import agent_document, moment, seconds_between
 from mosaic_cli.fleet_view import agent_rows, row_document, seen
 from mosaic_cli.output import Format, Thing

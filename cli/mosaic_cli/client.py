@@ -45,7 +45,7 @@ Reply = TypeVar("Reply")
 
 
 def answer_within(address: str) -> float:
-    """Return how many seconds an ordinary call about an agent may take: of another cluster, cluster/host/agent, more."""
+    """Return how many seconds a call about an agent may take: of another cluster (cluster/host/agent) more."""
     return ELSEWHERE_WITHIN if address.count("/") == 2 else ANSWER_WITHIN
 
 

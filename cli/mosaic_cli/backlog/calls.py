@@ -46,7 +46,7 @@ def write(
             if not told:
                 output.say(f"no reply ({error.why}); asking again under the same request id")
         except Unreachable as error:
-            if not told:
+            if not told and "in_doubt" not in error.details:
                 raise  # it never got there
             if time.monotonic() >= until:
                 raise _unsure(request.request_id, error) from error

@@ -1,4 +1,4 @@
-"""Cards of peers that are claimed from here, and what is written under such a claim: made at the owner, never kept here."""
+"""Cards of peers that are claimed from here, and what is written under such a claim: at the owner, never kept here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
-from mosaic_framework.errors import Conflict, FleetError, NotFound
+from mosaic_framework.errors import Conflict, FleetError, NotFound, Unreachable
 
 from mosaic_controlplane.federation.elsewhere import NotReached, ask, one_peer
 from mosaic_controlplane.federation.outgoing import Outgoing
@@ -67,6 +67,9 @@ class PeerWork:
             reply = await ask(self._outgoing, peer, caller, call, request_id=request.request_id)
         except NotReached as error:
             raise error.told from error
+        except Unreachable as error:
+            error.details["in_doubt"] = "true"
+            raise
         except (NotFound, Conflict) as error:
             raise _from(error, peer.name) from error
         done = cards(reply)

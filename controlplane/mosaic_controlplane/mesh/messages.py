@@ -158,7 +158,7 @@ class Messages:
     ) -> MessageRow:
         """Queue `draft`; returns its receipt. The same id and payload again returns the receipt as it is now.
 
-        `sender`: in whose name it goes, when that is settled; `find`: finds the seat, for who may not send to all of them.
+        `sender`: in whose name it goes, when that is settled; `find`: finds the seat, for who may not send to all.
         Raises NotFound, Ambiguous, Denied, MessageReused, MessageTooLarge, QueueFull or InvalidInput.
         """
         check(draft)

@@ -1,4 +1,4 @@
-"""Messages to agents of other clusters: every one that was sent from here, and those that wait here to be handed over."""
+"""Messages to agents of other clusters: all that were sent from here, and those that wait to be handed over."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ OPEN = ("waiting", "offered")
 class NewPeerMessage:
     """A message to be handed over to a peer. `request`: a mosaic.v1.SendRequest; `origin`: an OriginatingIdentity.
 
-    `caller` is whose it is (Caller.key); `address` is host/agent, as the peer calls it; `queued`: it may wait here for a
-    peer that is away.
+    `caller` is whose it is (Caller.key); `address` is host/agent, as the peer calls it; `queued`: it may wait here for
+    a peer that is away.
     """
 
     tenant_id: UUID
