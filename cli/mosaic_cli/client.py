@@ -155,6 +155,13 @@ class Connection:
         return OperatorServiceStub(self._channel)
 
     @property
+    def peers(self) -> Any:
+        """The calls about other clusters."""
+        from mosaic_proto.v1.peers_pb2_grpc import PeerServiceStub
+
+        return PeerServiceStub(self._channel)
+
+    @property
     def tenants(self) -> Any:
         """The calls about tenants."""
         from mosaic_proto.v1.people_pb2_grpc import TenantServiceStub

@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "tenant": Command("tenant", "Units of isolation in the cluster: create, ls, rm."),
     "audit": Command("audit", "What was done, by whom, from where: ls."),
     "host": Command("host", "Machines: token, join, ls, show, revoke."),
+    "peer": Command("peer", "Other clusters: token, join, ls, show, grant, ungrant, role, revoke, rm."),
     "identity": Command("identity", "Who may call: ls, show, revoke."),
     "fleet": Command("fleet", "The roster and its seats: init, provision, add, remove, diff, apply, ps, start, stop."),
     "agent": Command("agent", "One agent: ls, show, explain, report, send, tail, watch, attach."),

@@ -10,12 +10,19 @@ from mosaic_framework.errors import TokenInvalid
 
 from mosaic_cli.failures import UsageError
 
+_MADE_BY = {
+    "host": "mosaic host token NAME",
+    "operator": "mosaic-controlplane operator-token --name NAME",
+    "peer": "mosaic peer token NAME, on the other cluster,",
+}
+_USED_BY = {"host": "mosaic host join", "operator": "mosaic login", "peer": "mosaic peer join"}
+
 
 def read_token(file: Path | None, *, kind: str) -> JoinToken:
     """Return the token. Raises TokenInvalid for rubbish or one of another kind, UsageError for nothing."""
     text = _text(file)
     if not text.strip():
-        made_by = "mosaic host token NAME" if kind == "host" else "mosaic-controlplane operator-token --name NAME"
+        made_by = _MADE_BY[kind]
         raise UsageError(
             "there is no token",
             why="standard input was empty" if file is None else f"{file} is empty",
@@ -23,11 +30,10 @@ def read_token(file: Path | None, *, kind: str) -> JoinToken:
         )
     token = JoinToken.parse(text)
     if token.kind != kind:
-        command = "mosaic login" if token.kind == "operator" else "mosaic host join"
         raise TokenInvalid(
             f"this token is for {_article(token.kind)}, not for {_article(kind)}",
             why=f"it was made for {token.kind} {token.name!r}",
-            next_step=command,
+            next_step=f"use it there: {_USED_BY[token.kind]}",
         )
     return token
 

@@ -40,6 +40,7 @@ from mosaic_proto.v1 import (
 )
 
 from mosaic_controlplane import authority_verbs, backups, config
+from mosaic_controlplane.api.admission import Admission
 from mosaic_controlplane.api.audit import AuditService
 from mosaic_controlplane.api.backlog import BacklogService
 from mosaic_controlplane.api.decoding import TolerantInterceptor
@@ -151,6 +152,8 @@ async def serve(home: Home) -> None:
         )
 
         enrol_server = grpc.aio.server(interceptors=[TolerantInterceptor()], options=wire.ENROL_SERVER_OPTIONS)
+        admission = Admission(settings)
+        federating.at_enrolment(enrol_server, admission, metrics)
         enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
             EnrolmentService(
                 database,
@@ -158,6 +161,7 @@ async def serve(home: Home) -> None:
                 fleet_addresses=lambda: liveness.replica_addresses,
                 settings=settings,
                 metrics=metrics,
+                admission=admission,
             ),
             enrol_server,
         )
@@ -220,7 +224,7 @@ async def serve(home: Home) -> None:
         identity_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityService(database, cluster, presented, wakes, lambda: liveness.replica_addresses), fleet_server
         )
-        federating.also_at(fleet_server)
+        federating.at_fleet(fleet_server)
         health_servicer = HealthService()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 
@@ -238,12 +242,13 @@ async def serve(home: Home) -> None:
         )
         enrol_addresses.append(_advertised(enrol_bound, settings.advertise))
         fleet_address = _advertised(fleet_bound, settings.advertise)
-        servers, peer_address = [enrol_server, fleet_server], ""
+        federating.enrol_address = enrol_addresses[0]
+        servers = [enrol_server, fleet_server]
         if settings.peer_port_wanted is not None:
             await federating.bundles.read()
             credentials = wire.rotating_server_credentials(lambda: federating.bundles.current, for_joiners=False)
             peer_bound = _bind(federating.server, settings.listen, settings.peer_port_wanted, credentials)
-            peer_address = _advertised(peer_bound, settings.advertise)
+            federating.peer_address = _advertised(peer_bound, settings.advertise)
             servers.append(federating.server)
         liveness = Liveness(
             database,
@@ -251,8 +256,8 @@ async def serve(home: Home) -> None:
             links,
             replica_id,
             fleet_address,
-            peer_address=peer_address,
-            enrol_address=enrol_addresses[0],
+            peer_address=federating.peer_address,
+            enrol_address=federating.enrol_address,
         )
         observing = Observing(database, metrics, health_servicer, register_away=liveness.register_away)
         metrics.follow(
@@ -295,10 +300,12 @@ async def serve(home: Home) -> None:
         for server in servers:
             await server.start()
         await observing.serving()
-        _write_run_file(home, enrol_addresses[0], fleet_address, peer_address, replica_id, cluster.trust_domain)
+        _write_run_file(
+            home, enrol_addresses[0], fleet_address, federating.peer_address, replica_id, cluster.trust_domain
+        )
         watchdog = asyncio.create_task(keep_watchdog(os.environ))
         stack.callback(watchdog.cancel)
-        log.info("serving", fleet=fleet_bound, enrol=enrol_bound, peer=peer_address, replica=str(replica_id))
+        log.info("serving", fleet=fleet_bound, enrol=enrol_bound, peer=federating.peer_address, replica=str(replica_id))
 
         stopped = asyncio.create_task(_stop_asked())
         done, _ = await asyncio.wait([stopped, *background], return_when=asyncio.FIRST_COMPLETED)

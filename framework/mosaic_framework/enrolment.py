@@ -30,6 +30,7 @@ from mosaic_framework.errors import (
     Unreachable,
 )
 from mosaic_framework.identity_files import StoredIdentity, alone
+from mosaic_framework.names import check_name
 from mosaic_framework.paths import private_folder, write_private
 from mosaic_framework.renewal import renew_at
 
@@ -37,6 +38,8 @@ PREFIX = "mosaic1"
 TOKEN_LIMIT = 16 * 1024
 JOIN_PATIENCE = 60.0  # seconds that a joiner waits, over all attempts, while too many join at once
 KINDS = {"host": common_pb2.PRINCIPAL_KIND_HOST, "operator": common_pb2.PRINCIPAL_KIND_OPERATOR}
+PEER = "peer"
+"""The kind of a token that pairs two clusters: whoever joins with it keeps its own certificate authority."""
 
 
 class FalseIdentity(Denied):
@@ -50,6 +53,8 @@ class FalseIdentity(Denied):
 class JoinToken:
     """A one-time token: who its holder becomes, where to go, and which authority to trust there.
 
+    `kind` is one of KINDS, or PEER, where `name` is what the joining cluster will be called.
+
     `addresses` are host:port of enrolment listeners. The server reads only the secret; the rest is public.
     """
 
@@ -62,6 +67,8 @@ class JoinToken:
     secret: str = field(repr=False)
     further_der: list[bytes] = field(default_factory=list)
     """other roots of the cluster, while it changes from one to another: the server may show a certificate by any"""
+    cluster: str = ""
+    """what the cluster that made it calls itself; empty: it does not say"""
 
     def format(self) -> str:
         """Return the token as one word: mosaic1.<base64url of JSON>.<secret>."""
@@ -75,6 +82,8 @@ class JoinToken:
         }
         if self.further_der:
             content["further"] = [base64.b64encode(der).decode() for der in self.further_der]
+        if self.cluster:
+            content["cluster"] = self.cluster
         packed = base64.urlsafe_b64encode(json.dumps(content, separators=(",", ":")).encode()).rstrip(b"=")
         return f"{PREFIX}.{packed.decode()}.{self.secret}"
 
@@ -91,7 +100,7 @@ class JoinToken:
             token = cls._from_json(content, secret)
             for der in token.roots_der:
                 x509.load_der_x509_certificate(der)
-            token.spiffe_id()
+            token.check_names()
         except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, FleetError) as error:
             raise _unreadable("a part of it is missing or changed") from error
         return token
@@ -105,7 +114,7 @@ class JoinToken:
             or not all(isinstance(address, str) and address for address in addresses)
         ):
             raise ValueError("addresses")
-        if not secret or content["kind"] not in KINDS:
+        if not secret or content["kind"] not in (*KINDS, PEER):
             raise ValueError("kind or secret")
         return cls(
             kind=content["kind"],
@@ -116,12 +125,23 @@ class JoinToken:
             authority_der=base64.b64decode(content["authority"], validate=True),
             secret=secret,
             further_der=[base64.b64decode(text, validate=True) for text in content.get("further", [])],
+            cluster=content.get("cluster", ""),
         )
 
     @property
     def roots_der(self) -> list[bytes]:
         """Return every root by which the server's certificate may be."""
         return [self.authority_der, *self.further_der]
+
+    def check_names(self) -> None:
+        """Raise InvalidInput unless tenant, name and trust domain can be what they say."""
+        if self.kind == PEER:
+            check_name(self.name, what="cluster")
+            check_name(self.tenant, what="tenant")
+            check_name(self.cluster, what="cluster")
+            pki.check_trust_domain(self.trust_domain)
+        else:
+            self.spiffe_id()
 
     def spiffe_id(self) -> pki.SpiffeId:
         """Return who the holder becomes."""

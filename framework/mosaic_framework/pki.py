@@ -47,8 +47,7 @@ class SpiffeId:
     tenant: str = ""
 
     def __post_init__(self) -> None:
-        if not _TRUST_DOMAIN.fullmatch(self.trust_domain) or len(self.trust_domain) > 255:
-            raise BadSpiffeId(f"{self.trust_domain[:80]!r} is not a trust domain")
+        check_trust_domain(self.trust_domain)
         check_name(self.name, what=self.kind)
         if self.kind in _TENANT_KINDS:
             check_name(self.tenant, what="tenant")
@@ -69,6 +68,13 @@ class SpiffeId:
         if scheme == "spiffe" and len(parts) == 5 and parts[1] == "tenant" and parts[3] in _TENANT_KINDS:
             return cls(parts[0], parts[3], parts[4], tenant=parts[2])
         raise BadSpiffeId(f"{text[:200]!r} is not a SPIFFE id of ours")
+
+
+def check_trust_domain(text: str) -> str:
+    """Return `text`. Raises BadSpiffeId unless it can be a cluster's trust domain."""
+    if len(text) > 255 or not _TRUST_DOMAIN.fullmatch(text):
+        raise BadSpiffeId(f"{text[:80]!r} is not a trust domain")
+    return text
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
@@ -171,8 +177,7 @@ class Authority:
     @classmethod
     def create(cls, trust_domain: str, *, lifetime: timedelta = AUTHORITY_LIFETIME) -> Authority:
         """Make a new root that may sign leaves only."""
-        if not _TRUST_DOMAIN.fullmatch(trust_domain):
-            raise BadSpiffeId(f"{trust_domain[:80]!r} is not a trust domain")
+        check_trust_domain(trust_domain)
         key = new_key()
         now = datetime.now(UTC)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, trust_domain)])

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from mosaic_cli import client
 from mosaic_controlplane import config
-from mosaic_controlplane.api.enrolment import neighbourhood
+from mosaic_controlplane.api.admission import neighbourhood
 from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.config import Settings
 from mosaic_controlplane.identity.caller import Caller

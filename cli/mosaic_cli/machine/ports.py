@@ -33,6 +33,7 @@ def wanted_ports(home: Home, plan: Plan) -> list[Wanted]:
     for chosen, variable, default, flag in (
         (plan.enrol_port, "MOSAIC_ENROL_PORT", ENROL_PORT, "--enrol-port"),
         (plan.fleet_port, "MOSAIC_FLEET_PORT", FLEET_PORT, "--fleet-port"),
+        (plan.peer_port, "MOSAIC_PEER_PORT", None, "--peer-port"),
     ):
         said = os.environ.get(variable, "")
         port = chosen if chosen is not None else int(said) if said.isdecimal() else None if own_settings else default

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
 from collections.abc import Callable, Sequence
 
 from grpc.aio import ServicerContext
 from mosaic_framework import pki
 from mosaic_framework.enrolment import KINDS
-from mosaic_framework.errors import FleetError, InvalidInput, TokenInvalid, TooManyAttempts
+from mosaic_framework.errors import FleetError, InvalidInput, TokenInvalid
 from mosaic_framework.names import check_name
 from mosaic_proto.v1 import enrolment_pb2 as pb
 from mosaic_proto.v1 import enrolment_pb2_grpc
 
+from mosaic_controlplane.api.admission import Admission
 from mosaic_controlplane.api.decoding import well_formed
 from mosaic_controlplane.api.failures import answering, peer_address_of, request_id_of
 from mosaic_controlplane.config import Settings
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
 from mosaic_controlplane.identity.enrolment import METHOD, Enrolled, Joiner, enrol
-from mosaic_controlplane.identity.pace import Bucket, PerPeer
+from mosaic_controlplane.identity.pace import Bucket
 from mosaic_controlplane.metrics import Metrics
 from mosaic_controlplane.register.database import Database
 
 SECRET_LIMIT = 256
-AT_ONCE = 4  # so that joiners never hold more than half of the register's connections
-WAITING = 64  # joiners that wait for a place; to more it is said when to come again
-WAIT_SECONDS = 2.0
 
 
 class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
@@ -44,18 +40,15 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
         fleet_addresses: Callable[[], Sequence[str]] = tuple,
         settings: Settings | None = None,
         metrics: Metrics | None = None,
+        admission: Admission | None = None,
     ) -> None:
         settings = settings or Settings()
         self._database = database
         self._cluster = cluster
         self._fleet_addresses = fleet_addresses
         self._metrics = metrics or Metrics()
-        each, together = settings.limit_enrolments_per_address, settings.limit_enrolments_per_second
-        self._per_peer = PerPeer(rate=each, burst=max(1, round(2 * each)))
-        self._together = Bucket(rate=together, burst=max(1, round(2 * together)))
-        self._waiting = 0
+        self._admission = admission or Admission(settings)
         self._unknown_audited = Bucket(rate=1, burst=60)
-        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def Enrol(
         self, request: pb.EnrolRequest, context: ServicerContext[pb.EnrolRequest, pb.EnrolReply]
@@ -72,29 +65,16 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
         raise AssertionError("a failed call was aborted")  # for the type checker: `answering` never swallows
 
     async def _enrol(self, request: pb.EnrolRequest, peer: str) -> Enrolled:
-        self._admit(neighbourhood(peer))
+        self._admission.knock(peer)
         joiner = _decode(well_formed(request), peer)
-        self._waiting += 1
-        try:
-            async with self._places:
-                return await enrol(
-                    self._database,
-                    self._cluster,
-                    joiner,
-                    fleet_addresses=self._fleet_addresses(),
-                    audit_unknown=self._unknown_audited.take(),
-                )
-        finally:
-            self._waiting -= 1
-
-    def _admit(self, place: str) -> None:
-        what = "too many attempts to join at once"
-        if not self._per_peer.take(place):
-            raise TooManyAttempts.until(what, seconds=self._per_peer.wait(place), why=f"they come from {place}")
-        if not self._together.take():
-            raise TooManyAttempts.until(what, seconds=self._together.wait(), why="they come from many addresses")
-        if self._waiting >= WAITING:
-            raise TooManyAttempts.until(what, seconds=WAIT_SECONDS, why=f"{self._waiting} wait to be looked at")
+        async with self._admission.place():
+            return await enrol(
+                self._database,
+                self._cluster,
+                joiner,
+                fleet_addresses=self._fleet_addresses(),
+                audit_unknown=self._unknown_audited.take(),
+            )
 
     def _encode(self, enrolled: Enrolled) -> pb.EnrolReply:
         reply = pb.EnrolReply(
@@ -125,17 +105,3 @@ def _decode(request: pb.EnrolRequest, peer: str) -> Joiner:
         key=pki.requested_key(request.signing_request_der),
         peer_address=peer,
     )
-
-
-def neighbourhood(peer: str) -> str:
-    """Return what counts as one address: an IPv4 address, or the /64 from which an IPv6 machine takes its own."""
-    host = peer.rpartition(":")[0].strip("[]").partition("%")[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, 64), strict=False))

@@ -57,3 +57,17 @@ class BadPairing(Denied):
 
     code = "bad-pairing"
     hint = "do not use this token; ask whoever gave it to you"
+
+
+class OwnCluster(Conflict):
+    """A cluster cannot be paired with itself."""
+
+    code = "own-cluster"
+    hint = "use the token on the other cluster"
+
+
+class TakesNoPeers(Conflict):
+    """This cluster takes no calls of other clusters."""
+
+    code = "takes-no-peers"
+    hint = "set peer_port in controlplane.yaml to a port, and restart the control plane"

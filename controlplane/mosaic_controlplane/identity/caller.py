@@ -14,6 +14,8 @@ from mosaic_controlplane.register.tenant import DEFAULT as FIRST_TENANT
 
 KINDS = ("host", "operator", "agent", "replica", "peer")
 ROLES = ("admin", "operator", "viewer")
+PEER_ROLES = ("viewer", "operator")
+"""What the people of another cluster may count as here: none of them administers this one."""
 
 NO_TENANT = UUID(int=0)
 """The tenant of a replica, which belongs to none."""

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from mosaic_framework import pki
-from mosaic_framework.enrolment import KINDS, JoinToken
+from mosaic_framework.enrolment import KINDS, PEER, JoinToken
 from mosaic_framework.errors import InvalidInput
 from mosaic_framework.ids import new_id
 from mosaic_framework.names import check_name
 
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
-from mosaic_controlplane.identity.caller import ROLES
+from mosaic_controlplane.identity.caller import PEER_ROLES, ROLES
 from mosaic_controlplane.register import join_token
 from mosaic_controlplane.register.database import Connection
 
@@ -42,15 +42,17 @@ async def make_token(
     ttl: timedelta = DEFAULT_TTL,
     enrol_addresses: Sequence[str],
 ) -> tuple[JoinToken, datetime]:
-    """Make a token that turns its first user into the host or operator `name`; return it and when it expires.
+    """Make a token that turns its first user into the host, operator or peer `name`; return it and when it expires.
 
-    `role` is an operator's (admin, operator or viewer). Raises InvalidInput on a bad name, kind, role or time.
+    `role` is an operator's (admin, operator or viewer), or what a peer's people count as (operator or viewer).
+    Raises InvalidInput on a bad name, kind, role or time.
     """
     check_name(name, what=kind)
-    if kind not in KINDS:
-        raise InvalidInput(f"there is no token for a {kind!r}", why=f"it is one of {', '.join(KINDS)}")
-    if kind == "operator" and role not in ROLES:
-        raise InvalidInput(f"there is no role {role!r}", why=f"it is one of {', '.join(ROLES)}")
+    if kind not in (*KINDS, PEER):
+        raise InvalidInput(f"there is no token for a {kind!r}", why=f"it is one of {', '.join((*KINDS, PEER))}")
+    roles = {"host": (role,), "operator": ROLES, PEER: PEER_ROLES}[kind]
+    if role not in roles:
+        raise InvalidInput(f"there is no role {role[:64]!r}", why=f"it is one of {', '.join(roles)}")
     if not timedelta(seconds=1) <= ttl <= LONGEST_TTL:
         raise InvalidInput(
             "a token cannot live that long" if ttl > LONGEST_TTL else "a token must live for a second at least",
@@ -62,7 +64,7 @@ async def make_token(
         token_id=new_id(),
         kind=kind,
         name=name,
-        role=role if kind == "operator" else None,
+        role=role if kind != "host" else None,
         secret_hash=secret_hash(secret),
         made_by=made_by,
     )
@@ -77,5 +79,6 @@ async def make_token(
         authority_der=pki.certificate_to_der(cluster.signer.certificate),
         secret=secret,
         further_der=[pki.certificate_to_der(root) for root in cluster.roots if root != cluster.signer.certificate],
+        cluster=cluster.alias if kind == PEER else "",
     )
     return shown, expires_at

@@ -85,7 +85,6 @@ class Feed:
 
 async def add(connection: Connection, new: NewPeer) -> bool:
     """Keep a pairing, in place of tombstones of its name. False when its name, trust domain or id is taken."""
-    await connection.execute(SQL.forget_tombstones, new.tenant_id, new.name)
     added = await connection.fetchval(
         SQL.add,
         new.tenant_id,
@@ -102,6 +101,7 @@ async def add(connection: Connection, new: NewPeer) -> bool:
     )
     if added is None:
         return False
+    await connection.execute(SQL.forget_tombstones, new.tenant_id, new.name, new.peer_id)
     await connection.execute(SQL.add_feed, new.tenant_id, new.peer_id)
     return True
 

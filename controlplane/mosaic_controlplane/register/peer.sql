@@ -12,7 +12,7 @@ insert into fleet.peer_feed (tenant_id, peer_id) values ($1, $2)
 
 -- name: forget_tombstones
 -- Who is paired under a name takes the place of those who were before.
-delete from fleet.peer where tenant_id = $1 and name = $2 and revoked_at is not null
+delete from fleet.peer where tenant_id = $1 and name = $2 and revoked_at is not null and peer_id <> $3
 
 -- name: find
 select p.tenant_id, t.name as tenant, p.peer_id, p.name, p.trust_domain, p.cluster, p.their_tenant, p.role, p.bundle,
