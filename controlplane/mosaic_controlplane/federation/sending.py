@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
@@ -30,10 +30,12 @@ from mosaic_controlplane.register.peer import PeerRow
 from mosaic_controlplane.register.peer_message import OPEN, NewPeerMessage, PeerMessageRow
 from mosaic_controlplane.register.replica import WakeKey
 
+if TYPE_CHECKING:
+    from mosaic_proto.v1.federation_pb2_grpc import FederationServiceAsyncStub
+
 _KINDS = {common_pb2.PRINCIPAL_KIND_AGENT: "agent", common_pb2.PRINCIPAL_KIND_OPERATOR: "operator"}
 
 Result = TypeVar("Result")
-_Stub = federation_pb2_grpc.FederationServiceAsyncStub
 
 
 class PeerSends:
@@ -136,7 +138,7 @@ class PeerSends:
         request = pb.SendRequest.FromString(row.request)
         request.deadline.CopyFrom(_duration(left.total_seconds()))
 
-        async def send(stub: _Stub, onward: Onward) -> pb.SendReply:
+        async def send(stub: FederationServiceAsyncStub, onward: Onward) -> pb.SendReply:
             reached_place("controlplane.peer-message-offered")
             return await stub.Send(request, metadata=onward.metadata, timeout=onward.timeout)
 
@@ -171,7 +173,7 @@ class PeerSends:
     async def settle(self, row: PeerMessageRow) -> None:
         """Find out what became of a message that was offered and may not be offered again. Raises as `hand_over`."""
 
-        async def follow(stub: _Stub, onward: Onward) -> pb.Receipt:
+        async def follow(stub: FederationServiceAsyncStub, onward: Onward) -> pb.Receipt:
             call = stub.Follow(
                 pb.FollowRequest(message_id=str(row.message_id)), metadata=onward.metadata, timeout=onward.timeout
             )
@@ -220,7 +222,7 @@ class PeerSends:
             message_id=str(message_id), until=pb.MessageStep.Value(f"MESSAGE_STEP_{until.upper()}")
         )
         async with self._outgoing.to(peer, _caller(row)) as onward:
-            stub: _Stub = federation_pb2_grpc.FederationServiceStub(onward.channel)
+            stub: FederationServiceAsyncStub = federation_pb2_grpc.FederationServiceStub(onward.channel)
             async for newer in onward.replies(stub.Follow(request, metadata=onward.metadata)):
                 yield receipt_of(await self._keep(row, newer))
 
@@ -236,7 +238,7 @@ class PeerSends:
             return receipt_of(await self.find(tenant_id=tenant_id, message_id=message_id))
         request = pb.CancelMessageRequest(message_id=str(message_id))
 
-        async def cancel(stub: _Stub, onward: Onward) -> pb.CancelMessageReply:
+        async def cancel(stub: FederationServiceAsyncStub, onward: Onward) -> pb.CancelMessageReply:
             return await stub.CancelMessage(request, metadata=onward.metadata, timeout=onward.timeout)
 
         async with self._database.connection() as connection:
