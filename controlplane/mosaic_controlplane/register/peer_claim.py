@@ -92,8 +92,8 @@ async def release_claims_of_peer(
 ) -> list[CardRow]:
     """Take back all that a peer holds, in the transaction in which it is revoked; returns the cards, ready again.
 
-    To be called after the peer's row is locked or changed: a claim holds it until it has committed. Nobody who waits for
-    work is woken: whoever does looks again within 5 s.
+    To be called after the peer's row is locked or changed: a claim holds it until it has committed. Nobody who waits
+    for work is woken: whoever does looks again within 5 s.
     """
     return await card_transition.reclaim(
         connection, tenant_id=tenant_id, card_ids=None, holder_id=peer_id, reason=reason, actor=by
