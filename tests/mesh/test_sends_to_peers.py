@@ -17,69 +17,29 @@ from mosaic_proto.v1 import fleet_pb2, messages_pb2
 from mosaic_proto.v1.federation_pb2_grpc import FederationServiceStub
 
 from tests.support.checkout import ROOT
-from tests.support.mesh import WAIT_SECONDS, Mesh, eventually, running_mesh
-from tests.support.pane import Done, Environment, mosaic, persons
-from tests.support.peers import Paired, grant, outgoing_of, pair, peer_row, ungrant
+from tests.support.mesh import eventually
+from tests.support.pane import Environment, persons
+from tests.support.peers import outgoing_of, peer_row
 from tests.support.postgres import Databases
+from tests.support.two_clusters import Pair, audit, run, two_clusters
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-class Pair:
-    """Two clusters: `east` is ours, `west` owns the seats alpha/worker (docs) and alpha/other."""
-
-    def __init__(self, east: Mesh, west: Mesh, paired: Paired) -> None:
-        self.east, self.west, self.peer_id = east, west, paired.peer_id
-
-    async def grants(self, **kinds: str) -> None:
-        """What west grants to east, and nothing else."""
-        await ungrant(self.west, self.peer_id)
-        for kind, selector in kinds.items():
-            await grant(self.west, self.peer_id, kind, selector)
-
-    async def until_handed(self, message_id: str) -> None:
-        """Wait until west has a message, as east knows."""
-        state = None
-        async with asyncio.timeout(WAIT_SECONDS):
-            while state != "handed":
-                await asyncio.sleep(0.05)
-                state = await self.east.register_value(
-                    "select state from fleet.peer_message where message_id = $1", message_id
-                )
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def both(databases: Databases) -> AsyncIterator[Pair]:
-    urls = databases.create(), databases.create()
-    async with (
-        running_mesh(urls[0], environment={"MOSAIC_CLUSTER": "east"}) as east,
-        running_mesh(urls[1], environment={"MOSAIC_CLUSTER": "west"}) as west,
-    ):
-        await west.join("alpha")
-        await west.apply({"worker": "alpha", "other": "alpha"}, classes={"worker": "docs"})
-        await west.until_available("worker", "other")
-        yield Pair(east, west, await pair(east, west))
-    for url in urls:
-        databases.drop(url)
+    """West has the seats alpha/worker, of class docs, and alpha/other."""
+    async with two_clusters(databases) as both:
+        await both.west.join("alpha")
+        await both.west.apply({"worker": "alpha", "other": "alpha"}, classes={"worker": "docs"})
+        await both.west.until_available("worker", "other")
+        yield both
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def anna(both: Pair, tmp_path: Path) -> Environment:
     """An admin of east."""
     return persons(both.east, tmp_path / "anna")
-
-
-async def run(environment: Environment, *arguments: str) -> Done:
-    return await asyncio.to_thread(mosaic, environment, *arguments)
-
-
-async def audit(mesh: Mesh, method: str) -> list[dict[str, object]]:
-    """The rows of one call, newest first."""
-    rows = await mesh.register_value(
-        "select json_agg(to_jsonb(a) order by a.at desc)::text from fleet.audit a where a.method like '%' || $1", method
-    )
-    found: list[dict[str, object]] = json.loads(str(rows or "[]"))
-    return found
 
 
 async def test_a_granted_send_reaches_the_seat_once_and_is_audited_on_both_sides(

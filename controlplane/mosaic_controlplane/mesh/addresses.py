@@ -22,10 +22,16 @@ class OfAnotherCluster(InvalidInput):
 
 async def one_seat(connection: Connection, *, tenant_id: UUID, address: str) -> Seat:
     """Return the seat. Raises NotFound with the nearest names, Ambiguous with the candidates, or OfAnotherCluster."""
+    here = await of_own(connection, address)
+    return choose(await agent_table.addresses(connection, tenant_id=tenant_id), here)
+
+
+async def of_own(connection: Connection, address: str) -> str:
+    """Return an address without the name of this cluster, if it has it. Raises OfAnotherCluster."""
     cluster, rest = split_cluster(address)
     if cluster and not await is_own(connection, cluster):
         raise OfAnotherCluster(f"{address[:200]!r} is the address of an agent of another cluster")
-    return choose(await agent_table.addresses(connection, tenant_id=tenant_id), rest)
+    return rest
 
 
 async def is_own(connection: Connection, cluster: str) -> bool:
