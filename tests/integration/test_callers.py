@@ -27,12 +27,36 @@ PEOPLE = WRITERS | {"viewer"}
 CLASSES = ("engineer", "decomposition", "operator", "orchestrator")
 """Every agent class that the policy names, and one that it does not."""
 AGENTS = {f"agent:{name}" for name in CLASSES}
-EVERYONE = PEOPLE | AGENTS | {"host", "replica"}
+PEERS = {"peer:viewer", "peer:operator"}
+"""Other clusters, by what their people count as here; tried in test_peer_callers.py."""
+EVERYONE = PEOPLE | AGENTS | PEERS | {"host", "replica"}
 PLANNERS = {"agent:orchestrator", "agent:decomposition"}
 
 # Written by hand, not read from policy.yaml: a change there has to be made here too, by somebody who means it.
 MAY = {
     "mosaic.v1.EnrolmentService/Enrol": set(),
+    "mosaic.v1.PairingService/Pair": set(),
+    "mosaic.v1.PairingService/Standing": set(),
+    "mosaic.v1.PeerService/CreateToken": {"admin"},
+    "mosaic.v1.PeerService/Join": {"admin"},
+    "mosaic.v1.PeerService/List": PEOPLE | AGENTS,
+    "mosaic.v1.PeerService/Grant": {"admin"},
+    "mosaic.v1.PeerService/Ungrant": {"admin"},
+    "mosaic.v1.PeerService/ChangeRole": {"admin"},
+    "mosaic.v1.PeerService/Revoke": {"admin"},
+    "mosaic.v1.PeerService/Remove": {"admin"},
+    "mosaic.v1.FederationService/Exchange": PEERS,
+    "mosaic.v1.FederationService/Part": PEERS,
+    "mosaic.v1.FederationService/Follow": PEERS,
+    "mosaic.v1.FederationService/WatchTerminal": PEERS,
+    "mosaic.v1.FederationService/Send": {"peer:operator"},
+    "mosaic.v1.FederationService/CancelMessage": {"peer:operator"},
+    "mosaic.v1.FederationService/Claim": {"peer:operator"},
+    "mosaic.v1.FederationService/Renew": {"peer:operator"},
+    "mosaic.v1.FederationService/Propose": {"peer:operator"},
+    "mosaic.v1.FederationService/Complete": {"peer:operator"},
+    "mosaic.v1.FederationService/Release": {"peer:operator"},
+    "mosaic.v1.FederationService/Block": {"peer:operator"},
     "mosaic.v1.HostLinkService/Link": {"host"},
     "mosaic.v1.HostTerminalService/Serve": {"host"},
     "mosaic.v1.TerminalService/Watch": PEOPLE | AGENTS,

@@ -1,9 +1,9 @@
-"""A control plane's two listeners: real sockets, TLS and register, and stand-ins for the services."""
+"""A control plane's listeners: real sockets, TLS and register, and stand-ins for the services."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import mosaic_proto.v1.backlog_pb2
+import mosaic_proto.v1.federation_pb2
 import mosaic_proto.v1.fleet_pb2
 import mosaic_proto.v1.host_link_pb2
 import mosaic_proto.v1.messages_pb2
@@ -26,6 +27,8 @@ from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.policy import all_methods
 from mosaic_controlplane.config import Settings
+from mosaic_controlplane.federation.authentication import PeerAuthenticator
+from mosaic_controlplane.federation.bundles import PeerBundles
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity, open_cluster
 from mosaic_controlplane.identity.caller import Caller, current_caller
 from mosaic_controlplane.identity.presented import Presented
@@ -47,14 +50,17 @@ Behaviour = Callable[[str, Any], Any]
 
 @dataclass
 class Listeners:
-    """Both listeners, running. `answered` are the calls that reached a service; `reached` is set by the first."""
+    """The listeners, running. `answered` are the calls that reached a service; `reached` is set by the first."""
 
     database: Database
     cluster: ClusterIdentity
     replica: ServerIdentity
     folder: Path
+    bundles: PeerBundles
+    """whose leaves the peer listener takes: read again after peers were written"""
     enrol_address: str = ""
     fleet_address: str = ""
+    peer_address: str = ""
     answered: list[tuple[str, Caller]] = field(default_factory=list)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -107,11 +113,12 @@ async def running(
     options: list[tuple[str, int]] | None = None,
     identities: bool = False,
 ) -> AsyncIterator[Listeners]:
-    """Run both listeners. `also_trusted`: more roots in the TLS bundle, as a cluster with peers has; `identities`: with
+    """Run the listeners. `also_trusted`: more roots in the TLS bundle, as a cluster with peers has; `identities`: with
     the real IdentityService, which is the first to be asked."""
     cluster = await open_cluster(database, Home(folder / "home"), alias="test")
     replica = cluster.issue_replica_leaf(new_id())
-    made = Listeners(database, cluster, replica, folder)
+    bundles = PeerBundles(database, lambda: replica)
+    made = Listeners(database, cluster, replica, folder, bundles)
 
     more = options or []  # of two values gRPC takes the first
     enrol_server = grpc.aio.server(interceptors=[TolerantInterceptor()], options=[*more, *wire.ENROL_SERVER_OPTIONS])
@@ -121,6 +128,7 @@ async def running(
     )
     standings = Standings(database, rescan_seconds=recheck_seconds)
     presented = Presented(cluster)
+    peers = PeerAuthenticator(database, cluster)
     fleet_server = grpc.aio.server(
         interceptors=[
             AuthInterceptor(
@@ -131,16 +139,22 @@ async def running(
                 recheck_seconds=recheck_seconds,
                 register_away=register_away,
                 limits=limits,
+                peers=peers,
             )
         ],
         options=[*more, *wire.SERVER_OPTIONS],
     )
+    for_peers = AuthInterceptor(
+        database, cluster, standings=standings, register_away=register_away, limits=limits, peers=peers, for_peers=True
+    )
+    peer_server = grpc.aio.server(interceptors=[for_peers], options=[*more, *wire.SERVER_OPTIONS])
     if identities:
         identity_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityService(database, cluster, presented, Wakes(database, new_id()), list), fleet_server
         )
     for handler in _stand_ins(made, behaviour):
         fleet_server.add_generic_rpc_handlers((handler,))
+        peer_server.add_generic_rpc_handlers((handler,))
     enrol_port = enrol_server.add_secure_port(
         "127.0.0.1:0", wire.enrol_server_credentials(replica.key_pem, replica.certificate_pem)
     )
@@ -148,15 +162,21 @@ async def running(
         "127.0.0.1:0",
         wire.fleet_server_credentials(replica.key_pem, replica.certificate_pem, replica.bundle_pem + also_trusted),
     )
+    await bundles.read()
+    standings.on_look = bundles.read
+    peer_port = peer_server.add_secure_port(
+        "127.0.0.1:0", wire.rotating_server_credentials(lambda: bundles.current, for_joiners=False)
+    )
     made.enrol_address, made.fleet_address = f"127.0.0.1:{enrol_port}", f"127.0.0.1:{fleet_port}"
-    await enrol_server.start()
-    await fleet_server.start()
+    made.peer_address = f"127.0.0.1:{peer_port}"
+    servers = (enrol_server, fleet_server, peer_server)
+    await asyncio.gather(*(server.start() for server in servers))
     looking = asyncio.create_task(standings.run())
     try:
         yield made
     finally:
         looking.cancel()
-        await asyncio.gather(enrol_server.stop(None), fleet_server.stop(None))
+        await asyncio.gather(*(server.stop(None) for server in servers))
 
 
 def method_kinds(method: str) -> tuple[bool, bool, type[Any], type[Any]]:
@@ -206,7 +226,7 @@ def _stand_in(made: Listeners, method: str, behaviour: Behaviour | None) -> Any:
 
 
 async def call(
-    channel: grpc.aio.Channel, method: str, *, metadata: dict[str, str] | None = None, request: Any = None
+    channel: grpc.aio.Channel, method: str, *, metadata: Mapping[str, str | bytes] | None = None, request: Any = None
 ) -> Any:
     """Call any method with an empty request (or `request`), and return its first reply. Raises grpc.RpcError."""
     requests_stream, replies_stream, request_class, reply_class = method_kinds(method)

@@ -19,7 +19,20 @@ from mosaic_controlplane.register.database import Database
 
 AUDIT, HISTORY, ITSELF = "audit", "history", "itself"
 
-_TARGETS = ("to", "address", "agent", "agents", "card_id", "card_ids", "message_id", "host", "runtime", "name", "id")
+_TARGETS = (
+    "to",
+    "peer",
+    "address",
+    "agent",
+    "agents",
+    "card_id",
+    "card_ids",
+    "message_id",
+    "host",
+    "runtime",
+    "name",
+    "id",
+)
 """Fields of requests that name a row. `host` and `runtime` are told together."""
 
 _LIMIT = 200

@@ -166,7 +166,7 @@ def check_peer_name(name: str, *, ours: str) -> str:
         raise InvalidInput(
             f"a peer cannot be called {name!r}",
             why="this cluster calls itself that, so that an address would mean both",
-            next_step="give it another name: mosaic peer join --name NAME",
+            next_step="give it another name (where you join: mosaic peer join --name NAME)",
         )
     return name
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -18,7 +19,7 @@ from mosaic_framework.errors import Conflict, FleetError, NotFound
 from mosaic_framework.paths import Home
 
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, add_authority
-from mosaic_controlplane.register import audit, authority, leaf
+from mosaic_controlplane.register import audit, authority, leaf, peer
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.leaf import InUse
 
@@ -122,12 +123,17 @@ async def _until_replicas_know(connection: Connection, authority_id: UUID) -> No
 async def _check_told(connection: Connection, following: UUID) -> None:
     untold = await leaf.untold(connection, following)
     if untold:
-        names = ", ".join(f"{one.kind} {one.name}" for one in untold[:_MOST_NAMES])
-        more = f" and {len(untold) - _MOST_NAMES} more" if len(untold) > _MOST_NAMES else ""
         raise TooEarly(
-            f"{names}{more} may not know the next root yet",
+            f"{_some([f'{one.kind} {one.name}' for one in untold])} may not know the next root yet",
             why=f"they learn of it with a renewal; their certificates end by {untold[0].not_after:%Y-%m-%d %H:%M} UTC",
             next_step="wait for that; with --force they must join or log in again",
+        )
+    peers = await peer.untold(connection, following)
+    if peers:
+        raise TooEarly(
+            f"{_some(peers, 'cluster')} may not know the next root yet",
+            why="a peer learns of it within half a minute of being connected: mosaic peer ls",
+            next_step="wait for that; with --force it must be paired again",
         )
     tokens = await leaf.old_tokens(connection, following)
     if tokens:
@@ -136,6 +142,12 @@ async def _check_told(connection: Connection, following: UUID) -> None:
             why="whoever joins with one could not check a certificate by it",
             next_step="wait until they expire; with --force they are of no use",
         )
+
+
+def _some(names: Sequence[str], noun: str = "") -> str:
+    """Return names as part of a sentence, not too many."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return " ".join(filter(None, [noun, ", ".join(names[:_MOST_NAMES]) + more]))
 
 
 async def _audit(connection: Connection, verb: str, authority_id: UUID, *, force: bool = False) -> None:

@@ -202,6 +202,11 @@ async def remove(connection: Connection, *, tenant_id: UUID, peer_id: UUID) -> b
     return await connection.fetchval(SQL.remove, tenant_id, peer_id) is not None
 
 
+async def untold(connection: Connection, authority_id: UUID) -> list[str]:
+    """Return the names of peers that may not know this root of ours yet."""
+    return [row["name"] for row in await connection.fetch(SQL.untold, authority_id)]
+
+
 async def void_tokens(connection: Connection, *, tenant_id: UUID, name: str) -> int:
     """End the unused tokens for that name; returns how many there were."""
     return len(await connection.fetch(SQL.void_tokens, tenant_id, name))

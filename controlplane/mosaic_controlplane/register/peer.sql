@@ -102,6 +102,14 @@ update fleet.peer set told_at = now() where tenant_id = $1 and peer_id = $2
 -- name: remove
 delete from fleet.peer where tenant_id = $1 and peer_id = $2 and revoked_at is not null returning peer_id
 
+-- name: untold
+-- Who was paired before a root was made, and has not been connected for half a minute since: that is when it is told.
+select p.name from fleet.peer p left join fleet.peer_feed f using (tenant_id, peer_id)
+cross join (select made_at from fleet.authority where authority_id = $1) a
+where p.revoked_at is null and p.paired_at < a.made_at
+  and coalesce(f.bookmark_at, '-infinity') < a.made_at + interval '30 seconds'
+order by p.name
+
 -- name: void_tokens
 update fleet.join_token set expires_at = now()
 where tenant_id = $1 and kind = 'peer' and name = $2 and spent_at is null and expires_at > now()
