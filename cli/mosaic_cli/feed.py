@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 from mosaic_framework.errors import Unreachable
 from mosaic_proto.v1 import fleet_pb2 as pb
+from mosaic_proto.v1 import peers_pb2
 
 from mosaic_cli.client import Connection
 
@@ -20,10 +21,14 @@ Event = TypeVar("Event")
 
 @dataclass(slots=True)
 class Fleet:
-    """What is known of a tenant's agents and hosts, by id; `cursor` is where a new stream goes on."""
+    """What is known of a tenant's agents and hosts, by id; `cursor` is where a new stream goes on.
+
+    Those of another cluster by its name and their id: it chooses its ids itself. `peers` by the id of the pairing.
+    """
 
     agents: dict[str, pb.Agent] = field(default_factory=dict)
     hosts: dict[str, pb.Host] = field(default_factory=dict)
+    peers: dict[str, peers_pb2.PeerCluster] = field(default_factory=dict)
     cursor: str = ""
     complete: bool = False
     clock_ahead: float = 0.0
@@ -35,21 +40,35 @@ class Fleet:
         if kind == "reset":
             self.forget()
             return False
-        if kind == "agent" and event.agent.removed:
-            self.agents.pop(event.agent.id, None)
-        elif kind == "agent":
-            self.agents[event.agent.id] = event.agent
+        if kind == "agent":
+            known = self.agents.pop(_key(event.agent), event.agent)
+            if not event.agent.removed:
+                self.agents[_key(event.agent)] = event.agent
+            elif event.agent.cluster:  # nothing is said of it any more, not even what it was called
+                event.agent.host, event.agent.name = known.host, known.name
         elif kind == "host":
-            self.hosts[event.host.id] = event.host
+            self.hosts.pop(_key(event.host), None)
+            if not event.host.removed:
+                self.hosts[_key(event.host)] = event.host
+        elif kind == "peer":
+            self.take_peer(event.peer)
         elif kind == "bookmark" and event.bookmark.snapshot_complete:
             self.complete = True
         self.cursor = event.cursor or self.cursor
         return self.complete
 
+    def take_peer(self, peer: peers_pb2.PeerCluster) -> None:
+        """Know a cluster as it is now; with a pairing goes all that was shown through it."""
+        self.peers[peer.id] = peer
+        if peer.health == peers_pb2.PEER_HEALTH_REVOKED:
+            self.agents = {key: agent for key, agent in self.agents.items() if agent.cluster != peer.name}
+            self.hosts = {key: host for key, host in self.hosts.items() if host.cluster != peer.name}
+
     def forget(self) -> None:
         """Begin anew: a snapshot tells of all that is there, and not of what is gone."""
         self.agents.clear()
         self.hosts.clear()
+        self.peers.clear()
         self.cursor, self.complete = "", False
 
     def now(self) -> Timestamp:
@@ -63,12 +82,14 @@ def follow(
     connection: Connection,
     *,
     cursor: str = "",
+    cluster: str = "",
     deadline: float | None = None,
     on_loss: Callable[[Unreachable], None] | None = None,
     on_reset: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[Fleet, pb.WatchEvent]]:
     """Yield the fleet and the event after the snapshot and after each change, until `deadline` (time.monotonic()).
 
+    `cluster`: whose, as in WatchRequest.
     With a `cursor` of an earlier stream there is no snapshot, only what changed after it.
     A lost connection is made again, and the stream goes on at its cursor; `on_loss` is told once for each loss.
     A cursor that nothing can go on from is told to `on_reset` with why; a snapshot follows.
@@ -79,7 +100,7 @@ def follow(
     def start() -> Iterator[pb.WatchEvent]:
         if not fleet.cursor:
             fleet.forget()  # of a snapshot that broke off half way
-        request = pb.WatchRequest(tenant=connection.tenant, cursor=fleet.cursor)
+        request = pb.WatchRequest(tenant=connection.tenant, cursor=fleet.cursor, cluster=cluster)
         return connection.stream(connection.fleet.Watch, request, until=deadline)
 
     for event in resumed(connection, start, deadline=deadline, on_loss=on_loss):
@@ -117,6 +138,10 @@ def resumed(
             time.sleep(pause)  # nothing tells us when a control plane is back
             pause = min(pause * 2, _PAUSE_MOST)
             connection.reconnect()
+
+
+def _key(row: pb.Agent | pb.Host) -> str:
+    return f"{row.cluster}/{row.id}" if row.cluster else row.id
 
 
 def _clock_difference(connection: Connection) -> float:

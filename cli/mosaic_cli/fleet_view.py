@@ -8,10 +8,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from mosaic_proto.v1 import fleet_pb2 as pb
+from mosaic_proto.v1 import peers_pb2
 
 from mosaic_cli.documents import agent_document, host_document, rfc3339, seconds_between, word
 from mosaic_cli.drift import differences
 from mosaic_cli.output import Column, Listing, Style
+from mosaic_cli.peer_view import health_of, health_words
 from mosaic_cli.text import age
 
 OLD_HOSTS = (pb.HOST_STATE_STALE, pb.HOST_STATE_LOST, pb.HOST_STATE_LEFT, pb.HOST_STATE_REVOKED)
@@ -32,16 +34,38 @@ class AgentRow:
     managed: bool = True
     """False: a session on the fleet's tmux server that is nobody's seat"""
     cluster: str = ""
+    peer: peers_pb2.PeerCluster | None = None
+    """the other cluster whose it is"""
+
+    @property
+    def address(self) -> str:
+        """What other commands take: host/agent, with the cluster before it where that is another one."""
+        own = f"{self.agent.host}/{self.agent.name}"
+        return f"{self.agent.cluster}/{own}" if self.agent.cluster else own
+
+    @property
+    def whose(self) -> str:
+        """The cluster that it is of; of one that is not heard of with since when."""
+        if self.peer is None or self.peer.health == peers_pb2.PEER_HEALTH_LIVE:
+            return self.agent.cluster or self.cluster
+        return f"{self.agent.cluster} ({health_words(self.peer, self.at)})"
 
     @property
     def old(self) -> bool:
-        """Whether what is shown may no longer be so: its host has not been heard of."""
+        """Whether what is shown may no longer be so: its host, or its cluster, has not been heard of."""
+        if self.peer is not None and self.peer.health != peers_pb2.PEER_HEALTH_LIVE:
+            return True
         return self.agent.state in _OLD_AGENTS or (self.host is not None and self.host.state in OLD_HOSTS)
 
     @property
     def drift(self) -> str:
         """What keeps the seat from being what is wanted of it, in a few words; empty when nothing does."""
-        return "; ".join(differences(self.agent).values()) if self.managed else ""
+        return "; ".join(self.differences.values())
+
+    @property
+    def differences(self) -> dict[str, str]:
+        """What keeps it from being what is wanted, by kind; of another cluster's seat only its owner can say."""
+        return differences(self.agent) if self.managed and not self.agent.cluster else {}
 
     @property
     def idle(self) -> float | None:
@@ -109,21 +133,34 @@ class AgentRow:
 
 
 def agent_rows(
-    agents: Iterable[pb.Agent], hosts: Iterable[pb.Host], at: Any, *, cluster: str = "", unmanaged: bool = False
+    agents: Iterable[pb.Agent],
+    hosts: Iterable[pb.Host],
+    at: Any,
+    *,
+    cluster: str = "",
+    unmanaged: bool = False,
+    peers: Iterable[peers_pb2.PeerCluster] = (),
 ) -> list[AgentRow]:
-    """Return the rows, those that need a person first, then by tenant, host and name.
+    """Return the rows, those that need a person first, then by cluster, tenant, host and name.
 
     `unmanaged`: also the sessions on the fleet's tmux servers that are nobody's seat.
     """
-    by_name = {(host.tenant, host.name): host for host in hosts}
+    by_name = {(host.cluster, host.tenant, host.name): host for host in hosts}
+    by_cluster = {peer.name: peer for peer in peers}
     rows = [
-        AgentRow(agent, by_name.get((agent.tenant, agent.host)), at, cluster=cluster)
+        AgentRow(
+            agent,
+            by_name.get((agent.cluster, agent.tenant, agent.host)),
+            at,
+            cluster=cluster,
+            peer=by_cluster.get(agent.cluster) if agent.cluster else None,
+        )
         for agent in agents
         if not agent.removed
     ]
     if unmanaged:
         rows += [row for host in by_name.values() for row in unmanaged_rows(host, at, cluster=cluster)]
-    return sorted(rows, key=lambda row: (row.rank, row.agent.tenant, row.agent.host, row.agent.name))
+    return sorted(rows, key=lambda row: (row.rank, row.agent.cluster, row.agent.tenant, row.agent.host, row.agent.name))
 
 
 def unmanaged_rows(host: pb.Host, at: Any, *, cluster: str = "") -> list[AgentRow]:
@@ -196,7 +233,7 @@ _SEEN: Column[AgentRow] = Column("SEEN", lambda row: age(seen(row)))
 _IDLE: Column[AgentRow] = Column("IDLE", lambda row: age(row.idle))
 _CARD: Column[AgentRow] = Column("CARD", lambda row: row.agent.card)
 _BOOT: Column[AgentRow] = Column("BOOT", lambda row: row.boot)
-_CLUSTER: Column[AgentRow] = Column("CLUSTER", lambda row: row.cluster, wide=True)
+CLUSTER: Column[AgentRow] = Column("CLUSTER", lambda row: row.whose, wide=True)
 _MANAGED: Column[AgentRow] = Column("MANAGED", lambda row: "yes" if row.managed else "no", wide=True)
 _MODEL: Column[AgentRow] = Column("MODEL", lambda row: row.agent.running_model or row.agent.model, wide=True)
 _DRIFT: Column[AgentRow] = Column("DRIFT", lambda row: row.drift)
@@ -205,7 +242,7 @@ _EVIDENCE: Column[AgentRow] = Column("EVIDENCE", lambda row: row.agent.state_det
 _DRIVER: Column[AgentRow] = Column("DRIVER", lambda row: row.agent.driver, wide=True)
 
 PS_COLUMNS = [
-    _CLUSTER,
+    CLUSTER,
     *_PLACE,
     _AGENT,
     *_WHAT,
@@ -238,12 +275,25 @@ def agent_listing(rows: Sequence[AgentRow], at: Any, *, columns: Sequence[Column
         "AgentList",
         rows,
         columns,
-        name=lambda row: f"{row.agent.host}/{row.agent.name}",
+        name=lambda row: row.address,
         document=row_document,
         style=lambda row: row.style,
         extra={"at": rfc3339(at), "stale": any(row.old for row in rows)},
         empty="no agent; make some with: mosaic fleet apply",
     )
+
+
+def peer_of(row: AgentRow) -> dict[str, Any] | None:
+    """Return what a row's document says of the cluster that it is of; None of our own."""
+    if row.peer is None:
+        return None
+    return {
+        "id": row.peer.id,
+        "name": row.peer.name,
+        "health": health_of(row.peer),
+        "heardAt": rfc3339(row.peer.heard_at),
+        "heardAgoSeconds": seconds_between(row.at, row.peer.heard_at),
+    }
 
 
 def row_document(row: AgentRow) -> dict[str, Any]:
@@ -255,8 +305,9 @@ def row_document(row: AgentRow) -> dict[str, Any]:
         "stale": row.old,
         "draining": row.draining,
         "drift": row.drift,
-        "differences": differences(row.agent) if row.managed else {},
-        "cluster": row.cluster,
+        "differences": row.differences,
+        "cluster": row.agent.cluster or row.cluster,
+        "peer": peer_of(row),
         "managed": row.managed,
         "idleSeconds": row.idle,
         "outputAt": rfc3339(row.agent.output_at),

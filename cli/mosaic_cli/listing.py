@@ -12,14 +12,18 @@ import typer
 from mosaic_framework.errors import EXIT_UNREACHABLE
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2 as pb
+from mosaic_proto.v1 import peers_pb2
 
 from mosaic_cli import completion, output
 from mosaic_cli.client import Connection, connect
+from mosaic_cli.cluster_view import clusters_told, columns_for
 from mosaic_cli.documents import host_document
 from mosaic_cli.feed import Fleet, follow
 from mosaic_cli.fleet_view import AgentRow, agent_listing, agent_rows, host_listing, pick, row_document, unmanaged_rows
 from mosaic_cli.output import Column, Format, Listing
+from mosaic_cli.peer_view import peer_document
 
+EVERY = "*"
 _REDRAW = 1.0
 """At most one redraw a second: a fleet that changes fast must not flicker."""
 
@@ -48,31 +52,54 @@ def show_agents(
     context: str,
     tenant: str,
     whole: bool = False,
+    clusters: str = "",
 ) -> None:
-    """Show agents. `whole`: with every session that is nobody's seat; rows that may be old make the exit code 5."""
+    """Show agents. `whole`: with every session that is nobody's seat; rows that may be old make the exit code 5.
+
+    `clusters`: whose. Empty: this cluster's; `*`: with all that others show; else those of the one named.
+    """
     with connect(context, tenant=tenant) as connection:
         cluster = connection.cluster
         if watch:
             view = View(selection, columns, cluster, whole=whole)
-            _watch(connection, form, view.listing, view.event)
+            _watch(connection, form, view.listing, view.event, clusters)
             return
-        reply = connection.call(connection.fleet.ListAgents, pb.ListAgentsRequest(tenant=connection.tenant))
+        request = pb.ListAgentsRequest(tenant=connection.tenant, cluster=clusters)
+        reply = connection.call(connection.fleet.ListAgents, request)
         completion.remember(
             Home.from_environment(),
             context,
             tenant,
-            [(agent.host, agent.name) for agent in reply.agents],
-            [host.name for host in reply.hosts],
+            [(agent.host, agent.name) for agent in reply.agents if not agent.cluster],
+            [host.name for host in reply.hosts if not host.cluster],
         )
     # A name is an address that other commands take: sessions of nobody's have none.
     unmanaged = whole and form is not Format.NAME
-    rows = selection.of(agent_rows(reply.agents, reply.hosts, reply.at, cluster=cluster, unmanaged=unmanaged))
-    output.show(agent_listing(rows, reply.at, columns=columns), form)
+    rows = selection.of(
+        agent_rows(reply.agents, reply.hosts, reply.at, cluster=cluster, unmanaged=unmanaged, peers=reply.peers)
+    )
+    output.show(_listing(rows, reply.at, columns, reply.peers), form)
     if reply.paused:
         output.say("the fleet is paused")
-    if whole and any(row.old for row in rows):
-        output.say(f"stale: {', '.join(sorted({row.agent.host for row in rows if row.old}))} not heard of")
+    said, old = clusters_told(reply.peers, reply.at, chosen=clusters not in ("", EVERY, cluster))
+    for line in said:
+        output.say(line)
+    silent = sorted({row.agent.host for row in rows if row.old and not row.agent.cluster})
+    theirs = sorted({f"{row.agent.cluster}/{row.agent.host}" for row in rows if row.old and row.agent.cluster})
+    if whole and (silent or theirs) and not old:
+        output.say(f"stale: {', '.join([*silent, *theirs])} not heard of")
+    elif whole and silent:
+        output.say(f"stale: {', '.join(silent)} not heard of")
+    if whole and (silent or theirs or old):
         raise typer.Exit(EXIT_UNREACHABLE)
+
+
+def _listing(
+    rows: Sequence[AgentRow], at: Any, columns: Sequence[Column[AgentRow]], peers: Iterable[peers_pb2.PeerCluster]
+) -> Listing[AgentRow]:
+    listing = agent_listing(rows, at, columns=columns_for(columns, rows))
+    listing.extra["peers"] = [peer_document(peer, at) for peer in sorted(peers, key=lambda peer: peer.name)]
+    return listing
 
 
 def show_hosts(*, form: Format, watch: bool, every: bool, context: str, tenant: str) -> None:
@@ -92,11 +119,17 @@ def show_hosts(*, form: Format, watch: bool, every: bool, context: str, tenant: 
 Event = Callable[[Fleet, pb.WatchEvent], tuple[str, dict[str, Any]] | None]
 
 
-def _watch(connection: Connection, form: Format, listing: Callable[[Fleet], Listing[Any]], event_of: Event) -> None:
+def _watch(
+    connection: Connection,
+    form: Format,
+    listing: Callable[[Fleet], Listing[Any]],
+    event_of: Event,
+    clusters: str = "",
+) -> None:
     """Show every change until interrupted: JSON as one object a line, else the whole listing anew."""
     on_loss = lambda error: output.say(f"the connection is lost ({error.why}); trying again")  # noqa: E731
     first, drawn = True, 0.0
-    for fleet, event in follow(connection, on_loss=on_loss):
+    for fleet, event in follow(connection, cluster=clusters, on_loss=on_loss):
         kind = event.WhichOneof("event")
         whole = kind == "bookmark" and event.bookmark.snapshot_complete
         if form is Format.JSON:
@@ -116,7 +149,8 @@ def _watch(connection: Connection, form: Format, listing: Callable[[Fleet], List
 
 
 def _snapshot_events(fleet: Fleet) -> list[pb.WatchEvent]:
-    hosts = [pb.WatchEvent(host=host) for host in fleet.hosts.values()]
+    hosts = [pb.WatchEvent(peer=peer) for peer in fleet.peers.values()]
+    hosts += [pb.WatchEvent(host=host) for host in fleet.hosts.values()]
     return hosts + [pb.WatchEvent(agent=agent) for agent in fleet.agents.values()]
 
 
@@ -138,18 +172,29 @@ class View:
     def listing(self, fleet: Fleet) -> Listing[AgentRow]:
         """Return the fleet as it is now."""
         at = fleet.now()
-        rows = agent_rows(fleet.agents.values(), fleet.hosts.values(), at, cluster=self._cluster, unmanaged=self._whole)
-        return agent_listing(self._selection.of(rows), at, columns=self._columns)
+        peers = list(fleet.peers.values())
+        rows = agent_rows(
+            fleet.agents.values(),
+            fleet.hosts.values(),
+            at,
+            cluster=self._cluster,
+            unmanaged=self._whole,
+            peers=peers,
+        )
+        return _listing(self._selection.of(rows), at, self._columns, peers)
 
     def event(self, fleet: Fleet, event: pb.WatchEvent) -> tuple[str, dict[str, Any]] | None:
         """Return an event's line: an agent, or all the unmanaged sessions of a host whose list is another one now."""
         if event.WhichOneof("event") == "host" and self._whole:
             return self._unmanaged_of(event.host, fleet.now(), event.cursor)
+        if event.WhichOneof("event") == "peer":
+            return "PeerCluster", peer_document(event.peer, fleet.now()) | {"cursor": event.cursor or None}
         if event.WhichOneof("event") != "agent":
             return None
-        hosts = {(host.tenant, host.name): host for host in fleet.hosts.values()}
-        host = hosts.get((event.agent.tenant, event.agent.host))
-        row = AgentRow(event.agent, host, fleet.now(), cluster=self._cluster)
+        agent = event.agent
+        host = next((one for one in fleet.hosts.values() if _sits_on(agent, one)), None)
+        peer = next((one for one in fleet.peers.values() if agent.cluster and one.name == agent.cluster), None)
+        row = AgentRow(agent, host, fleet.now(), cluster=self._cluster, peer=peer)
         if not self._selection.of([row]):
             return None
         return "Agent", row_document(row) | {"removed": event.agent.removed, "cursor": event.cursor or None}
@@ -162,6 +207,10 @@ class View:
         rows = self._selection.of(unmanaged_rows(host, at, cluster=self._cluster))
         items = [row_document(row) for row in rows]
         return "UnmanagedSessions", {"host": host.name, "items": items, "cursor": cursor or None}
+
+
+def _sits_on(agent: pb.Agent, host: pb.Host) -> bool:
+    return (agent.cluster, agent.tenant, agent.host) == (host.cluster, host.tenant, host.name)
 
 
 def _host_event(fleet: Fleet, event: pb.WatchEvent) -> tuple[str, dict[str, Any]] | None:

@@ -45,6 +45,12 @@ Label = Annotated[
 ]
 
 
+Cluster = Annotated[
+    str,
+    typer.Option("--cluster", metavar="NAME", help="Only of this cluster: a peer's name; '*': this one and all peers."),
+]
+
+
 def labels(words: list[str]) -> tuple[tuple[str, str | None], ...]:
     """Return the selectors that `--label` names: a name, and the value asked for, None for any."""
     found = []

@@ -8,6 +8,7 @@ import grpc.aio
 from mosaic_framework import wire
 from mosaic_proto.v1 import federation_pb2_grpc, peers_pb2_grpc
 
+from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.admission import Admission
 from mosaic_controlplane.api.federation import FederationService
 from mosaic_controlplane.api.interceptor import AuthInterceptor
@@ -18,6 +19,8 @@ from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.federation.authentication import PeerAuthenticator
 from mosaic_controlplane.federation.bundles import PeerBundles
 from mosaic_controlplane.federation.claims import PeerClaims
+from mosaic_controlplane.federation.duty import Duty
+from mosaic_controlplane.federation.exchange import Encoders, Exchange
 from mosaic_controlplane.federation.joining import Joining
 from mosaic_controlplane.federation.outbox import Outbox
 from mosaic_controlplane.federation.outgoing import Outgoing
@@ -25,6 +28,7 @@ from mosaic_controlplane.federation.pairing import Pairing
 from mosaic_controlplane.federation.peers import Peers
 from mosaic_controlplane.federation.receiving import PeerMessages
 from mosaic_controlplane.federation.sending import PeerSends
+from mosaic_controlplane.federation.subscriber import Subscriber
 from mosaic_controlplane.federation.terminals import PeerTerminals
 from mosaic_controlplane.federation.working import PeerWork
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity
@@ -83,9 +87,16 @@ class Federating:
         )
         self.sends = PeerSends(database, self.outgoing, wakes, cluster=cluster.alias)
         self.work = PeerWork(database, self.outgoing)
-        self.outbox = Outbox(database, wakes, self.sends)
-        self._federation = FederationService(  # type: ignore[abstract]  # the rest of it is to come
+        self._duty = Duty(
             database,
+            wakes,
+            Subscriber(database, cluster, wakes, self.outgoing),
+            changed=self.bundles.changed,
+            beside=Outbox(database, wakes, self.sends).run,
+        )
+        self._federation = FederationService(
+            database,
+            Exchange(database, cluster, wakes, standings, Encoders(encode.agent, encode.host)),
             messages=PeerMessages(database, messages),
             terminals=terminals,
             claims=PeerClaims(database, backlog, wakes),
@@ -113,4 +124,4 @@ class Federating:
 
     async def run(self) -> None:
         """Do what one replica does at a time for all peers, until cancelled."""
-        await self.outbox.run()
+        await self._duty.run()

@@ -182,11 +182,11 @@ async def test_a_peer_learns_nothing_of_messages_that_are_not_its_own(both: Pair
 
 async def test_a_peer_that_is_away_is_named_with_when_it_was_last_heard_of(both: Pair, anna: Environment) -> None:
     await both.grants(send="*", watch="*")
+    both.west.controlplane.stop()
     await both.east.register_value(
         "update fleet.peer_feed set bookmark_at = now() - interval '3 minutes' where peer_id = $1 returning 1",
         both.peer_id,
     )
-    both.west.controlplane.stop()
     try:
         sent = await run(anna, "agent", "send", "west/alpha/worker", "-m", "echo no", "-o", "json")
         watched = await run(anna, "agent", "watch", "west/alpha/worker", "-o", "json")

@@ -29,6 +29,7 @@ def list_agents(
     runtime: Annotated[str, typer.Option("--runtime", help="Only of this runtime.")] = "",
     state: Annotated[str, typer.Option("--state", help="Only in this state.")] = "",
     label: options.Label = None,
+    cluster: options.Cluster = "",
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
@@ -39,7 +40,15 @@ def list_agents(
     selection = listing.Selection(
         host=host, class_=class_, runtime=runtime, state=state, labels=options.labels(label or [])
     )
-    listing.show_agents(selection, columns=LS_COLUMNS, form=output_form, watch=watch, context=context, tenant=tenant)
+    listing.show_agents(
+        selection,
+        columns=LS_COLUMNS,
+        form=output_form,
+        watch=watch,
+        context=context,
+        tenant=tenant,
+        clusters=cluster,
+    )
 
 
 @app.command("show")

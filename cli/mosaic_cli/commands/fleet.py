@@ -78,10 +78,14 @@ def ps(
     runtime: Runtime = "",
     state: State = "",
     label: options.Label = None,
+    cluster: options.Cluster = "*",
     context: options.Context = "",
     tenant: options.Tenant = "",
 ) -> None:
-    """Show every seat, and sessions that are nobody's: what needs a person first, what may be old grey (exit 5)."""
+    """Show every seat, and sessions that are nobody's: what needs a person first, what may be old grey (exit 5).
+
+    With what other clusters show of theirs; `--cluster` picks one, this one too by its own name.
+    """
     from mosaic_cli import listing
     from mosaic_cli.fleet_view import PS_COLUMNS
 
@@ -89,7 +93,14 @@ def ps(
         host=host, class_=class_, runtime=runtime, state=state, labels=options.labels(label or [])
     )
     listing.show_agents(
-        selection, columns=PS_COLUMNS, form=output_form, watch=watch, context=context, tenant=tenant, whole=True
+        selection,
+        columns=PS_COLUMNS,
+        form=output_form,
+        watch=watch,
+        context=context,
+        tenant=tenant,
+        whole=True,
+        clusters=cluster,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from mosaic_proto.v1 import federation_pb2 as pb
@@ -24,6 +25,7 @@ from mosaic_controlplane.register.peer import PeerRow
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
+    from mosaic_controlplane.federation.exchange import Exchange
     from mosaic_controlplane.identity.caller import Caller
 
 
@@ -33,6 +35,7 @@ class FederationService(PeerSeatCalls, PeerClaimCalls, federation_pb2_grpc.Feder
     def __init__(
         self,
         database: Database,
+        exchange: Exchange,
         *,
         messages: PeerMessages,
         terminals: PeerTerminals,
@@ -40,10 +43,17 @@ class FederationService(PeerSeatCalls, PeerClaimCalls, federation_pb2_grpc.Feder
         backlog: Backlog,
     ) -> None:
         self._database = database
+        self._exchange = exchange
         self._messages = messages
         self._terminals = terminals
         self._claims = claims
         self._backlog = backlog
+
+    async def Exchange(
+        self, request_iterator: AsyncIterator[pb.ExchangeUp], context: ServicerContext[pb.ExchangeUp, pb.ExchangeDown]
+    ) -> AsyncIterator[pb.ExchangeDown]:
+        async for down in self._exchange.serve(caller_of(context), request_iterator):
+            yield down
 
     async def Part(
         self, request: pb.PartRequest, context: ServicerContext[pb.PartRequest, pb.PartReply]

@@ -17,7 +17,7 @@ from mosaic_framework.names import check_name
 from mosaic_proto.v1 import fleet_pb2 as pb
 from mosaic_proto.v1 import fleet_pb2_grpc, seeding_pb2
 
-from mosaic_controlplane.api import encode
+from mosaic_controlplane.api import clusters, encode
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.federation import watching
@@ -25,6 +25,7 @@ from mosaic_controlplane.federation.elsewhere import of_peer
 from mosaic_controlplane.federation.outgoing import Outgoing
 from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.mesh import addresses, rosters, watch
+from mosaic_controlplane.mesh.clusters import Choice, Clusters
 from mosaic_controlplane.mesh.forwarding import Forwarder
 from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.rosters import WantedSeat
@@ -38,6 +39,7 @@ from mosaic_controlplane.register.change import Cursor
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.host import HostRow
 from mosaic_controlplane.register.migrate import newest_version
+from mosaic_controlplane.register.peer_row import SharedRow
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -224,32 +226,40 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     ) -> pb.ListAgentsReply:
         caller = caller_of(context)
         tenant_id = tenant_of(caller, request_.tenant)
+        choice = Choice(tenant_id, request_.cluster, self._cluster.alias)
         async with self._database.connection() as connection:
             chosen: UUID | None = None
             if request_.address:
                 seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request_.address)
                 chosen = seat.agent_id
-            agents = await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=chosen)
-            hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
+            reply = pb.ListAgentsReply(at=encode.timestamp(await replica.database_time(connection)))
+            if choice.own:
+                agents = await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=chosen)
+                reply.agents.extend(encode.agent(row) for row in agents)
+                hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
+                reply.hosts.extend(encode.host(row) for row in hosts)
+            if not request_.address:
+                await clusters.add_to(reply, connection, choice)
             newest = await roster_table.newest(connection, tenant_id=tenant_id)
             of = await tenant.find_by_name(connection, caller.tenant)
-        return pb.ListAgentsReply(
-            agents=[encode.agent(row) for row in agents],
-            hosts=[encode.host(row) for row in hosts],
-            at=encode.timestamp(hosts[0].at) if hosts else None,
-            paused=of is not None and of.paused,
-            roster_version=newest.version if newest else 0,
-        )
+        reply.paused = of is not None and of.paused
+        reply.roster_version = newest.version if newest else 0
+        return reply
 
     async def Watch(
         self, request_: pb.WatchRequest, context: ServicerContext[pb.WatchRequest, pb.WatchEvent]
     ) -> AsyncIterator[pb.WatchEvent]:
+        tenant_id = tenant_of(caller_of(context), request_.tenant)
+        choice = Choice(tenant_id, request_.cluster, self._cluster.alias)
+        async with self._database.connection() as connection:
+            await choice.peers(connection)  # a name that nobody has is told at once
         stream = watch.watch(
             self._database,
             self._wakes,
-            tenant_id=tenant_of(caller_of(context), request_.tenant),
+            tenant_id=tenant_id,
             register_epoch=self._cluster.register_epoch,
             resume=Cursor.parse(request_.cursor) if request_.cursor else None,
+            subject=Clusters(choice),
         )
         async for watched in stream:
             event = pb.WatchEvent(cursor=str(watched.cursor or ""))
@@ -258,6 +268,11 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
                     event.agent.CopyFrom(encode.agent(watched.what))
                 case HostRow():
                     event.host.CopyFrom(encode.host(watched.what))
+                case SharedRow():
+                    if not clusters.put_row(event, watched.what):
+                        continue
+                case watch.PeerSeen():
+                    event.peer.CopyFrom(clusters.peer(watched.what))
                 case watch.Complete():
                     event.bookmark.snapshot_complete = watched.what.snapshot
                 case watch.Restart():

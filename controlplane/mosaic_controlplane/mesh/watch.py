@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 from uuid import UUID
@@ -12,16 +12,28 @@ from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import change as change_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
+from mosaic_controlplane.register import shared
 from mosaic_controlplane.register.agent import AgentRow
 from mosaic_controlplane.register.change import Change, Cursor
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.host import HostRow
 from mosaic_controlplane.register.message import MessageRow
+from mosaic_controlplane.register.peer import Feed, PeerRow
+from mosaic_controlplane.register.peer_row import SharedRow
 from mosaic_controlplane.register.replica import WakeKey
 
 HELD_BACK_SECONDS = 0.05
 
-Row = AgentRow | HostRow | MessageRow
+
+@dataclass(frozen=True, slots=True)
+class PeerSeen:
+    """Another cluster, and what is known of it beside the pairing; nothing of a tombstone."""
+
+    peer: PeerRow
+    feed: Feed | None
+
+
+Row = AgentRow | HostRow | MessageRow | SharedRow | PeerSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +59,13 @@ class Watched:
 
 
 class Subject(Protocol):
-    """What is watched of a tenant."""
+    """What is watched of a tenant, by one watcher."""
 
     async def all(self, connection: Connection) -> Sequence[Row]:
         """Return everything as it is."""
 
-    async def one(self, connection: Connection, change: Change) -> Row | None:
-        """Return what has changed, as it is now; None when it is not watched."""
+    async def changed(self, connection: Connection, changes: Sequence[Change]) -> dict[Change, list[Row]]:
+        """Return what has changed, as it is now; nothing of a change that is not watched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +79,13 @@ class FleetOf:
         hosts = await host_table.list_hosts(connection, tenant_id=self.tenant_id)
         return [*hosts, *await agent_table.list_agents(connection, tenant_id=self.tenant_id)]
 
-    async def one(self, connection: Connection, change: Change) -> Row | None:
-        """Return the host or agent."""
-        if change.kind == "agent":
-            agents = await agent_table.list_agents(connection, tenant_id=self.tenant_id, agent_id=change.id)
-            return agents[0] if agents else None
-        if change.kind == "host":
-            hosts = await host_table.list_hosts(connection, tenant_id=self.tenant_id, host_id=change.id)
-            return hosts[0] if hosts else None
-        return None
+    async def changed(self, connection: Connection, changes: Sequence[Change]) -> dict[Change, list[Row]]:
+        """Return hosts and agents."""
+        ids = {kind: [change.id for change in changes if change.kind == kind] for kind in ("agent", "host")}
+        agents = await shared.agents(connection, tenant_id=self.tenant_id, ids=ids["agent"])
+        hosts = await shared.hosts(connection, tenant_id=self.tenant_id, ids=ids["host"])
+        rows: dict[str, Mapping[UUID, Row]] = {"agent": agents, "host": hosts}
+        return {change: [rows[change.kind][change.id]] for change in changes if change.id in rows.get(change.kind, ())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +104,16 @@ class MessagesOf:
         )
         return found[::-1]
 
-    async def one(self, connection: Connection, change: Change) -> Row | None:
-        """Return the message."""
-        if change.kind != "message":
-            return None
-        found = await message_table.receipts(connection, tenant_id=self.tenant_id, message_id=change.id, limit=1)
-        return found[0] if found and self.recipient in (None, found[0].recipient_id) else None
+    async def changed(self, connection: Connection, changes: Sequence[Change]) -> dict[Change, list[Row]]:
+        """Return messages."""
+        rows: dict[Change, list[Row]] = {}
+        for change in changes:
+            if change.kind != "message":
+                continue
+            found = await message_table.receipts(connection, tenant_id=self.tenant_id, message_id=change.id, limit=1)
+            if found and self.recipient in (None, found[0].recipient_id):
+                rows[change] = [found[0]]
+        return rows
 
 
 async def watch(
@@ -142,15 +156,18 @@ async def watch(
                 changes = await change_table.after(connection, tenant_id=tenant_id, cursor=cursor)
                 # Asked after the reading: what was forgotten before it is then known to be.
                 gap = resumed and cursor.xid <= await change_table.forgotten_up_to(connection)
-                found = [(change, await subject.one(connection, change)) for change in newest_of_each(changes)]
+                newest = newest_of_each(changes)
+                found = await subject.changed(connection, newest)
             resumed = False
             if gap:
                 yield Watched(Restart("the cursor is older than what the register keeps"), None)
                 cursor = None
                 continue
-            for change, changed in found:
-                if changed is not None:
-                    yield Watched(changed, cursor.at(change.xid, change.seq))
+            for change in newest:
+                rows = found.get(change, [])
+                for row in rows:
+                    # The cursor goes past the change with the last of its rows.
+                    yield Watched(row, cursor.at(change.xid, change.seq) if row is rows[-1] else None)
             if changes:
                 cursor = cursor.at(changes[-1].xid, changes[-1].seq)
                 yield Watched(Complete(snapshot=False), cursor)

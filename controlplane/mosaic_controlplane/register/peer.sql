@@ -56,7 +56,7 @@ order by p.name, p.revoked_at is not null, p.revoked_at desc, p.peer_id
 
 -- name: feeds
 -- What is known of a tenant's peers beside the pairing, and how many of its agents each shows.
-select f.peer_id, f.health, f.problem, f.version, f.granted, f.skipped::text as skipped, (
+select f.peer_id, fleet.peer_health(f.bookmark_at) as health, f.problem, f.version, f.granted, f.skipped::text as skipped, (
   select count(*)::int from fleet.peer_row r
   where r.tenant_id = f.tenant_id and r.peer_id = f.peer_id and r.kind = 'agent' and r.removed_at is null
 ) as agents

@@ -362,10 +362,12 @@ Global___TrustBundle: _TypeAlias = TrustBundle  # noqa: Y015
 
 @_typing.final
 class ExchangeDown(_message.Message):
+    """One that says nothing is a sign of life, sent when nothing else was for 2 s."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     BEGIN_FIELD_NUMBER: _builtins.int
-    ROW_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     BOOKMARK_FIELD_NUMBER: _builtins.int
     RESET_FIELD_NUMBER: _builtins.int
@@ -373,11 +375,11 @@ class ExchangeDown(_message.Message):
     GRANTS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-    """resume after this"""
+    """resume after this; rows without it belong to those that follow, up to one with it"""
     @_builtins.property
     def begin(self) -> Global___SnapshotBegin: ...
     @_builtins.property
-    def row(self) -> Global___PeerRow: ...
+    def rows(self) -> Global___PeerRows: ...
     @_builtins.property
     def end(self) -> Global___SnapshotEnd:
         """what has not been named since `begin` is not shared any more"""
@@ -402,7 +404,7 @@ class ExchangeDown(_message.Message):
         self,
         *,
         begin: Global___SnapshotBegin | None = ...,
-        row: Global___PeerRow | None = ...,
+        rows: Global___PeerRows | None = ...,
         end: Global___SnapshotEnd | None = ...,
         bookmark: Global___PeerBookmark | None = ...,
         reset: Global___ExchangeReset | None = ...,
@@ -410,11 +412,11 @@ class ExchangeDown(_message.Message):
         grants: Global___GrantsHeld | None = ...,
         cursor: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "bookmark", b"bookmark", "bundle", b"bundle", "down", b"down", "end", b"end", "grants", b"grants", "reset", b"reset", "row", b"row"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "bookmark", b"bookmark", "bundle", b"bundle", "down", b"down", "end", b"end", "grants", b"grants", "reset", b"reset", "rows", b"rows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "bookmark", b"bookmark", "bundle", b"bundle", "cursor", b"cursor", "down", b"down", "end", b"end", "grants", b"grants", "reset", b"reset", "row", b"row"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "bookmark", b"bookmark", "bundle", b"bundle", "cursor", b"cursor", "down", b"down", "end", b"end", "grants", b"grants", "reset", b"reset", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_down: _TypeAlias = _typing.Literal["begin", "row", "end", "bookmark", "reset", "bundle", "grants"]  # noqa: Y015
+    _WhichOneofReturnType_down: _TypeAlias = _typing.Literal["begin", "rows", "end", "bookmark", "reset", "bundle", "grants"]  # noqa: Y015
     _WhichOneofArgType_down: _TypeAlias = _typing.Literal["down", b"down"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_down) -> _WhichOneofReturnType_down | None: ...
 
@@ -517,6 +519,26 @@ class GrantsHeld(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GrantsHeld: _TypeAlias = GrantsHeld  # noqa: Y015
+
+@_typing.final
+class PeerRows(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerRow]: ...
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___PeerRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeerRows: _TypeAlias = PeerRows  # noqa: Y015
 
 @_typing.final
 class PeerRow(_message.Message):

@@ -67,6 +67,16 @@ create table fleet.peer_feed (
   foreign key (tenant_id, peer_id) references fleet.peer on delete cascade
 );
 
+-- By the age of the last bookmark, not by whether a stream is open: one is due every 10 s, and at most 15 s apart.
+create function fleet.peer_health(bookmark_at timestamptz) returns text language sql stable as $$
+  select case
+    when bookmark_at is null then 'paired'
+    when bookmark_at > now() - interval '45 seconds' then 'live'
+    when bookmark_at > now() - interval '10 minutes' then 'stale'
+    else 'lost'
+  end
+$$;
+
 create table fleet.peer_row (
   tenant_id uuid not null references fleet.tenant,
   peer_id uuid not null,

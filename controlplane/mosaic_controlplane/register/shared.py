@@ -1,0 +1,47 @@
+"""Agents and hosts by their ids, many at a time: for watchers that catch up, here and in other clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from uuid import UUID
+
+from mosaic_controlplane.register.agent import AgentRow
+from mosaic_controlplane.register.database import Connection
+from mosaic_controlplane.register.host import HostRow
+from mosaic_controlplane.register.sql import load
+
+SQL = load("shared")
+
+
+async def agents(connection: Connection, *, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, AgentRow]:
+    """Return these agents, those that were removed too, by id."""
+    if not ids:
+        return {}
+    rows = await connection.fetch(SQL.agents, tenant_id, list(ids))
+    fields = [field for field in AgentRow.__slots__ if field != "class_name"]
+    return {
+        row["agent_id"]: AgentRow(**{field: row[field] for field in fields}, class_name=row["class"]) for row in rows
+    }
+
+
+async def hosts(connection: Connection, *, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, HostRow]:
+    """Return these hosts, by id."""
+    if not ids:
+        return {}
+    rows = await connection.fetch(SQL.hosts, tenant_id, list(ids))
+    return {row["host_id"]: HostRow(**{field: row[field] for field in HostRow.__slots__}) for row in rows}
+
+
+async def agent_page(connection: Connection, *, tenant_id: UUID, after: UUID, limit: int) -> list[UUID]:
+    """Return the ids of up to `limit` agents after one, in their order."""
+    return [row["agent_id"] for row in await connection.fetch(SQL.agent_page, tenant_id, after, limit)]
+
+
+async def host_page(connection: Connection, *, tenant_id: UUID, after: UUID, limit: int) -> list[UUID]:
+    """Return the ids of up to `limit` hosts after one, in their order."""
+    return [row["host_id"] for row in await connection.fetch(SQL.host_page, tenant_id, after, limit)]
+
+
+async def places(connection: Connection, *, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """Return the host of each of these agents."""
+    return {row["agent_id"]: row["host_id"] for row in await connection.fetch(SQL.places, tenant_id, list(ids))}
