@@ -34,6 +34,9 @@ from mosaic_cli.leaf_keeper import LeafKeeper, Open
 ANSWER_WITHIN = 4.0
 """Seconds an ordinary call may take: with the start of the program a control plane that is down is told within 5 s."""
 
+ELSEWHERE_WITHIN = 16.0
+"""Seconds of a call that the control plane makes at another cluster: it must find out, and tell, that it is away."""
+
 WAIT_AT_MOST = 8.0
 """Seconds, over all of its attempts, that one call waits for a limit before the limit is told as an error."""
 TELL_FROM = 1.0
@@ -43,6 +46,11 @@ _PAGE = 2_000
 """Agents asked for at once."""
 
 Reply = TypeVar("Reply")
+
+
+def answer_within(address: str) -> float:
+    """Return how many seconds a call about an agent may take: of another cluster (cluster/host/agent) more."""
+    return ELSEWHERE_WITHIN if address.count("/") == 2 else ANSWER_WITHIN
 
 
 class ConnectionLost(Unreachable):
