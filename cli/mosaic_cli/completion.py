@@ -38,6 +38,25 @@ def hosts(ctx: Any, incomplete: str) -> list[str]:
     return sorted(name for name in _known(ctx)["hosts"] if name.startswith(incomplete))
 
 
+def peers(ctx: Any, incomplete: str) -> list[str]:
+    """Complete the name of a peer. They are few and change seldom: asked for each time, and not kept."""
+    home = Home.from_environment()
+    if not _can_ask(home):
+        return []
+    from mosaic_proto.v1 import peers_pb2 as pb
+
+    from mosaic_cli.client import connect
+
+    context, tenant = str(ctx.params.get("context") or ""), str(ctx.params.get("tenant") or "")
+    try:
+        with connect(context, tenant=tenant, home=home) as connection:
+            request = pb.ListPeersRequest(tenant=connection.tenant)
+            reply = connection.call(connection.peers.List, request, timeout=BOUND)
+    except (FleetError, OSError):
+        return []
+    return sorted({peer.name for peer in reply.peers if peer.name.startswith(incomplete)})
+
+
 def remember(home: Home, context: str, tenant: str, agents_seen: list[tuple[str, str]], hosts_seen: list[str]) -> None:
     """Keep the names of a whole listing for the next completion."""
     content = {

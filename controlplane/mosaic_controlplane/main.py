@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from uuid import UUID
 
 import grpc
 import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2_grpc
-from mosaic_framework import __version__, health, logs, open_files, pki, wire
-from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, NotFound, PortInUse, told
+from mosaic_framework import health, logs, open_files, pki, wire
+from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, PortInUse, told
 from mosaic_framework.ids import new_id
 from mosaic_framework.notify import say_stopping
 from mosaic_framework.paths import Home, write_private
@@ -39,7 +36,7 @@ from mosaic_proto.v1 import (
     terminal_pb2_grpc,
 )
 
-from mosaic_controlplane import authority_verbs, backups, config
+from mosaic_controlplane import arguments, authority_verbs, backups, config
 from mosaic_controlplane.api.admission import Admission
 from mosaic_controlplane.api.audit import AuditService
 from mosaic_controlplane.api.backlog import BacklogService
@@ -68,7 +65,6 @@ from mosaic_controlplane.identity.bootstrap import open_cluster, roots_changed
 from mosaic_controlplane.identity.presented import Presented
 from mosaic_controlplane.identity.replica_leaf import ReplicaLeaf
 from mosaic_controlplane.identity.standings import Standings
-from mosaic_controlplane.identity.tokens import make_token
 from mosaic_controlplane.mesh.attach import Attachments
 from mosaic_controlplane.mesh.forwarding import Forwarder
 from mosaic_controlplane.mesh.links import Links
@@ -78,11 +74,12 @@ from mosaic_controlplane.mesh.views import Views
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.metrics import Metrics
 from mosaic_controlplane.observing import PROGRAM, Observing
-from mosaic_controlplane.register import audit, replica, restore, tenant
+from mosaic_controlplane.operator_tokens import database_url, operator_token
+from mosaic_controlplane.register import audit, replica, restore
 from mosaic_controlplane.register.backup import check_whole
 from mosaic_controlplane.register.card_claim import connect_hot
 from mosaic_controlplane.register.database import Database
-from mosaic_controlplane.register.embedded import run_foreground, running_url
+from mosaic_controlplane.register.embedded import run_foreground
 from mosaic_controlplane.register.migrate import migrate
 
 STOP_SECONDS = 3.0
@@ -105,17 +102,12 @@ def _advertised(bound: str, advertise: str) -> str:
     return f"{advertise}:{bound.rpartition(':')[2]}" if advertise else bound
 
 
-def _database_url(home: Home, settings: config.Settings) -> str:
-    """Return the register's URL: the one set, else the embedded one's. Raises NotFound when neither runs."""
-    return settings.database_url or running_url(home)
-
-
 async def serve(home: Home) -> None:
     """Run a replica until SIGTERM or SIGINT."""
     settings = config.load(home)
     logs.set_up(settings.log_level)
     open_files_limit = open_files.raise_limit()
-    database = await Database.connect(_database_url(home, settings))
+    database = await Database.connect(database_url(home, settings))
     replica_id = new_id()
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
@@ -359,49 +351,6 @@ def _write_run_file(home: Home, enrol: str, fleet: str, peer: str, replica_id: U
     write_private(home.run / "controlplane.json", json.dumps(facts).encode())
 
 
-async def operator_token(home: Home, *, name: str, role: str, tenant_name: str, ttl: timedelta) -> str:
-    """Make a login token for an operator, where the register's credentials are. Returns its text."""
-    settings = config.load(home)
-    try:
-        running = json.loads((home.run / "controlplane.json").read_text(encoding="utf-8"))
-        addresses = [str(running["enrol_address"])]
-    except (OSError, ValueError, KeyError):
-        addresses = [f"{settings.advertise or settings.listen}:{settings.enrol_port}"]
-    database = await Database.connect(_database_url(home, settings), pool_size=1)
-    try:
-        cluster = await open_cluster(database, home, alias=settings.cluster)
-        async with database.transaction() as connection:
-            found = await tenant.find_by_name(connection, tenant_name)
-            if found is None:
-                raise NotFound(f"there is no tenant {tenant_name!r}")
-            token, _expires_at = await make_token(
-                connection,
-                cluster,
-                tenant_id=found.tenant_id,
-                tenant=found.name,
-                kind="operator",
-                name=name,
-                role=role,
-                made_by="operator-token",
-                ttl=ttl,
-                enrol_addresses=addresses,
-            )
-            await audit.record(
-                connection,
-                tenant_id=found.tenant_id,
-                caller_kind="local",
-                caller_id=str(os.getuid()),
-                caller_name="operator-token",
-                peer_address="",
-                method="operator-token",
-                target=name,
-                detail={"role": role},
-            )
-    finally:
-        await database.close()
-    return token.format()
-
-
 async def restored(home: Home) -> restore.Restored:
     """Take up a register that was restored from a backup. Raises ReplicaRuns while a replica runs on it."""
     async with backups.register_of(home) as database:
@@ -421,37 +370,9 @@ async def restored(home: Home) -> restore.Restored:
     return done
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="mosaic-controlplane", description="The control plane of a Mosaic Fleet cluster."
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("serve", help="serve hosts and operators")
-    verbs.add_parser("health", help="say whether the replica of this home is alive and ready (exit 0: ready)")
-    verbs.add_parser("database", help="run the embedded PostgreSQL in the foreground")
-    verbs.add_parser("restored", help="take up a register restored from a backup; run it before the first replica")
-    roots = verbs.add_parser("authority", help="the cluster's roots: show them, or change from one to the next")
-    roots.add_argument("step", choices=authority_verbs.VERBS, help="ls; or, in this order: add, use, retire")
-    roots.add_argument("--force", action="store_true", help="do not wait for those who would have to join again")
-    kept = verbs.add_parser("backup", help="write the register into a new folder, while it is used")
-    kept.add_argument("folder", type=Path, help="a folder that does not exist yet")
-    kept.add_argument("--with-key", action="store_true", help="put the authority's key in it too: guard it then")
-    back = verbs.add_parser("restore", help="make a backup the register, and take it up; stop every replica first")
-    back.add_argument("folder", type=Path, help="a folder that `backup` made")
-    back.add_argument("--replace", action="store_true", help="though there is a cluster in the register")
-    back.add_argument("--dry-run", action="store_true", help="check everything, and change nothing")
-    token = verbs.add_parser("operator-token", help="print a one-time login token for an operator")
-    token.add_argument("--name", required=True, help="the operator's name")
-    token.add_argument("--role", default="admin", choices=["admin", "operator", "viewer"])
-    token.add_argument("--tenant", default="default")
-    token.add_argument("--ttl", type=int, default=600, help="seconds until it expires (default 600)")
-    return parser.parse_args(arguments)
-
-
 def run() -> None:
     """Entry point of the mosaic-controlplane command."""
-    options = _parse(sys.argv[1:])
+    options = arguments.parse(sys.argv[1:])
     home = Home.from_environment()
     logs.set_up("info")
     try:
@@ -475,7 +396,7 @@ def run() -> None:
                 sys.stdout.write("".join(f"{line}\n" for line in asyncio.run(asked)))
             case "authority":
                 settings = config.load(home)
-                url = _database_url(home, settings)
+                url = database_url(home, settings)
                 step = authority_verbs.run(options.step, home, url=url, alias=settings.cluster, force=options.force)
                 sys.stdout.write(asyncio.run(step))
             case "operator-token":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -20,6 +21,7 @@ from mosaic_controlplane.register import peer as peer_table
 from mosaic_controlplane.register import tenant
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.peer import NewPeer
+from mosaic_controlplane.register.revocation import Identity, fallen
 from mosaic_framework import pki, wire
 from mosaic_framework.ids import new_id
 from mosaic_proto.v1 import common_pb2
@@ -278,7 +280,9 @@ async def test_a_leaf_that_ends_while_its_connection_stands_is_refused_and_audit
     assert await listeners.database.pool.fetchval("select count(*) from fleet.audit where outcome = $1", told.code) == 1
 
 
-async def test_a_revocation_ends_the_streams_of_a_peer_and_no_others(database: Database, tmp_path: Path) -> None:
+async def test_a_revocation_ends_the_streams_of_a_peer_on_every_replica_and_no_others(
+    database: Database, tmp_path: Path
+) -> None:
     held = asyncio.Event()
 
     async def behaviour(method: str, context: grpc.aio.ServicerContext[Message, Message]) -> None:
@@ -286,26 +290,45 @@ async def test_a_revocation_ends_the_streams_of_a_peer_and_no_others(database: D
             await context.write(pb.ExchangeDown())
             await held.wait()
 
-    async with running(database, tmp_path, behaviour=behaviour, recheck_seconds=60) as listeners:
+    def replica() -> AbstractAsyncContextManager[Listeners]:
+        return running(database, tmp_path, behaviour=behaviour, recheck_seconds=60)
+
+    async with replica() as first, replica() as second, AsyncExitStack() as stack:
         east, west = Cluster.made("east"), Cluster.made("west")
-        east_id = await pair(listeners, east, role="viewer")
-        west_id = await pair(listeners, west, role="viewer")
-        async with channel_of(listeners, east.leaf()) as first, channel_of(listeners, west.leaf()) as second:
-            streams = [
-                pb_stub(channel)(iter([pb.ExchangeUp()]), metadata=tuple(saying(listeners, peer_id).items()))
-                for channel, peer_id in ((first, east_id), (second, west_id))
-            ]
-            for stream in streams:
-                assert await stream.read() is not grpc.aio.EOF
-            await revoke(listeners, east_id)
-            with pytest.raises(grpc.RpcError) as ended:
-                await streams[0].read()
-            assert wire.error_from_rpc(ended.value).code == "peer-revoked"
-            assert not streams[1].done()
+        east_id = await pair(first, east, role="viewer")
+        west_id = await pair(first, west, role="viewer")
+        await second.bundles.read()
+        ended, kept = [], []
+        for listeners in (first, second):
+            for cluster, peer_id, streams in ((east, east_id, ended), (west, west_id, kept)):
+                channel = await stack.enter_async_context(channel_of(listeners, cluster.leaf()))
+                metadata = tuple(saying(listeners, peer_id).items())
+                streams.append(exchange_at(channel)(iter([pb.ExchangeUp()]), metadata=metadata))
+        for stream in (*ended, *kept):
+            assert await stream.read() is not grpc.aio.EOF
+        await revoke(first, east_id)
+        for stream in ended:
+            with pytest.raises(grpc.RpcError) as told:
+                await stream.read()
+            assert wire.error_from_rpc(told.value).code == "peer-revoked"
+        assert not any(stream.done() for stream in kept)
         held.set()
 
 
-def pb_stub(channel: grpc.aio.Channel):  # type: ignore[no-untyped-def]
+async def test_a_pairing_whose_end_was_not_heard_of_is_found_by_the_next_look(listeners: Listeners) -> None:
+    peer_id = await pair(listeners, Cluster.made("east"), role="viewer")
+    async with listeners.database.connection() as connection:
+        found = await peer_table.find(connection, peer_id)
+        assert found is not None
+        stood = Identity(found.tenant_id, "peer", peer_id, 1, "viewer")
+        assert await fallen(connection, [stood]) == set()
+        assert await fallen(connection, [replace(stood, role="operator")]) == {peer_id}
+        await revoke(listeners, peer_id)
+        assert await fallen(connection, [stood]) == {peer_id}
+
+
+def exchange_at(channel: grpc.aio.Channel) -> Any:
+    """Return the call that holds a stream of a peer's."""
     return channel.stream_stream(
         f"/{EXCHANGE}",
         request_serializer=pb.ExchangeUp.SerializeToString,

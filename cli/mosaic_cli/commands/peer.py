@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mosaic_cli import groups, options
+from mosaic_cli import completion, groups, options
 from mosaic_cli.output import Format
 from mosaic_cli.text import duration
 
@@ -38,7 +38,9 @@ class Fields(StrEnum):
     PROCESS = "process"
 
 
-Peer = Annotated[str, typer.Argument(metavar="PEER", help="A peer of `mosaic peer ls`.")]
+Peer = Annotated[
+    str, typer.Argument(metavar="PEER", help="A peer of `mosaic peer ls`.", autocompletion=completion.peers)
+]
 PeerRole = Annotated[
     Role, typer.Option("--role", help="What its people count as here: viewer looks; operator also sends and claims.")
 ]
@@ -83,9 +85,17 @@ def join(
 
 @app.command("ls")
 def list_peers(
-    output_form: options.Output = Format.TABLE, context: options.Context = "", tenant: options.Tenant = ""
+    output_form: options.Output = Format.TABLE,
+    watch: options.Watch = False,
+    context: options.Context = "",
+    tenant: options.Tenant = "",
 ) -> None:
     """List other clusters, those that need a person first, and the tombstones of those that were."""
+    if watch:
+        from mosaic_cli.peer_watch import watch_peers
+
+        watch_peers(form=output_form, context=context, tenant=tenant)
+        return
     from mosaic_cli import peering
 
     peering.show_all(form=output_form, context=context, tenant=tenant)

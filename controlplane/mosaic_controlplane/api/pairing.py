@@ -15,7 +15,7 @@ from mosaic_controlplane.api.enrolment import SECRET_LIMIT
 from mosaic_controlplane.api.failures import answering, peer_address_of, request_id_of
 from mosaic_controlplane.federation.errors import PeerRevoked, UnknownPeer
 from mosaic_controlplane.federation.pairing import METHOD
-from mosaic_controlplane.identity.pace import Bucket
+from mosaic_controlplane.identity.pace import Bucket, PerPeer
 from mosaic_controlplane.register import audit
 from mosaic_controlplane.register import peer as peer_table
 
@@ -40,6 +40,8 @@ class PairingService(federation_pb2_grpc.PairingServiceServicer):
         self._admission = admission
         self._metrics = metrics
         self._unknown_audited = Bucket(rate=1, burst=60)
+        # One that was forgotten here, as by a restore, asks whenever it dials, for as long as nobody ends it there.
+        self._standings_audited = PerPeer(rate=1 / 600, burst=3)
 
     async def Pair(
         self, request: pb.PairRequest, context: ServicerContext[pb.PairRequest, pb.PairReply]
@@ -84,7 +86,7 @@ class PairingService(federation_pb2_grpc.PairingServiceServicer):
 
     async def _record(self, peer: PeerRow | None, peer_id: UUID, address: str) -> None:
         """Write down that somebody is not let in any more: whose leaf is not known is refused before it can call."""
-        if not self._unknown_audited.take():
+        if not self._standings_audited.take(str(peer_id)) or not self._unknown_audited.take():
             return
         async with self._database.connection() as connection:
             await audit.record(

@@ -133,6 +133,8 @@ class Outgoing:
                 why="its register may have been restored from before it",
                 next_step=f"mosaic peer revoke {peer.name}, then pair the two again",
             )
+        if standing.standing == "paired":
+            why += "; at its enrolment listener it says that the pairing stands: it may not know this cluster's roots"
         return PeerUnreachable(
             f"cluster {peer.name} cannot be reached; it was {heard(peer)}",
             why=why,
