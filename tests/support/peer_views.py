@@ -46,12 +46,11 @@ class View:
             log = self._mesh.controlplane.log.read_text()[-3000:]
             raise AssertionError(f"never came to be: {sorted(self.agents)} on {self.hosts}\n{log}") from None
 
-    async def until_heard(self) -> None:
-        """Wait for a bookmark that comes from now on."""
-        now = await self._register.fetchval("select now()")
+    async def until_live(self) -> None:
+        """Wait until the peer has been heard of of late."""
         query = "select bookmark_at from fleet.peer_feed join fleet.peer using (tenant_id, peer_id) where name = $1"
         async with asyncio.timeout(WAIT_SECONDS):
-            while (heard := await self.value(query)) is None or heard < now:  # type: ignore[operator]
+            while await self.value(f"select fleet.peer_health(bookmark_at) from ({query}) known") != "live":
                 await asyncio.sleep(0.05)
 
     async def value(self, query: str) -> object:
