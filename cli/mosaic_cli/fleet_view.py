@@ -263,10 +263,15 @@ LS_COLUMNS = [_AGENT, _PLACE[1], *_WHAT, *_STATE, _SEEN, _DRIFT, _DRIVER, _EVIDE
 
 
 def seen(row: AgentRow) -> float | None:
-    """Return the seconds since this row was true: the younger of the agent's own report and its host's beat."""
+    """Return the seconds since this row was true: the younger of the agent's own report and its host's beat.
+
+    Of another cluster, whose clock may be another one, no younger than what was last heard of it.
+    """
     own = seconds_between(row.at, row.agent.reported_at)
     beat = seconds_between(row.at, row.host.last_beat_at) if row.host is not None else None
-    return min((value for value in (own, beat) if value is not None), default=None)
+    known = min((value for value in (own, beat) if value is not None), default=None)
+    heard = seconds_between(row.at, row.peer.heard_at) if row.peer is not None else None
+    return max((value for value in (known, heard) if value is not None), default=None)
 
 
 def agent_listing(rows: Sequence[AgentRow], at: Any, *, columns: Sequence[Column[AgentRow]]) -> Listing[AgentRow]:

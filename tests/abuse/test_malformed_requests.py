@@ -69,7 +69,9 @@ async def test_reports_that_no_hook_makes_hurt_nobody(fuzzed: Fuzzed) -> None:
 
 async def test_garbage_below_grpc_at_the_tcp_listeners_hurts_nobody(fuzzed: Fuzzed) -> None:
     before = await settled(fuzzed.mesh.controlplane)
-    outcomes = await fuzzed.raw(random.Random(SEED), COUNT, fuzzed.enrol_address, fuzzed.fleet_address)
+    outcomes = await fuzzed.raw(
+        random.Random(SEED), COUNT, fuzzed.enrol_address, fuzzed.fleet_address, fuzzed.peer_address
+    )
     await unhurt(fuzzed, fuzzed.mesh.controlplane, outcomes, before)
 
 

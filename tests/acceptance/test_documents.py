@@ -95,6 +95,17 @@ def test_the_guide_to_hosts_works_as_written(environment: dict[str, str]) -> Non
     assert "lease" in said["mosaic host policy"]
 
 
+def test_the_guide_to_other_clusters_works_as_written(environment: dict[str, str]) -> None:
+    try:
+        said = [(command, run(command, environment)) for command in commands("docs/federation.md")]
+    finally:
+        for name in ("east", "west"):
+            run(f"MOSAIC_HOME=$HOME/{name} mosaic down --yes", environment)
+    tombstone, again = [text for command, text in said if command.endswith("mosaic peer ls")][-2:]
+    assert "ended by them" in tombstone
+    assert "REVOKED" not in again
+
+
 def test_the_guide_to_metrics_works_as_written(environment: dict[str, str]) -> None:
     for command in commands("docs/metrics.md"):
         run(command, environment)

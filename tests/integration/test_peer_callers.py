@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -20,6 +20,7 @@ from mosaic_controlplane.register import peer as peer_table
 from mosaic_controlplane.register import tenant
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.peer import NewPeer
+from mosaic_controlplane.register.revocation import Identity, fallen
 from mosaic_framework import pki, wire
 from mosaic_framework.ids import new_id
 from mosaic_proto.v1 import common_pb2
@@ -303,6 +304,18 @@ async def test_a_revocation_ends_the_streams_of_a_peer_and_no_others(database: D
             assert wire.error_from_rpc(ended.value).code == "peer-revoked"
             assert not streams[1].done()
         held.set()
+
+
+async def test_a_pairing_whose_end_was_not_heard_of_is_found_by_the_next_look(listeners: Listeners) -> None:
+    peer_id = await pair(listeners, Cluster.made("east"), role="viewer")
+    async with listeners.database.connection() as connection:
+        found = await peer_table.find(connection, peer_id)
+        assert found is not None
+        stood = Identity(found.tenant_id, "peer", peer_id, 1, "viewer")
+        assert await fallen(connection, [stood]) == set()
+        assert await fallen(connection, [replace(stood, role="operator")]) == {peer_id}
+        await revoke(listeners, peer_id)
+        assert await fallen(connection, [stood]) == {peer_id}
 
 
 def pb_stub(channel: grpc.aio.Channel):  # type: ignore[no-untyped-def]

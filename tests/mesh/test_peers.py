@@ -23,7 +23,7 @@ from mosaic_proto.v1.federation_pb2_grpc import FederationServiceStub
 from tests.support.controlplane import beside
 from tests.support.mesh import WAIT_SECONDS, Mesh
 from tests.support.pairing import audited, code_of, join, listed, peers, token
-from tests.support.peers import outgoing_of, pair, peer_row
+from tests.support.peers import outgoing_of, pair, peer_row, write_peer
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def removing(peer: str) -> peers_pb2.RemovePeerRequest:
 
 
 async def test_nothing_is_granted_by_pairing_and_a_grant_counts_until_its_end(mesh: Mesh) -> None:
-    await _one_peer(mesh, "west")
+    await write_peer(mesh, "west")
     west = peers(mesh)
     assert list((await listed(mesh))["west"].grants) == []
     asked = granting("west", "see", "host=web-*,class=builder", fields=["work"], ttl_seconds=3600)
@@ -97,7 +97,7 @@ async def test_nothing_is_granted_by_pairing_and_a_grant_counts_until_its_end(me
 
 
 async def test_the_people_of_a_peer_count_as_what_the_owner_says_and_never_as_its_admins(mesh: Mesh) -> None:
-    await _one_peer(mesh, "west")
+    await write_peer(mesh, "west")
     for role, code in (("operator", "done"), ("viewer", "done"), ("admin", "invalid-input"), ("", "invalid-input")):
         request = peers_pb2.ChangePeerRoleRequest(request_id=str(new_id()), peer="west", role=role)
         assert await code_of(peers(mesh).ChangeRole(request)) == code, role
@@ -205,7 +205,7 @@ async def test_a_changed_bundle_counts_at_once_without_a_restart_and_only_for_it
 
 
 async def test_the_next_root_does_not_sign_while_a_peer_may_not_know_it(mesh: Mesh) -> None:
-    await _one_peer(mesh, "west")
+    await write_peer(mesh, "west")
     assert beside(mesh, "authority", "add").returncode == 0
     # Everybody else knows it.
     await mesh.register_value("with gone as (delete from fleet.leaf) delete from fleet.join_token returning 1")
@@ -232,17 +232,3 @@ async def _part(mesh: Mesh, peer_id: object, audience: str, leaf: tuple[bytes, b
         except grpc.RpcError as error:
             return str(wire.error_from_rpc(error).code)
     return "done"
-
-
-async def _one_peer(mesh: Mesh, name: str) -> None:
-    """Write a peer into the register that nobody runs."""
-    bundle = pki.certificate_to_pem(pki.Authority.create(f"{name}.mosaic").certificate)
-    await mesh.register_value(
-        "with made as (insert into fleet.peer"
-        " (tenant_id, peer_id, name, trust_domain, cluster, their_tenant, bundle, paired_by)"
-        " select tenant_id, gen_random_uuid(), $1, $1 || '.mosaic', $1, 'default', $2, 'a test'"
-        " from fleet.tenant where name = 'default' returning tenant_id, peer_id)"
-        " insert into fleet.peer_feed (tenant_id, peer_id) select tenant_id, peer_id from made returning 1",
-        name,
-        bundle,
-    )

@@ -42,7 +42,11 @@ NO_LIMITS = {
 READ_SECONDS = 0.4
 AT_ONCE = 16
 FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS)
-ENROL = "mosaic.v1.EnrolmentService/Enrol"
+FOR_STRANGERS = (
+    "mosaic.v1.EnrolmentService/Enrol",
+    "mosaic.v1.PairingService/Pair",
+    "mosaic.v1.PairingService/Standing",
+)
 _TRACEBACK = re.compile(r"Traceback|File \"|\.py\b|asyncpg|Exception")
 
 
@@ -124,6 +128,10 @@ class Fuzzed:
         return f"{self.mesh.listen}:{self.mesh.enrol_port}"
 
     @property
+    def peer_address(self) -> str:
+        return f"{self.mesh.listen}:{self.mesh.peer_port}"
+
+    @property
     def pane_address(self) -> str:
         with_socket = {**self.honest.program.full_environment}
         home = Home(self.honest.program.home)
@@ -174,7 +182,7 @@ class Fuzzed:
                 count,
                 lambda: call(
                     channel,
-                    method := ENROL if source.random() < 0.9 else source.choice(self.methods),
+                    method := source.choice(FOR_STRANGERS if source.random() < 0.9 else self.methods),
                     self._requests(source, method),
                     outcomes,
                 ),

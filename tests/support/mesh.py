@@ -179,7 +179,9 @@ class Mesh:
         home = folder / "controlplane"
         home.mkdir()
         self.listen = listen
-        self.fleet_port, self.enrol_port, self.peer_port = (free_port(listen) for _ in range(3))
+        # In a network namespace of its own every port is free.
+        ports = (free_port(listen) for _ in range(3)) if not prefix else iter((7443, 7442, 7444))
+        self.fleet_port, self.enrol_port, self.peer_port = ports
         self.controlplane = Program(
             ["mosaic-controlplane", "serve"],
             home,
@@ -434,12 +436,16 @@ class Mesh:
 
 @contextlib.asynccontextmanager
 async def running_mesh(
-    database_url: str, *, listen: str = "127.0.0.1", environment: Mapping[str, str] | None = None
+    database_url: str,
+    *,
+    listen: str = "127.0.0.1",
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Mesh]:
-    """A mesh without hosts, its control plane serving on `listen`."""
+    """A mesh without hosts, its control plane serving on `listen`. `prefix` runs it elsewhere."""
     # Short: a tmux socket's path must fit 108 bytes.
     folder = Path(tempfile.mkdtemp(prefix="mesh-"))
-    mesh = Mesh(folder, database_url, listen=listen, environment=environment)
+    mesh = Mesh(folder, database_url, listen=listen, prefix=prefix, environment=environment)
     try:
         await mesh.start()
         yield mesh

@@ -46,6 +46,13 @@ class View:
             log = self._mesh.controlplane.log.read_text()[-3000:]
             raise AssertionError(f"never came to be: {sorted(self.agents)} on {self.hosts}\n{log}") from None
 
+    async def until_live(self) -> None:
+        """Wait until the peer has been heard of of late."""
+        query = "select bookmark_at from fleet.peer_feed join fleet.peer using (tenant_id, peer_id) where name = $1"
+        async with asyncio.timeout(WAIT_SECONDS):
+            while await self.value(f"select fleet.peer_health(bookmark_at) from ({query}) known") != "live":
+                await asyncio.sleep(0.05)
+
     async def value(self, query: str) -> object:
         """Ask the register; `$1` is the peer's name."""
         return await self._register.fetchval(query, self._peer)

@@ -16,7 +16,7 @@ from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.peer import PeerRow
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
-from mosaic_framework.pki import certificate_to_pem
+from mosaic_framework.pki import Authority, certificate_to_pem
 
 from tests.support.mesh import Mesh
 
@@ -114,6 +114,26 @@ async def peer_row(mesh: Mesh, name: str) -> PeerRow:
         found = await peer_table.named(connection, tenant_id=tenant_id, name=name)
     assert found is not None
     return found
+
+
+async def write_peer(mesh: Mesh, name: str, *, tenant: str = "default") -> str:
+    """Write a peer into the register that nobody runs; returns the pairing's id."""
+    peer_id = str(new_id())
+    domain = f"{name}.{tenant}"
+    async with _register(mesh) as connection:
+        await connection.execute(
+            "with made as (insert into fleet.peer"
+            " (tenant_id, peer_id, name, trust_domain, cluster, their_tenant, bundle, paired_by)"
+            " select tenant_id, $1, $2, $3, $2, 'default', $4, 'a test'"
+            " from fleet.tenant where name = $5 returning tenant_id, peer_id)"
+            " insert into fleet.peer_feed (tenant_id, peer_id) select tenant_id, peer_id from made",
+            peer_id,
+            name,
+            domain,
+            certificate_to_pem(Authority.create(domain).certificate),
+            tenant,
+        )
+    return peer_id
 
 
 async def _grants_changed(connection: asyncpg.Connection[asyncpg.Record], peer_id: str) -> None:

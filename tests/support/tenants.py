@@ -32,6 +32,7 @@ from mosaic_proto.v1 import (
 
 from tests.support.listeners import method_kinds
 from tests.support.mesh import Mesh
+from tests.support.peers import write_peer
 
 UNANSWERED_SECONDS = 0.4
 """How long a stream is read: what it shows of others it would show at once."""
@@ -181,7 +182,8 @@ agents:
     await mesh_stub(side, "BacklogService").Create(
         backlog_pb2.CreateCardsRequest(request_id=str(new_id()), cards=[card])
     )
-    names = {"address": "agent", "agent": "agent", "agents": "agent", "to": "agent", "holder": "agent"}
+    pairing = await write_peer(mesh, f"{word}-peer", tenant=word)
+    names = {"peer": "peer", "address": "agent", "agent": "agent", "agents": "agent", "to": "agent", "holder": "agent"}
     side.things = {
         **{name: f"{word}-{what}" for name, what in names.items()},
         **dict.fromkeys(("card_id", "card_ids", "depends_on"), f"{word}-card"),
@@ -191,9 +193,11 @@ agents:
         "reason": "because",
         "runtime": "shell",
         "role": "viewer",
+        "kind": "see",
+        "selector": "*",
         "body": "words",
     }
-    side.words = [f"leak-{word}".encode(), str(agent_id).encode(), host.identity_id.encode()]
+    side.words = [f"leak-{word}".encode(), str(agent_id).encode(), host.identity_id.encode(), pairing.encode()]
 
 
 STUBS = {

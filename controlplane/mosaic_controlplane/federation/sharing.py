@@ -103,7 +103,7 @@ class Sharing:
         """Return `agent` with what is shared of it alone (in place), or None: it is not shared, or gone."""
         if agent.removed:
             return None
-        facts = facts_of(agent)
+        facts = facts_of(agent) if any(see.selector.chosen for see in self.sees) else {}
         fields: frozenset[str] = frozenset()
         for see in self.sees:
             if see.selector.matches(facts):

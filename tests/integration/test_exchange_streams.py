@@ -1,0 +1,141 @@
+"""The owner's stream: a snapshot, then what changes of it; begun anew where that cannot be gone on from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from mosaic_controlplane.register.database import Database
+from mosaic_framework.ids import new_id
+
+from tests.support.peer_stream import Listener, Owner, owner_of
+
+
+@pytest.fixture
+async def owner(database: Database, tmp_path: Path) -> AsyncIterator[Owner]:
+    async with owner_of(database, tmp_path) as owner:
+        yield owner
+
+
+async def test_a_stream_that_is_resumed_tells_what_changed_and_nothing_else(owner: Owner) -> None:
+    host = await owner.owned.host("w1")
+    for name in ("ada", "bob", "cid"):
+        await owner.owned.agent(host, name)
+    hidden = await owner.owned.agent(host, "secret", class_name="hidden")
+    await owner.grant("class=builder")
+    peer = Listener()
+    await owner.listen(peer, lambda: "bookmark" in peer.kinds())
+    assert peer.agents.keys() == {"ada", "bob", "cid"}
+    ada = UUID(peer.agents["ada"].id)
+
+    await owner.owned.set_state([ada, hidden], "stuck")
+    late = await owner.owned.agent(host, "dan")
+    await owner.listen(peer, lambda: "dan" in peer.agents)
+    assert {row.id for row in peer.told if row.kind == "agent"} == {ada.bytes, late.bytes}
+    assert "begin" not in peer.kinds()
+
+
+async def test_a_row_that_does_not_match_any_more_is_gone_and_one_never_shown_is_not_named(owner: Owner) -> None:
+    host, other = await owner.owned.host("w1"), await owner.owned.host("w2")
+    ada = await owner.owned.agent(host, "ada", labels={"team": "red"})
+    bob = await owner.owned.agent(other, "bob", labels={"team": "blue"})
+    await owner.grant("label.team=red")
+    peer = Listener()
+    async with owner.followed(peer) as until:
+        await until(lambda: peer.agents.keys() == {"ada"} and peer.hosts == {"w1"})
+        await owner.owned.set_labels(bob, "bob", {"team": "green"})
+        await owner.owned.set_labels(ada, "ada", {"team": "blue"})
+        await until(lambda: not peer.rows)
+    assert bob.bytes not in {row.id for row in peer.told}
+    assert [row.kind for row in peer.told if row.gone] == ["agent", "host"]
+
+
+async def test_a_change_of_what_is_not_shown_is_not_told(owner: Owner) -> None:
+    host = await owner.owned.host("w1")
+    ada = await owner.owned.agent(host, "ada")
+    await owner.grant("*")
+    peer = Listener()
+    async with owner.followed(peer) as until:
+        await until(lambda: "bookmark" in peer.kinds())
+        before = len(peer.told)
+        await owner.owned.register.execute("update fleet.agent set command = 'another'")
+        await owner.owned.set_state([ada], "stuck")
+        await until(lambda: len(peer.told) > before)
+    assert len(peer.told) == before + 1
+
+
+@pytest.mark.parametrize("narrowed", ["by hand", "by its end"])
+async def test_a_grant_that_ends_while_the_stream_runs_takes_away_at_once_what_it_showed(
+    owner: Owner, narrowed: str
+) -> None:
+    host = await owner.owned.host("w1")
+    await owner.owned.agent(host, "ada", class_name="builder")
+    await owner.owned.agent(host, "bob", class_name="reviewer")
+    await owner.grant("class=builder")
+    wide = await owner.grant("*", fields=["work"], seconds=1.0 if narrowed == "by its end" else 3600.0)
+    peer = Listener()
+    async with owner.followed(peer) as until:
+        await until(lambda: peer.agents.keys() == {"ada", "bob"} and bool(peer.agents["ada"].reported_model))
+        if narrowed == "by hand":
+            await owner.ungrant(wide)
+        await until(lambda: peer.agents.keys() == {"ada"} and peer.kinds()[-1] == "bookmark")
+        assert not peer.agents["ada"].reported_model
+    assert peer.resets == ["what is granted has changed"]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "why"),
+    [
+        ("rubbish", "the cursor is not one of ours"),
+        ("{other}.1.1/{digest}", "the register was restored from a backup, or is another one"),
+        ("{epoch}.1.1/0000", "what is granted has changed"),
+        ("{epoch}.1.1/{digest}", "the cursor is older than what the register keeps"),
+    ],
+)
+async def test_a_cursor_that_cannot_be_gone_on_from_begins_anew_and_leaves_no_ghosts(
+    owner: Owner, cursor: str, why: str
+) -> None:
+    host = await owner.owned.host("w1")
+    await owner.owned.agent(host, "ada")
+    gone = await owner.owned.agent(host, "bob")
+    await owner.grant("*")
+    peer = Listener()
+    await owner.listen(peer, lambda: "bookmark" in peer.kinds())
+    assert peer.agents.keys() == {"ada", "bob"}
+    digest = peer.cursor.partition("/")[2]
+
+    # As after a restore, or a week: it is gone, and no change tells of it.
+    await owner.owned.register.execute("update fleet.agent set removed_at = now() where agent_id = $1", gone)
+    await owner.owned.register.execute("delete from fleet.change")
+    await owner.owned.register.execute("update fleet.cluster set changes_forgotten_up_to = '1'")
+    epoch, other = owner.cluster.register_epoch.hex, new_id().hex
+    peer.cursor = cursor.format(epoch=epoch, other=other, digest=digest)
+    await owner.listen(peer, lambda: "bookmark" in peer.kinds())
+    assert peer.resets == [why]
+    assert peer.agents.keys() == {"ada"}
+
+
+async def test_agents_of_a_host_that_is_not_heard_of_are_shown_as_such(owner: Owner) -> None:
+    host = await owner.owned.host("w1")
+    await owner.owned.agent(host, "ada")
+    await owner.grant("*", fields=["detail"])
+    peer = Listener()
+    async with owner.followed(peer) as until:
+        await until(lambda: "bookmark" in peer.kinds())
+        await owner.owned.register.execute("update fleet.host set state = 'stale'")
+        await owner.owned.tell()
+        await until(lambda: peer.agents["ada"].state_detail == "was working when its host was last heard of")
+
+
+async def test_nothing_of_the_register_is_held_while_a_peer_does_not_read(owner: Owner, database: Database) -> None:
+    host = await owner.owned.host("w1")
+    for number in range(3):
+        await owner.owned.agent(host, f"a{number}")
+    await owner.grant("*")
+    peer = Listener()
+    lent = []
+    await owner.listen(peer, lambda: bool(lent.append(database.pool_use()[0])) or "bookmark" in peer.kinds())
+    # Between two frames, which is where a peer that does not read leaves it, nobody has borrowed anything.
+    assert min(lent) == max(lent) == 0, lent

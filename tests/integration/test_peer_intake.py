@@ -1,0 +1,207 @@
+"""What a peer's stream brings, as it is kept: a batch or nothing; what is not known is passed over and counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from mosaic_controlplane.federation import intake as intake_module
+from mosaic_controlplane.federation.errors import PeerRevoked
+from mosaic_controlplane.federation.intake import Intake
+from mosaic_controlplane.mesh.wakes import Wakes
+from mosaic_controlplane.register import peer as peer_table
+from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.peer import PeerRow
+from mosaic_framework.ids import new_id
+from mosaic_proto.v1 import federation_pb2 as pb
+from mosaic_proto.v1 import fleet_pb2
+from structlog.testing import capture_logs
+
+from tests.support.peer_stream import Owner, owner_of
+
+EPOCH = str(UUID(int=1))
+
+
+class Taking:
+    """A peer's stream, frame by frame."""
+
+    def __init__(self, intake: Intake, database: Database, peer: PeerRow) -> None:
+        self.intake, self._database, self._peer = intake, database, peer
+
+    async def take(self, *downs: pb.ExchangeDown) -> None:
+        for down in downs:
+            # As it comes over the wire.
+            await self.intake.take(pb.ExchangeDown.FromString(down.SerializeToString()))
+
+    async def agents(self) -> set[str]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "select content from fleet.peer_row where peer_id = $1 and kind = 'agent' and removed_at is null",
+                self._peer.peer_id,
+            )
+        return {fleet_pb2.Agent.FromString(row["content"]).name for row in rows}
+
+    async def cursor(self) -> str:
+        async with self._database.connection() as connection:
+            return str(await connection.fetchval("select cursor from fleet.peer_feed"))
+
+    async def skipped(self) -> dict[str, int]:
+        async with self._database.connection() as connection:
+            return (await peer_table.feeds(connection, tenant_id=self._peer.tenant_id))[self._peer.peer_id].skipped
+
+
+@pytest.fixture
+async def owner(database: Database, tmp_path: Path) -> AsyncIterator[Owner]:
+    async with owner_of(database, tmp_path) as owner:
+        yield owner
+
+
+@asynccontextmanager
+async def taking(owner: Owner) -> AsyncIterator[Taking]:
+    database = owner.database
+    async with database.own() as connection:
+        peer = await peer_table.find(connection, owner.peer_id)
+        assert peer is not None
+        intake = Intake(connection, peer, owner.cluster, Wakes(database, new_id()))
+        await intake.place()
+        yield Taking(intake, database, peer)
+
+
+@pytest.fixture
+async def stream(owner: Owner) -> AsyncIterator[Taking]:
+    async with taking(owner) as stream:
+        yield stream
+
+
+def row(number: int, name: str, *, kind: str = "agent") -> pb.PeerRow:
+    content = fleet_pb2.Agent(host="w1", name=name).SerializeToString()
+    return pb.PeerRow(kind=kind, id=UUID(int=number).bytes, content=content)
+
+
+def rows(*found: pb.PeerRow, cursor: str = "") -> pb.ExchangeDown:
+    return pb.ExchangeDown(rows=pb.PeerRows(rows=found), cursor=cursor)
+
+
+def gone(number: int) -> pb.PeerRow:
+    return pb.PeerRow(kind="agent", id=UUID(int=number).bytes, gone=True)
+
+
+BEGIN = pb.ExchangeDown(begin=pb.SnapshotBegin(register_epoch=EPOCH, version="9"))
+BOOKMARK = pb.ExchangeDown(bookmark=pb.PeerBookmark(), cursor="b")
+
+
+def end(cursor: str) -> pb.ExchangeDown:
+    return pb.ExchangeDown(end=pb.SnapshotEnd(), cursor=cursor)
+
+
+async def test_a_snapshot_counts_when_it_is_whole_and_what_it_does_not_name_goes(stream: Taking) -> None:
+    await stream.take(BEGIN, rows(row(1, "ada"), row(2, "bob")), end("c1"))
+    await stream.take(BEGIN, rows(row(2, "bob2"), row(3, "cid")))
+    assert (await stream.agents(), await stream.cursor()) == ({"ada", "bob"}, "c1"), "half of it is nothing"
+    await stream.take(end("c2"))
+    assert (await stream.agents(), await stream.cursor()) == ({"bob2", "cid"}, "c2")
+
+
+async def test_a_snapshot_that_is_broken_off_leaves_what_was_there(stream: Taking) -> None:
+    await stream.take(BEGIN, rows(row(1, "ada")), end("c1"))
+    await stream.take(BEGIN, rows(row(2, "bob")), pb.ExchangeDown(reset=pb.ExchangeReset(reason="another grant")))
+    await stream.take(BEGIN, rows(row(3, "cid")), end("c2"))
+    assert await stream.agents() == {"cid"}
+
+
+async def test_a_batch_is_kept_with_its_cursor_and_not_before(stream: Taking) -> None:
+    await stream.take(BEGIN, rows(row(1, "ada"), row(2, "bob")), end("c1"))
+    await stream.take(rows(gone(1), row(3, "cid")))
+    assert (await stream.agents(), await stream.cursor()) == ({"ada", "bob"}, "c1")
+    await stream.take(rows(row(3, "dan"), cursor="c2"))
+    assert (await stream.agents(), await stream.cursor()) == ({"bob", "dan"}, "c2")
+    await stream.take(rows(row(3, "dan"), gone(9), cursor="c2"))  # a frame that comes again
+    assert await stream.agents() == {"bob", "dan"}
+
+
+async def test_what_is_held_of_a_batch_without_an_end_is_bounded(
+    stream: Taking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "MOST_ROWS", 10)
+    await stream.take(BEGIN, end("c1"))
+    await stream.take(*(rows(row(number, f"a{number}")) for number in range(25)))
+    assert len(await stream.agents()) == 20
+    assert await stream.cursor() == "c1", "a batch without its end is asked for again"
+
+
+async def test_kinds_and_rows_that_are_not_known_are_skipped_counted_and_said_once(stream: Taking) -> None:
+    strange = [
+        row(1, "x", kind="card"),
+        row(2, "y", kind="card"),
+        pb.PeerRow(kind="agent", id=b"short", content=b""),
+        pb.PeerRow(kind="agent", id=UUID(int=4).bytes, content=b"\xff\xff"),
+        row(5, "no/name"),
+    ]
+    newer = pb.ExchangeDown.FromString(b"\xa2\x06\x03abc")  # field 100: something that a newer release says
+    with capture_logs() as logs:
+        await stream.take(
+            BEGIN, newer, rows(*strange, row(6, "ada")), end("c1"), rows(row(7, "z", kind="card"), cursor="c2")
+        )
+    assert await stream.agents() == {"ada"}
+    assert await stream.skipped() == {"card": 3, "agent (unreadable)": 3}
+    said = [entry["kind"] for entry in logs if entry["event"] == "rows of a peer are skipped"]
+    assert said == ["card", "agent (unreadable)"]
+
+
+async def test_a_stream_that_begins_again_goes_on_counting_what_it_skips(owner: Owner) -> None:
+    async with taking(owner) as stream:
+        await stream.take(BEGIN, rows(row(1, "x", kind="card")), end("c1"))
+    async with taking(owner) as stream:
+        with capture_logs() as logs:
+            await stream.take(rows(row(1, "x", kind="card"), cursor="c2"))
+        assert await stream.skipped() == {"card": 2}
+        assert not [entry for entry in logs if entry["event"] == "rows of a peer are skipped"]
+
+
+async def test_nothing_is_kept_of_a_peer_whose_pairing_ends_meanwhile(owner: Owner, stream: Taking) -> None:
+    await stream.take(BEGIN, rows(row(1, "ada")), end("c1"))
+    async with owner.database.transaction() as connection:
+        await peer_table.revoke(
+            connection, tenant_id=owner.owned.tenant_id, peer_id=owner.peer_id, by="us", by_name="anna", reason=""
+        )
+    for late in (rows(row(2, "bob"), cursor="c2"), BOOKMARK):
+        with pytest.raises(PeerRevoked):
+            await stream.take(late)
+    assert await stream.agents() == set()
+
+
+async def test_a_pairing_that_ends_waits_for_what_is_being_kept_and_then_takes_it_along(
+    owner: Owner, stream: Taking
+) -> None:
+    await stream.take(BEGIN, end("c1"))
+
+    async def end_it() -> None:
+        async with owner.database.transaction() as connection:
+            await peer_table.revoke(
+                connection, tenant_id=owner.owned.tenant_id, peer_id=owner.peer_id, by="us", by_name="anna", reason=""
+            )
+
+    async def keep() -> None:
+        for number in range(50):
+            await stream.take(rows(row(number, f"a{number}"), cursor=f"c{number}"))
+
+    keeping, ending = await asyncio.gather(keep(), end_it(), return_exceptions=True)
+    assert ending is None
+    assert keeping is None or isinstance(keeping, PeerRevoked)
+    assert await stream.agents() == set()
+
+
+async def test_a_bookmark_alone_makes_a_peer_live(owner: Owner, stream: Taking) -> None:
+    async def health() -> str:
+        async with owner.database.connection() as connection:
+            feeds = await peer_table.feeds(connection, tenant_id=owner.owned.tenant_id)
+        return feeds[owner.peer_id].health
+
+    await stream.take(BEGIN, rows(row(1, "ada")), end("c1"), pb.ExchangeDown())
+    assert await health() == "paired", "rows and signs of life say nothing of what has not come yet"
+    await stream.take(BOOKMARK)
+    assert await health() == "live"
