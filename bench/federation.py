@@ -151,20 +151,36 @@ async def lag(clusters: Pair, changes: int) -> tuple[list[float], list[float]]:
     return owner, peer
 
 
-async def until_kept(clusters: Pair, rows: int, detail: str, since: float) -> float:
-    """Return the seconds from `since` until the peer has kept so many rows that say `detail`."""
-    marked = detail.encode()
+async def newest(at: Owned) -> tuple[int, int]:
+    """Return the place of the newest change of a register."""
+    row = await at.register.fetchrow(
+        "select c.xid::text, c.seq from fleet.change c order by c.xid desc, c.seq desc limit 1"
+    )
+    assert row is not None
+    return int(row["xid"]), row["seq"]
+
+
+async def until_kept(clusters: Pair, rows: int, detail: str, since: float, *, but: str = "") -> float:
+    """Return the seconds from `since` until the peer has kept all up to the owner's newest change.
+
+    They must be so many rows that say `detail`. `but`: what was shared before, which is another thing now.
+    """
+    place = await newest(clusters.at_owner)
     async with asyncio.timeout(120):
         while True:
-            # The feed first, which is cheap: its cursor moves with every batch.
-            kept = await clusters.at_peer.register.fetchval(
-                "select count(*) from fleet.peer_row where kind = 'agent' and removed_at is null"
-                " and position($1::bytea in content) > 0",
-                marked,
-            )
-            if kept == rows:
-                return time.monotonic() - since
-            await asyncio.sleep(0.25)
+            text = str(await clusters.at_peer.register.fetchval("select cursor from fleet.peer_feed"))
+            kept, _, digest = text.partition("/")
+            if kept and digest != but and tuple(int(one) for one in kept.split(".")[1:3]) >= place:
+                break
+            await asyncio.sleep(0.05)
+    took = time.monotonic() - since
+    found = await clusters.at_peer.register.fetchval(
+        "select count(*) from fleet.peer_row where kind = 'agent' and removed_at is null"
+        " and position($1::bytea in content) > 0",
+        detail.encode(),
+    )
+    assert found == rows, f"{found} rows of {rows} say {detail}"
+    return took
 
 
 async def watched_from(mesh: Mesh, cursor: str, rows: int, detail: str) -> float:
@@ -178,12 +194,11 @@ async def watched_from(mesh: Mesh, cursor: str, rows: int, detail: str) -> float
     raise AssertionError("the stream ended")
 
 
-async def cursor_now(mesh: Mesh) -> str:
+async def cursor_now(at: Owned) -> str:
     """Return the cursor after everything there is."""
-    async for event in mesh.fleet.Watch(pb.WatchRequest()):
-        if event.WhichOneof("event") == "bookmark":
-            return str(event.cursor)
-    raise AssertionError("the stream ended")
+    epoch = await at.register.fetchval("select register_epoch from fleet.cluster")
+    xid, seq = await newest(at)
+    return f"{epoch.hex}.{xid}.{seq}"
 
 
 def received(port: int) -> int | None:
@@ -238,6 +253,7 @@ async def run(changes: int, rows: int) -> bool:
             await at_owner.agent(host, f"first{number}")
         await grant(clusters.owner, clusters.pairing.peer_id, "see", "*", fields=("detail",))
         await until_kept(clusters, 20, "some evidence", time.monotonic())
+        digest = str(await clusters.at_peer.register.fetchval("select cursor from fleet.peer_feed")).partition("/")[2]
 
         before = received(port)
         at_owner_ms, at_peer_ms = await lag(clusters, changes)
@@ -264,7 +280,7 @@ async def run(changes: int, rows: int) -> bool:
         if before is not None and after is not None:
             say("bytes received for a change of many", f"{(after - before) / rows:.0f}")
 
-        cursor = await cursor_now(clusters.owner)
+        cursor = await cursor_now(at_owner)
         clusters.peer.controlplane.stop()
         await change(at_owner, [], "while away")
         floor = await watched_from(clusters.owner, cursor, rows + 20, "while away")
@@ -278,7 +294,7 @@ async def run(changes: int, rows: int) -> bool:
 
         spent, began = Spent.by(clusters), time.monotonic()
         await grant(clusters.owner, clusters.pairing.peer_id, "see", "host=h*", fields=("detail", "work"))
-        await until_kept(clusters, rows, "claude-opus", began)
+        await until_kept(clusters, rows, "claude-opus", began, but=digest)
         say(f"{rows:,} rows anew, another grant", f"{time.monotonic() - began:.1f} s", Spent.by(clusters).since(spent))
     return all(met)
 

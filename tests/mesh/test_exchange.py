@@ -6,17 +6,24 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil
 import pytest
+from mosaic_framework import protocol
 from mosaic_framework.paths import Home
+from mosaic_proto.v1 import federation_pb2, peers_pb2
 from mosaic_proto.v1 import fleet_pb2 as pb
-from mosaic_proto.v1 import peers_pb2
+from mosaic_proto.v1.federation_pb2_grpc import FederationServiceStub
 
 from tests.support.cli import runner
 from tests.support.mesh import Mesh
 from tests.support.owned_rows import Owned, owned
 from tests.support.peer_views import View, view
-from tests.support.peers import Paired, grant, pair, ungrant
+from tests.support.peers import Paired, grant, outgoing_of, pair, peer_row, ungrant
+
+if TYPE_CHECKING:
+    from mosaic_proto.v1.federation_pb2_grpc import FederationServiceAsyncStub
 
 
 @pytest.fixture
@@ -79,7 +86,7 @@ async def test_a_view_goes_on_where_it_was_after_either_side_was_away_and_after_
     await mesh.serving()
     await here.until(lambda: here.agents["bob"].state == pb.AGENT_STATE_STUCK)
 
-    west.controlplane.stop()
+    west.controlplane.kill()
     # As from a backup that lacks an agent: the register begins an epoch of its own.
     await there.register.execute("update fleet.agent set removed_at = now() where agent_id = $1", ada)
     await there.register.execute("delete from fleet.change")
@@ -135,8 +142,6 @@ async def test_a_cluster_that_is_not_heard_of_is_shown_grey_and_dated_with_no_st
             assert words in (await asyncio.to_thread(mosaic, "fleet", "ps")).out
     finally:
         west.controlplane.signal(signal.SIGCONT)
-    await here.until_live()
-    assert (await asyncio.to_thread(mosaic, "fleet", "ps")).code == 0
 
 
 async def _told_of(mesh: Mesh, health: str) -> None:
@@ -159,3 +164,30 @@ async def _watched(mesh: Mesh, *, cluster: str, until: str) -> AsyncIterator[pb.
                 yield event
                 if event.agent.name == until:
                     return
+
+
+async def test_a_peer_that_does_not_read_costs_the_owner_no_memory(
+    mesh: Mesh, west: Mesh, there: Owned, here: View, paired: Paired
+) -> None:
+    host = await there.host("w1")
+    for number in range(200):
+        await there.agent(host, f"a{number}")
+    await grant(west, paired.peer_id, "see", "*", fields=("detail",))
+    await here.until(lambda: len(here.agents) == 200)
+    async with outgoing_of(mesh) as outgoing, outgoing.to(await peer_row(mesh, "west")) as onward:
+        stub: FederationServiceAsyncStub = FederationServiceStub(onward.channel)
+        idle = stub.Exchange(metadata=onward.metadata)
+        await idle.write(federation_pb2.ExchangeUp(hello=federation_pb2.ExchangeHello(protocol=protocol.VERSION)))
+        await idle.write(federation_pb2.ExchangeUp(ready=True))
+        await idle.read()
+        assert west.controlplane.process is not None
+        owner = psutil.Process(west.controlplane.process.pid)
+        before = owner.memory_info().rss
+        for number in range(25):  # 100 MB of changes, of which the other stream of this peer takes in all
+            detail = f"{number:02}" * 10_000
+            await there.register.execute("update fleet.agent set state_detail = $1", detail)
+            await there.tell()
+            await here.until(lambda detail=detail: all(one.state_detail == detail for one in here.agents.values()))
+        grown = (owner.memory_info().rss - before) / 2**20
+        idle.cancel()
+    assert grown < 50, f"{grown:.0f} MiB"
