@@ -7,20 +7,24 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc.aio
 import pytest
 import pytest_asyncio
+from mosaic_controlplane.federation.errors import NotGranted
 from mosaic_framework.ids import new_id
-from mosaic_proto.v1 import fleet_pb2, messages_pb2
+from mosaic_framework.paths import Home
+from mosaic_proto.v1 import fleet_pb2, messages_pb2, terminal_pb2
 from mosaic_proto.v1.federation_pb2_grpc import FederationServiceStub
 
 from tests.support.checkout import ROOT
-from tests.support.mesh import eventually
-from tests.support.pane import Environment, persons
-from tests.support.peers import outgoing_of, peer_row
+from tests.support.mesh import WAIT_SECONDS, eventually
+from tests.support.pane import Environment, inside, persons
+from tests.support.peers import grant, outgoing_of, peer_row, ungrant
 from tests.support.postgres import Databases
+from tests.support.replicas import Replica
 from tests.support.two_clusters import Pair, audit, run, two_clusters
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -162,6 +166,63 @@ async def test_messages_to_peers_are_listed_shown_and_taken_back(both: Pair, ann
     finally:
         both.west.hosts["alpha"].program.start()
         await both.west.until_available("worker", "other")
+
+
+async def test_an_agent_sends_from_its_pane_and_can_be_answered(both: Pair, tmp_path: Path) -> None:
+    await both.grants(send="*")
+    await both.east.join("beta")
+    await both.east.apply({"planner": "beta"}, classes={"planner": "docs"})
+    planner = await inside(both.east, "planner")
+    sent = await run(planner, "agent", "send", "west/alpha/worker", "-m", "true", "-o", "json")
+    assert sent.code == 0, sent
+    message_id = json.loads(sent.out.splitlines()[-1])["id"]
+    sender = "select sender_kind || ' ' || sender_name from fleet.message where message_id = $1"
+    assert await both.west.register_value(sender, message_id) == "connector east/beta/planner"
+    (row, *_) = await audit(both.west, "FederationService/Send")
+    assert row["detail"]["on_behalf_of"] == "agent planner (docs) of cluster east"  # type: ignore[index]
+    not_its_own = await run(planner, "message", "cancel", await both.east.send("west/alpha/worker", "true"))
+    assert (not_its_own.code, not_its_own.error_code) == (4, "denied"), not_its_own
+
+
+async def test_messages_to_peers_are_in_the_stream_of_messages(both: Pair) -> None:
+    await both.grants(send="*")
+    request = messages_pb2.WatchMessagesRequest(agent="west/alpha/worker", limit=1)
+    async with asyncio.timeout(WAIT_SECONDS):
+        stream = both.east.messages.Watch(request)
+        async for event in stream:
+            if event.complete:
+                break
+        message_id = await both.east.send("west/alpha/worker", "true")
+        async for event in stream:
+            if event.receipt.message_id == message_id and not event.receipt.waits_here:
+                break
+        stream.cancel()
+
+
+async def test_a_watch_ends_when_its_grant_runs_out_and_goes_through_any_replica(both: Pair, tmp_path: Path) -> None:
+    await ungrant(both.west, both.peer_id)
+    second = Replica(both.west)
+    await second.start()
+    try:
+        # East asks at the replica that does not hold the link of alpha.
+        door = json.loads((Home(second.program.home).run / "controlplane.json").read_text())["peer_address"]
+        await grant(both.west, both.peer_id, "watch", lasts="4 seconds")
+        async with outgoing_of(both.east) as outgoing:
+            there = replace(await peer_row(both.east, "west"), addresses=[door])
+            frames: list[terminal_pb2.TerminalFrame] = []
+
+            async def watch() -> None:
+                async with outgoing.to(there) as onward:
+                    asked = terminal_pb2.WatchTerminalRequest(address="alpha/worker")
+                    call = FederationServiceStub(onward.channel).WatchTerminal(asked, metadata=onward.metadata)
+                    async for frame in onward.replies(call):
+                        frames.append(frame)  # noqa: PERF401  a comprehension would lose them when the stream ends
+
+            with pytest.raises(NotGranted):
+                await watch()
+            assert frames[0].whole
+    finally:
+        await second.close()
 
 
 async def test_a_peer_learns_nothing_of_messages_that_are_not_its_own(both: Pair) -> None:

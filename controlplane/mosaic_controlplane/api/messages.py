@@ -21,6 +21,7 @@ from mosaic_controlplane.mesh.messages import Draft, Messages
 from mosaic_controlplane.mesh.watch import Complete, Restart
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.message import MessageRow
+from mosaic_controlplane.register.peer_message import PeerMessageRow
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
@@ -121,9 +122,12 @@ class MessageService(messages_pb2_grpc.MessageServiceServicer):
         request: pb.WatchMessagesRequest,
         context: ServicerContext[pb.WatchMessagesRequest, pb.WatchMessagesEvent],
     ) -> AsyncIterator[pb.WatchMessagesEvent]:
+        tenant_id = tenant_of(caller_of(context), request.tenant)
+        elsewhere = await of_peer(self._database, tenant_id=tenant_id, address=request.agent)
         async for watched in self._messages.watch(
-            tenant_id=tenant_of(caller_of(context), request.tenant),
-            address=request.agent,
+            tenant_id=tenant_id,
+            address="" if elsewhere is not None else request.agent,
+            at_peer=None if elsewhere is None else (elsewhere.peer.peer_id, elsewhere.address),
             newest=min(request.limit, _LIST_LIMIT) if request.limit > 0 else _LIST_DEFAULT,
             register_epoch=self._register_epoch,
             cursor=request.cursor,
@@ -132,6 +136,8 @@ class MessageService(messages_pb2_grpc.MessageServiceServicer):
             match watched.what:
                 case MessageRow():
                     event.receipt.CopyFrom(receipt(watched.what))
+                case PeerMessageRow():
+                    event.receipt.CopyFrom(receipt_of(watched.what))
                 case Complete():
                     event.complete = watched.what.snapshot
                 case Restart():

@@ -19,6 +19,7 @@ from mosaic_controlplane.federation.outgoing import Outgoing, originator
 from mosaic_controlplane.federation.receipts import receipt_of
 from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.caller import Caller
+from mosaic_controlplane.mesh import message_ids
 from mosaic_controlplane.mesh import messages as mesh_messages
 from mosaic_controlplane.mesh.forwarding import Onward
 from mosaic_controlplane.mesh.messages import DEFAULT_DEADLINE, ENDS, Draft, MessageReused, Messages
@@ -297,12 +298,12 @@ class PeerSends:
 
     async def named(self, own: Messages, *, tenant_id: UUID, prefix: str) -> UUID | None:
         """Return the message to a peer that a prefix means; None: there is none. Raises Ambiguous, as to `own` too."""
-        first, last = mesh_messages.id_range(prefix)
+        first, last = message_ids.id_range(prefix)
         async with self._database.connection() as connection:
             found = await table.by_prefix(connection, tenant_id=tenant_id, first=first, last=last)
         if not found:
             return None
-        return mesh_messages.one_of(prefix, [*found, *await own.by_prefix(tenant_id=tenant_id, prefix=prefix)])
+        return message_ids.one_of(prefix, [*found, *await own.by_prefix(tenant_id=tenant_id, prefix=prefix)])
 
     async def newest(
         self, *, tenant_id: UUID, limit: int, to: Elsewhere | None = None, open_only: bool = False

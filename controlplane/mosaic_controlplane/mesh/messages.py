@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -26,7 +26,7 @@ from mosaic_framework.typed_text import left_out
 
 from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.caller import Caller
-from mosaic_controlplane.mesh import addresses
+from mosaic_controlplane.mesh import addresses, message_ids
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
 from mosaic_controlplane.mesh.watch import MessagesOf, Watched, watch
 from mosaic_controlplane.register import agent as agent_table
@@ -312,12 +312,13 @@ class Messages:
     async def find(self, *, tenant_id: UUID, prefix: str) -> MessageRow:
         """Return the message whose id is `prefix` or begins with it. Raises NotFound or Ambiguous."""
         return await self.receipt(
-            tenant_id=tenant_id, message_id=one_of(prefix, await self.by_prefix(tenant_id=tenant_id, prefix=prefix))
+            tenant_id=tenant_id,
+            message_id=message_ids.one_of(prefix, await self.by_prefix(tenant_id=tenant_id, prefix=prefix)),
         )
 
     async def by_prefix(self, *, tenant_id: UUID, prefix: str) -> list[UUID]:
         """Return up to six messages whose id is `prefix` or begins with it. Raises NotFound for what is no id."""
-        first, last = id_range(prefix)
+        first, last = message_ids.id_range(prefix)
         async with self._database.connection() as connection:
             return await message_table.by_prefix(connection, tenant_id=tenant_id, first=first, last=last)
 
@@ -333,9 +334,19 @@ class Messages:
             )
 
     async def watch(
-        self, *, tenant_id: UUID, address: str, newest: int, register_epoch: UUID, cursor: str
+        self,
+        *,
+        tenant_id: UUID,
+        address: str,
+        newest: int,
+        register_epoch: UUID,
+        cursor: str,
+        at_peer: tuple[UUID, str] | None = None,
     ) -> AsyncIterator[Watched]:
-        """Yield the newest messages, of one agent when `address` is given, then every step; or all after `cursor`."""
+        """Yield the newest messages, of one agent when `address` is given, then every step; or all after `cursor`.
+
+        `at_peer`: of one agent of a peer (the pairing's id, host/agent), in place of `address`.
+        """
         recipient: UUID | None = None
         if address:
             async with self._database.connection() as connection:
@@ -347,7 +358,7 @@ class Messages:
             tenant_id=tenant_id,
             register_epoch=register_epoch,
             resume=Cursor.parse(cursor) if cursor else None,
-            subject=MessagesOf(tenant_id, recipient, newest),
+            subject=MessagesOf(tenant_id, recipient, newest, at_peer),
         )
         async for watched in stream:
             yield watched
@@ -364,31 +375,6 @@ class Messages:
                 if reached(found.step, until):
                     return
                 await wait_for_wake(wake)
-
-
-def id_range(prefix: str) -> tuple[UUID, UUID]:
-    """Return the first and the last id that begin with `prefix`. Raises NotFound for what is no id."""
-    digits = prefix.replace("-", "").lower()
-    try:
-        if not digits:
-            raise ValueError
-        return UUID(hex=digits.ljust(32, "0")), UUID(hex=digits.ljust(32, "f"))
-    except ValueError:
-        raise NotFound(f"{prefix[:80]!r} is no message id", next_step="mosaic message ls") from None
-
-
-def one_of(prefix: str, ids: Sequence[UUID]) -> UUID:
-    """Return the one id that was found for a prefix. Raises NotFound or Ambiguous."""
-    if not ids:
-        raise NotFound(f"there is no message {prefix!r}", next_step="mosaic message ls")
-    if len(ids) > 1:
-        candidates = [str(found) for found in ids[:5]]
-        raise Ambiguous(
-            f"{prefix!r} fits more than one message",
-            why=", ".join(candidates),
-            details={"candidates": " ".join(candidates)},
-        )
-    return ids[0]
 
 
 def _knowingly(draft: Draft) -> dict[str, str]:

@@ -46,6 +46,7 @@ class PeerMessageRow:
     stands: bool
     heard_at: datetime | None
     caller: str
+    address: str
     request: bytes = field(repr=False)
     origin: bytes
     queued: bool

@@ -9,7 +9,7 @@ on conflict do nothing
 returning tried_at
 
 -- name: find
-select m.tenant_id, m.message_id, m.peer_id, m.caller, m.request, m.origin, m.queued, m.made_at, m.deadline_at, m.state,
+select m.tenant_id, m.message_id, m.peer_id, m.caller, m.address, m.request, m.origin, m.queued, m.made_at, m.deadline_at, m.state,
   m.receipt, m.problem, m.tried_at, p.name as peer, p.revoked_at is null as stands, f.bookmark_at as heard_at,
   t.name as tenant
 from fleet.peer_message m join fleet.peer p using (tenant_id, peer_id) join fleet.tenant t using (tenant_id)
@@ -17,7 +17,7 @@ left join fleet.peer_feed f using (tenant_id, peer_id)
 where m.tenant_id = $1 and m.message_id = $2
 
 -- name: newest
-select m.tenant_id, m.message_id, m.peer_id, m.caller, m.request, m.origin, m.queued, m.made_at, m.deadline_at, m.state,
+select m.tenant_id, m.message_id, m.peer_id, m.caller, m.address, m.request, m.origin, m.queued, m.made_at, m.deadline_at, m.state,
   m.receipt, m.problem, m.tried_at, p.name as peer, p.revoked_at is null as stands, f.bookmark_at as heard_at,
   t.name as tenant
 from fleet.peer_message m join fleet.peer p using (tenant_id, peer_id) join fleet.tenant t using (tenant_id)
@@ -73,7 +73,7 @@ returning message_id
 
 -- name: due
 -- What there is to hand over to each peer that stands, the oldest first.
-select m.tenant_id, m.message_id, m.peer_id, m.caller, m.request, m.origin, m.queued, m.made_at, m.deadline_at, m.state,
+select m.tenant_id, m.message_id, m.peer_id, m.caller, m.address, m.request, m.origin, m.queued, m.made_at, m.deadline_at, m.state,
   m.receipt, m.problem, m.tried_at, p.name as peer, true as stands, f.bookmark_at as heard_at, t.name as tenant
 from fleet.peer p join fleet.tenant t using (tenant_id)
 left join fleet.peer_feed f using (tenant_id, peer_id)

@@ -933,6 +933,12 @@ create table fleet.peer_message (
 create index peer_message_open on fleet.peer_message (peer_id, made_at) where state in ('waiting', 'offered');
 create index peer_message_by_age on fleet.peer_message (tenant_id, made_at);
 
+create trigger peer_message_added after insert on fleet.peer_message
+  for each row execute function fleet.record_message_change();
+create trigger peer_message_changed after update on fleet.peer_message
+  for each row when ((old.state, old.steps, old.problem) is distinct from (new.state, new.steps, new.problem))
+  execute function fleet.record_message_change();
+
 create function fleet.record_peer_change() returns trigger language plpgsql as $$
 begin
   insert into fleet.change (tenant_id, kind, id) values (new.tenant_id, 'peer', new.peer_id);

@@ -116,6 +116,12 @@ create table fleet.peer_message (
 create index peer_message_open on fleet.peer_message (peer_id, made_at) where state in ('waiting', 'offered');
 create index peer_message_by_age on fleet.peer_message (tenant_id, made_at);
 
+create trigger peer_message_added after insert on fleet.peer_message
+  for each row execute function fleet.record_message_change();
+create trigger peer_message_changed after update on fleet.peer_message
+  for each row when ((old.state, old.steps, old.problem) is distinct from (new.state, new.steps, new.problem))
+  execute function fleet.record_message_change();
+
 create index card_by_peer on fleet.card (tenant_id, holder_id) where status = 'claimed' and holder_kind = 'peer';
 
 alter table fleet.change drop constraint change_kind_check;
