@@ -7,7 +7,7 @@ from typing import Any
 from mosaic_proto.v1 import fleet_pb2 as pb
 
 from mosaic_cli import output
-from mosaic_cli.client import connect
+from mosaic_cli.client import answer_within, connect
 from mosaic_cli.documents import agent_document, moment, seconds_between
 from mosaic_cli.fleet_view import agent_rows, row_document, seen
 from mosaic_cli.output import Format, Thing
@@ -56,12 +56,13 @@ def tail_agent(address: str, *, lines: int, form: Format, context: str, tenant: 
     """Write an agent's terminal to stdout: its text alone, unless a document is asked for."""
     with connect(context, tenant=tenant) as connection:
         request = pb.TailRequest(tenant=connection.tenant, address=address, lines=lines)
-        reply = connection.call(connection.fleet.Tail, request)
+        reply = connection.call(connection.fleet.Tail, request, timeout=answer_within(address))
     if form in (Format.TABLE, Format.WIDE):
         text = safe_lines(reply.text).rstrip()
         if text:
             output.write(text + "\n")
         return
-    address = f"{reply.agent.host}/{reply.agent.name}"
+    owner = f"{reply.agent.cluster}/" if reply.agent.cluster else ""
+    address = f"{owner}{reply.agent.host}/{reply.agent.name}"
     body = {"text": reply.text, "agent": agent_document(reply.agent, reply.agent.reported_at)}
     output.show(Thing("Terminal", address, body, []), form)

@@ -8,7 +8,7 @@ from mosaic_framework.errors import Conflict, Unfinished
 from mosaic_proto.v1 import messages_pb2 as pb
 
 from mosaic_cli import output
-from mosaic_cli.client import connect
+from mosaic_cli.client import ELSEWHERE_WITHIN, connect
 from mosaic_cli.output import Format
 from mosaic_cli.receipts import receipt_thing, step_of
 
@@ -24,7 +24,7 @@ def run(message_id: str, *, timeout: float, detach: bool, form: Format, context:
     until = time.monotonic() + timeout
     with connect(context, tenant=tenant) as connection:
         request = pb.CancelMessageRequest(tenant=connection.tenant, message_id=message_id)
-        receipt: pb.Receipt = connection.call(connection.messages.Cancel, request).receipt
+        receipt: pb.Receipt = connection.call(connection.messages.Cancel, request, timeout=ELSEWHERE_WITHIN).receipt
         if receipt.step != pb.MESSAGE_STEP_CANCELLED and not detach:
             output.say("its host has it already, and is asked to take it back")
             # Any step past the queue settles it: it was taken back, or it was typed before.

@@ -34,6 +34,9 @@ from mosaic_cli.leaf_keeper import LeafKeeper, Open
 ANSWER_WITHIN = 4.0
 """Seconds an ordinary call may take: with the start of the program a control plane that is down is told within 5 s."""
 
+ELSEWHERE_WITHIN = 16.0
+"""Seconds of a call that the control plane makes at another cluster: it must find out, and tell, that it is away."""
+
 WAIT_AT_MOST = 8.0
 """Seconds, over all of its attempts, that one call waits for a limit before the limit is told as an error."""
 TELL_FROM = 1.0
@@ -43,6 +46,11 @@ _PAGE = 2_000
 """Agents asked for at once."""
 
 Reply = TypeVar("Reply")
+
+
+def answer_within(address: str) -> float:
+    """Return how many seconds a call about an agent may take: of another cluster (cluster/host/agent) more."""
+    return ELSEWHERE_WITHIN if address.count("/") == 2 else ANSWER_WITHIN
 
 
 class ConnectionLost(Unreachable):
@@ -195,19 +203,23 @@ class Connection:
                 if not patience.wait(told):
                     raise told from error
 
-    def list_agents(self, *, timeout: float = ANSWER_WITHIN) -> Any:
+    def list_agents(self, cluster: str = "", *, timeout: float = ANSWER_WITHIN) -> Any:
         """Return every agent and host of the tenant, a page at a time: a large fleet is more than one reply holds.
+
+        `cluster`: as in ListAgentsRequest; empty: this one.
 
         What changes between two pages may be in neither, or in both as it was. Raises as `call` does.
         """
         found: Any = None
-        request = pb.ListAgentsRequest(tenant=self.tenant, page_size=_PAGE)
+        request = pb.ListAgentsRequest(tenant=self.tenant, cluster=cluster, page_size=_PAGE)
         while True:
             reply: Any = self.call(self.fleet.ListAgents, request, timeout=timeout)
             if found is None:
                 found = reply
             else:
                 found.agents.extend(reply.agents)
+                found.hosts.extend(reply.hosts)
+                found.peers.extend(reply.peers)
             if not reply.next_page_token:
                 return found
             request.page_token = reply.next_page_token

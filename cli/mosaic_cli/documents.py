@@ -155,4 +155,6 @@ def receipt_document(receipt: messages_pb2.Receipt) -> dict[str, Any]:
         "leftOut": receipt.stripped or None,
         "sentBy": receipt.sent_by or None,
         "cancelAsked": receipt.cancel_asked,
+        "cluster": receipt.cluster or None,
+        "waitsHere": receipt.waits_here,
     }

@@ -41,6 +41,11 @@ def address(principal: common_pb2.Principal) -> str:
     return f"{principal.host}/{principal.name}" if principal.host else principal.name
 
 
+def recipient(receipt: pb.Receipt) -> str:
+    """Return to whom a message goes, as people write it: of another cluster cluster/host/agent."""
+    return "/".join(part for part in (receipt.cluster, address(receipt.recipient)) if part)
+
+
 def step_line(receipt: pb.Receipt, step: pb.ReceiptStep) -> str:
     """Return one step: the seconds since the message was made, the step, its evidence."""
     elapsed = seconds_between(step.at, receipt.created_at)
@@ -55,7 +60,8 @@ def receipt_thing(receipt: pb.Receipt, *, body: str | None = None, extra: dict[s
     lines = [
         ("message", receipt.message_id),
         ("from", address(receipt.sender)),
-        ("to", address(receipt.recipient)),
+        ("to", recipient(receipt)),
+        ("is", "here; its cluster has not got it yet" if receipt.waits_here else ""),
         ("step", step_of(receipt)),
         ("reason", receipt.reason),
         ("waits for", receipt.waits_for),
@@ -84,7 +90,7 @@ def message_listing(receipts: Sequence[pb.Receipt], now: Any) -> Listing[pb.Rece
         Column("ID", lambda receipt: receipt.message_id),
         Column("AGE", lambda receipt: age(seconds_between(now, receipt.created_at))),
         Column("FROM", lambda receipt: address(receipt.sender)),
-        Column("TO", lambda receipt: address(receipt.recipient)),
+        Column("TO", recipient),
         Column("STEP", step_of),
         Column("TOOK", lambda receipt: age(_took(receipt))),
         Column("REASON", lambda receipt: receipt.reason or receipt.waits_for),

@@ -15,15 +15,15 @@ from mosaic_framework.names import nearest
 from mosaic_proto.v1 import messages_pb2 as pb
 
 from mosaic_cli import output
-from mosaic_cli.client import Connection, ConnectionLost, NoAnswer, connect
+from mosaic_cli.client import Connection, ConnectionLost, NoAnswer, answer_within, connect
 from mosaic_cli.failures import UsageError
 from mosaic_cli.output import Format
 from mosaic_cli.receipts import (
     LADDER,
-    address,
     ended_badly,
     reached,
     receipt_thing,
+    recipient,
     step_line,
     step_line_document,
     step_of,
@@ -61,6 +61,8 @@ class Wish:
     timeout: float = 60.0
     detach: bool = False
     allow_secrets: bool = False
+    queue: bool = False
+    """to an agent of a peer that is away: let it wait at our own control plane"""
 
 
 def check_step(name: str) -> int:
@@ -122,6 +124,7 @@ def send_request(connection: Connection, wish: Wish) -> pb.SendRequest:
         reply_to=wish.reply_to,
         mode=wish.mode,  # type: ignore[arg-type]
         allow_secrets=wish.allow_secrets,
+        queue_here=wish.queue,
     )
     setattr(request, "from", wish.sender)  # a word of Python's own
     if wish.deadline:
@@ -178,9 +181,12 @@ class _Sender:
         while True:
             steps.reached("cli.before-send")
             try:
-                reply = self._connection.call(self._connection.messages.Send, request)
+                reply = self._connection.call(
+                    self._connection.messages.Send, request, timeout=answer_within(self._wish.to)
+                )
             except Unreachable as error:
-                if first and not isinstance(error, ConnectionLost):
+                # A peer that was given it and did not answer is as a connection that was lost.
+                if first and not isinstance(error, ConnectionLost) and "in_doubt" not in error.details:
                     if isinstance(error, NoAnswer):
                         raise _unsure(self._wish, error) from error
                     raise
@@ -191,7 +197,7 @@ class _Sender:
                 continue
             steps.reached("cli.sent")
             receipt: pb.Receipt = reply.receipt
-            output.say(f"message {receipt.message_id} to {address(receipt.recipient)}")
+            output.say(f"message {receipt.message_id} to {recipient(receipt)}")
             if receipt.stripped:
                 output.say(f"left out of the text, for no terminal can take it: {receipt.stripped}")
             self._tell(receipt)
@@ -199,8 +205,7 @@ class _Sender:
 
     def follow(self, receipt: pb.Receipt) -> pb.Receipt:
         """Follow until the step wished for, through lost connections. Raises Unfinished."""
-        goal = goal_of(self._wish, receipt)
-        while not reached(receipt, goal) and not ended_badly(receipt):
+        while not reached(receipt, goal := goal_of(self._wish, receipt)) and not ended_badly(receipt):
             if time.monotonic() >= self._until:
                 raise self._unfinished(receipt, goal)
             request = pb.FollowRequest(tenant=self._connection.tenant, message_id=receipt.message_id, until=goal)  # type: ignore[arg-type]
@@ -209,7 +214,7 @@ class _Sender:
                     steps.reached("cli.following")
                     receipt, self._lost, self._pause = newer, False, _PAUSE_FIRST
                     self._tell(receipt)
-                    if reached(receipt, goal) or ended_badly(receipt):
+                    if reached(receipt, goal_of(self._wish, receipt)) or ended_badly(receipt):
                         break
                 else:
                     raise ConnectionLost("the stream ended", why="the control plane is stopping")
@@ -243,7 +248,7 @@ class _Sender:
         step = pb.MessageStep.Name(goal).removeprefix("MESSAGE_STEP_").lower()  # type: ignore[arg-type]
         return Unfinished(
             f"the message is {step_of(receipt)}, not yet {step}, after {self._wish.timeout:g} s; it goes on",
-            why=receipt.reason or receipt.waits_for or f"{address(receipt.recipient)} has not got that far",
+            why=receipt.reason or receipt.waits_for or f"{recipient(receipt)} has not got that far",
             next_step=f"mosaic message show {receipt.message_id}",
             details={"message_id": receipt.message_id, "step": step_of(receipt)},
         )
@@ -265,13 +270,13 @@ def _raise_bad_end(receipt: pb.Receipt) -> None:
     details = {"message_id": receipt.message_id, "step": step_of(receipt)}
     if receipt.step == pb.MESSAGE_STEP_UNKNOWN:
         raise DeliveryUnknown(
-            f"nobody can say whether {address(receipt.recipient)} got the message",
+            f"nobody can say whether {recipient(receipt)} got the message",
             why=receipt.reason or "its host stopped between typing and recording; it is never typed again",
-            next_step=f"look: mosaic agent tail {address(receipt.recipient)}",
+            next_step=f"look: mosaic agent tail {recipient(receipt)}",
             details=details,
         )
     raise NotDelivered(
-        f"the message to {address(receipt.recipient)} was not delivered: {step_of(receipt)}",
+        f"the message to {recipient(receipt)} was not delivered: {step_of(receipt)}",
         why=receipt.reason,
         next_step=next_step,
         details=details,

@@ -15,17 +15,25 @@ from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.pairing import PairingService
 from mosaic_controlplane.api.peers import PeerService
+from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.federation.authentication import PeerAuthenticator
 from mosaic_controlplane.federation.bundles import PeerBundles
+from mosaic_controlplane.federation.claims import PeerClaims
 from mosaic_controlplane.federation.duty import Duty
 from mosaic_controlplane.federation.exchange import Encoders, Exchange
 from mosaic_controlplane.federation.joining import Joining
+from mosaic_controlplane.federation.outbox import Outbox
 from mosaic_controlplane.federation.outgoing import Outgoing
 from mosaic_controlplane.federation.pairing import Pairing
 from mosaic_controlplane.federation.peers import Peers
+from mosaic_controlplane.federation.receiving import PeerMessages
+from mosaic_controlplane.federation.sending import PeerSends
 from mosaic_controlplane.federation.subscriber import Subscriber
+from mosaic_controlplane.federation.terminals import PeerTerminals
+from mosaic_controlplane.federation.working import PeerWork
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity
 from mosaic_controlplane.identity.standings import Standings
+from mosaic_controlplane.mesh.messages import Messages
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.metrics import Metrics
 from mosaic_controlplane.register.database import Database
@@ -44,10 +52,13 @@ class Federating:
         self,
         database: Database,
         cluster: ClusterIdentity,
+        wakes: Wakes,
         *,
+        messages: Messages,
+        backlog: Backlog,
+        terminals: PeerTerminals,
         limits: Limits,
         standings: Standings,
-        wakes: Wakes,
         leaf: Callable[[], ServerIdentity],
         register_away: Callable[[], float],
     ) -> None:
@@ -58,8 +69,6 @@ class Federating:
         self.authenticator = PeerAuthenticator(database, cluster)
         self.bundles = PeerBundles(database, leaf)
         self.outgoing = Outgoing(database, cluster, leaf)
-        subscriber = Subscriber(database, cluster, wakes, self.outgoing)
-        self._duty = Duty(database, wakes, subscriber, changed=self.bundles.changed)
         self._peers = Peers(database, self.outgoing)
         self._joining = Joining(database, cluster, leaf, self.doors)
         self.server = grpc.aio.server(
@@ -76,8 +85,23 @@ class Federating:
             ],
             options=wire.fleet_server_options(connections=MOST_CONNECTIONS),
         )
-        exchange = Exchange(database, cluster, wakes, standings, Encoders(encode.agent, encode.host))
-        self._federation = FederationService(database, exchange)  # type: ignore[abstract]  # the rest of it is to come
+        self.sends = PeerSends(database, self.outgoing, wakes, cluster=cluster.alias)
+        self.work = PeerWork(database, self.outgoing)
+        self._duty = Duty(
+            database,
+            wakes,
+            Subscriber(database, cluster, wakes, self.outgoing),
+            changed=self.bundles.changed,
+            beside=Outbox(database, wakes, self.sends).run,
+        )
+        self._federation = FederationService(
+            database,
+            Exchange(database, cluster, wakes, standings, Encoders(encode.agent, encode.host)),
+            messages=PeerMessages(database, messages),
+            terminals=terminals,
+            claims=PeerClaims(database, backlog, wakes),
+            backlog=backlog,
+        )
         federation_pb2_grpc.add_FederationServiceServicer_to_server(self._federation, self.server)
 
     def doors(self) -> Doors:

@@ -60,6 +60,7 @@ from mosaic_controlplane.api.terminal import HostTerminalService, TerminalServic
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.reaper import Reaper
 from mosaic_controlplane.federating import Federating
+from mosaic_controlplane.federation.terminals import PeerTerminals
 from mosaic_controlplane.identity.bootstrap import open_cluster, roots_changed
 from mosaic_controlplane.identity.presented import Presented
 from mosaic_controlplane.identity.replica_leaf import ReplicaLeaf
@@ -126,12 +127,18 @@ async def serve(home: Home) -> None:
         reaper = Reaper(database, backlog.claiming, wakes)
         links = Links(database, wakes, replica_id)
         limits = Limits(settings, metrics)
+        forwarder = Forwarder(lambda: replica_leaf.current)
+        views = Views(links)
+        messages = Messages(database, wakes, queue_limit=settings.limit_queue)
         federating = Federating(
             database,
             cluster,
+            wakes,
+            messages=messages,
+            backlog=backlog,
+            terminals=PeerTerminals(database, links, forwarder, views, standings),
             limits=limits,
             standings=standings,
-            wakes=wakes,
             leaf=lambda: replica_leaf.current,
             register_away=lambda: liveness.register_away(),
         )
@@ -166,9 +173,17 @@ async def serve(home: Home) -> None:
                 connections=min(settings.limit_connections, max(16, open_files_limit - KEPT_FILES))
             ),
         )
-        forwarder = Forwarder(lambda: replica_leaf.current)
         fleet_pb2_grpc.add_FleetServiceServicer_to_server(
-            FleetService(database, cluster, wakes, links, forwarder, replica_id, lambda: liveness.cursor_stall.seconds),
+            FleetService(
+                database,
+                cluster,
+                wakes,
+                links,
+                forwarder,
+                replica_id,
+                lambda: liveness.cursor_stall.seconds,
+                federating.outgoing,
+            ),
             fleet_server,
         )
         signals_pb2_grpc.add_SignalServiceServicer_to_server(SignalService(database, links, forwarder), fleet_server)
@@ -184,8 +199,7 @@ async def serve(home: Home) -> None:
         )
         people_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(database), fleet_server)
         messages_pb2_grpc.add_MessageServiceServicer_to_server(
-            MessageService(Messages(database, wakes, queue_limit=settings.limit_queue), cluster.register_epoch),
-            fleet_server,
+            MessageService(database, messages, federating.sends, cluster.register_epoch), fleet_server
         )
         seeding_pb2_grpc.add_SeedingServiceServicer_to_server(SeedingService(database), fleet_server)
         host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(
@@ -193,12 +207,12 @@ async def serve(home: Home) -> None:
             fleet_server,
         )
         runtimes_pb2_grpc.add_RuntimeServiceServicer_to_server(RuntimeService(database, wakes), fleet_server)
-        views = Views(links)
         terminal_pb2_grpc.add_TerminalServiceServicer_to_server(
-            TerminalService(database, links, forwarder, views, Attachments(database, views)), fleet_server
+            TerminalService(database, links, forwarder, views, Attachments(database, views), federating.outgoing),
+            fleet_server,
         )
         terminal_pb2_grpc.add_HostTerminalServiceServicer_to_server(HostTerminalService(views), fleet_server)
-        backlog_pb2_grpc.add_BacklogServiceServicer_to_server(BacklogService(backlog), fleet_server)
+        backlog_pb2_grpc.add_BacklogServiceServicer_to_server(BacklogService(backlog, federating.work), fleet_server)
         identity_pb2_grpc.add_IdentityServiceServicer_to_server(
             IdentityService(database, cluster, presented, wakes, lambda: liveness.replica_addresses), fleet_server
         )

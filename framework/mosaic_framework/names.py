@@ -34,6 +34,12 @@ def nearest(word: str, known: Iterable[str], *, limit: int = 3) -> list[str]:
     return difflib.get_close_matches(word, list(known), n=limit, cutoff=0.5)
 
 
+def split_cluster(address: str) -> tuple[str, str]:
+    """Return (cluster, the rest) of an address of three parts, cluster/host/agent; of any other ('', the address)."""
+    cluster, _, rest = address.partition("/")
+    return (cluster, rest) if rest.count("/") == 1 else ("", address)
+
+
 def match_address(address: str, known: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the (host, agent) pairs of `known` that `address` (agent or host/agent) names, matched from the right."""
     parts = address.split("/")

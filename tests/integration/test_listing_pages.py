@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 from mosaic_controlplane.api import listing
+from mosaic_controlplane.mesh.clusters import Choice
 from mosaic_controlplane.register import agent
 from mosaic_controlplane.register.database import Database
 from mosaic_framework.errors import InvalidInput
@@ -34,12 +35,16 @@ async def site(database: Database) -> Site:
     return site
 
 
-async def pages(site: Site, size: int, tenant_id: UUID | None = None) -> list[pb.ListAgentsReply]:
+def own(site: Site) -> Choice:
+    return Choice(site.tenant_id, "", "local")
+
+
+async def pages(site: Site, size: int) -> list[pb.ListAgentsReply]:
     found, token = [], ""
     async with site.database.connection() as connection:
         while not found or token:
             asked = pb.ListAgentsRequest(page_size=size, page_token=token)
-            reply = await listing.list_agents(connection, asked, site.operator, tenant_id or site.tenant_id)
+            reply = await listing.list_agents(connection, asked, site.operator, own(site))
             found.append(reply)
             token = reply.next_page_token
     return found
@@ -62,13 +67,13 @@ async def test_pages_tell_every_agent_once_and_in_order_and_the_hosts_once(site:
 
 async def test_an_agent_that_goes_between_two_pages_leaves_out_no_other(site: Site) -> None:
     async with site.database.connection() as connection:
-        first = await listing.list_agents(connection, pb.ListAgentsRequest(page_size=7), site.operator, site.tenant_id)
+        first = await listing.list_agents(connection, pb.ListAgentsRequest(page_size=7), site.operator, own(site))
         await connection.execute(
             "update fleet.agent set removed_at = now() where agent_id = any($1)",
             [UUID(one.id) for one in first.agents[-2:]],
         )
         asked = pb.ListAgentsRequest(page_size=5_000, page_token=first.next_page_token)
-        rest = await listing.list_agents(connection, asked, site.operator, site.tenant_id)
+        rest = await listing.list_agents(connection, asked, site.operator, own(site))
     assert len(rest.agents) == 29
     assert min(places(rest)) > max(places(first))
 
@@ -78,7 +83,7 @@ async def test_a_page_token_that_is_none_is_refused(site: Site, token: str) -> N
     with pytest.raises(InvalidInput, match="page token"):
         async with site.database.connection() as connection:
             await listing.list_agents(
-                connection, pb.ListAgentsRequest(page_size=5, page_token=token), site.operator, site.tenant_id
+                connection, pb.ListAgentsRequest(page_size=5, page_token=token), site.operator, own(site)
             )
 
 

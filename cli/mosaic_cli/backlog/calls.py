@@ -11,7 +11,7 @@ from mosaic_framework.errors import Unreachable
 from mosaic_framework.ids import new_id
 
 from mosaic_cli import output
-from mosaic_cli.client import ANSWER_WITHIN, Connection, ConnectionLost, NoAnswer
+from mosaic_cli.client import ANSWER_WITHIN, ELSEWHERE_WITHIN, Connection, ConnectionLost, NoAnswer
 
 Reply = TypeVar("Reply")
 
@@ -38,14 +38,15 @@ def write(
     pause, told = _PAUSE_FIRST, False
     while True:
         try:
-            return connection.call(method(connection.backlog), request, timeout=waits + ANSWER_WITHIN)
+            within = ELSEWHERE_WITHIN if getattr(request, "cluster", "") else ANSWER_WITHIN
+            return connection.call(method(connection.backlog), request, timeout=waits + within)
         except (ConnectionLost, NoAnswer) as error:
             if time.monotonic() >= until:
                 raise _unsure(request.request_id, error) from error
             if not told:
                 output.say(f"no reply ({error.why}); asking again under the same request id")
         except Unreachable as error:
-            if not told:
+            if not told and "in_doubt" not in error.details:
                 raise  # it never got there
             if time.monotonic() >= until:
                 raise _unsure(request.request_id, error) from error

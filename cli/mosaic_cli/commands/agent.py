@@ -12,6 +12,12 @@ from mosaic_cli.text import duration
 
 app = groups.noun("agent", "One agent.")
 Address = Annotated[str, typer.Argument(metavar="AGENT", help="agent or host/agent.", autocompletion=completion.agents)]
+AnyAddress = Annotated[
+    str,
+    typer.Argument(
+        metavar="AGENT", help="agent, host/agent, or of a peer cluster/host/agent.", autocompletion=completion.agents
+    ),
+]
 
 
 @app.command("ls")
@@ -93,7 +99,12 @@ def report(
 @app.command("send")
 def send(
     address: Annotated[
-        str, typer.Argument(metavar="[AGENT]", help="agent or host/agent.", autocompletion=completion.agents)
+        str,
+        typer.Argument(
+            metavar="[AGENT]",
+            help="agent, host/agent, or of a peer cluster/host/agent.",
+            autocompletion=completion.agents,
+        ),
     ] = "",
     text: Annotated[str | None, typer.Option("--message", "-m", help="The text itself.")] = None,
     file: Annotated[str | None, typer.Option("--file", "-f", help="Read the text from this file; '-': stdin.")] = None,
@@ -116,6 +127,10 @@ def send(
     ] = "",
     allow_secrets: Annotated[
         bool, typer.Option("--allow-secrets", help="Send it though it holds what looks like a secret; it is audited.")
+    ] = False,
+    queue: Annotated[
+        bool,
+        typer.Option("--queue", help="To a peer that is away: let it wait here until then, and not after --deadline."),
     ] = False,
     host: Annotated[str, typer.Option("--host", help="To all on these hosts: a name, or 'web*'.")] = "",
     class_: Annotated[str, typer.Option("--class", help="To all of this class.")] = "",
@@ -159,6 +174,7 @@ def send(
         reply_to=reply_to,
         timeout=timeout,
         detach=detach,
+        queue=queue,
     )
     if many:
         send_many.run(wish, selection, yes=yes, dry_run=dry_run, form=output_form, context=context, tenant=tenant)
@@ -170,7 +186,7 @@ def send(
 
 @app.command("interrupt")
 def interrupt(
-    address: Address,
+    address: AnyAddress,
     timeout: options.Timeout = 30.0,
     detach: options.Detach = False,
     output_form: options.Output = Format.TABLE,
@@ -216,7 +232,7 @@ def reset(
 
 @app.command("tail")
 def tail(
-    address: Address,
+    address: AnyAddress,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=10_000, help="Lines above the screen, too.")] = 0,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on: lines as they are finished, or screens as they come to rest.")
@@ -238,7 +254,7 @@ def tail(
 
 @app.command("watch")
 def watch(
-    address: Address,
+    address: AnyAddress,
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
     tenant: options.Tenant = "",

@@ -26,6 +26,9 @@ Claimant = Annotated[
 Lease = Annotated[
     float, typer.Option("--lease", parser=duration, metavar="TIME", help="How long it is yours unless renewed.")
 ]
+Cluster = Annotated[
+    str, typer.Option("--cluster", metavar="PEER", help="The card is this peer's; what it grants is what you may.")
+]
 SpentCost = Annotated[float, typer.Option("--spent-cost", min=0, help="In the account's currency; added.")]
 SpentTokens = Annotated[int, typer.Option("--spent-tokens", min=0, help="Added.")]
 SpentTime = Annotated[float, typer.Option("--spent-time", parser=duration, metavar="TIME", help="Added.")]
@@ -45,6 +48,7 @@ def claim(
     ] = 0.0,
     lease: Lease = 0.0,
     claimant: Claimant = "",
+    cluster: Cluster = "",
     request_id: RequestId = "",
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
@@ -57,6 +61,7 @@ def claim(
 
     request = pb.ClaimRequest(
         claimant_id=claimant,
+        cluster=cluster,
         filter=pb.CardFilter(labels=label or [], **{"class": class_}),
         card_id=card,
         max=most,
@@ -77,6 +82,7 @@ def renew(
         ),
     ] = 0.0,
     claimant: Claimant = "",
+    cluster: Cluster = "",
     request_id: RequestId = "",
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
@@ -90,7 +96,9 @@ def renew(
     from mosaic_cli.client import connect
 
     with connect(context, tenant=tenant) as connection:
-        request = pb.RenewRequest(tenant=connection.tenant, claimant_id=claimant, card_id=card, fence=fence)
+        request = pb.RenewRequest(
+            tenant=connection.tenant, claimant_id=claimant, card_id=card, fence=fence, cluster=cluster
+        )
         if lease:
             request.lease.CopyFrom(calls.span(lease))
         if extend:
@@ -112,6 +120,7 @@ def propose(
     spent_tokens: SpentTokens = 0,
     spent_time: SpentTime = 0.0,
     claimant: Claimant = "",
+    cluster: Cluster = "",
     request_id: RequestId = "",
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
@@ -124,6 +133,7 @@ def propose(
 
     request = pb.ProposeRequest(
         claimant_id=claimant,
+        cluster=cluster,
         card_id=card,
         fence=fence,
         branch=branch,
@@ -148,6 +158,7 @@ def complete(
     spent_tokens: SpentTokens = 0,
     spent_time: SpentTime = 0.0,
     claimant: Claimant = "",
+    cluster: Cluster = "",
     request_id: RequestId = "",
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
@@ -160,6 +171,7 @@ def complete(
 
     request = pb.CompleteRequest(
         claimant_id=claimant,
+        cluster=cluster,
         card_id=card,
         fence=fence,
         result=result,
@@ -180,6 +192,7 @@ def release(
     spent_tokens: SpentTokens = 0,
     spent_time: SpentTime = 0.0,
     claimant: Claimant = "",
+    cluster: Cluster = "",
     request_id: RequestId = "",
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
@@ -192,6 +205,7 @@ def release(
 
     request = pb.ReleaseRequest(
         claimant_id=claimant,
+        cluster=cluster,
         card_id=card,
         fence=fence,
         reason=reason,
@@ -209,6 +223,7 @@ def block(
     spent_tokens: SpentTokens = 0,
     spent_time: SpentTime = 0.0,
     claimant: Claimant = "",
+    cluster: Cluster = "",
     request_id: RequestId = "",
     output_form: options.Output = Format.TABLE,
     context: options.Context = "",
@@ -221,6 +236,7 @@ def block(
 
     request = pb.BlockRequest(
         claimant_id=claimant,
+        cluster=cluster,
         card_id=card,
         fence=fence,
         reason=reason,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
 from mosaic_framework.errors import FleetError, InvalidInput
@@ -18,11 +18,12 @@ from mosaic_controlplane.api.encode import identifier
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.backlog.backlog import Backlog
-from mosaic_controlplane.backlog.claiming import Filter, Wish
+from mosaic_controlplane.backlog.claiming import Filter, Wish, check
 from mosaic_controlplane.backlog.drafts import require
 from mosaic_controlplane.backlog.errors import CardNotReady
 from mosaic_controlplane.backlog.standing import resolve
 from mosaic_controlplane.backlog.transitions import Proposal, Under
+from mosaic_controlplane.federation.working import PeerWork
 from mosaic_controlplane.register.card import CardRow
 from mosaic_controlplane.register.card_claim import Actor, Completion, Taken
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
 DONE_LIMIT = 100
+
+Reply = TypeVar("Reply", pb.ClaimReply, pb.CardReply)
 
 
 class _UnderClaim(Protocol):
@@ -50,13 +53,16 @@ class _UnderClaim(Protocol):
 class ClaimCalls(backlog_pb2_grpc.BacklogServiceServicer):
     """Claims, what is written under them, and work streams."""
 
-    def __init__(self, backlog: Backlog) -> None:
+    def __init__(self, backlog: Backlog, at_peers: PeerWork) -> None:
         self._backlog = backlog
+        self._at_peers = at_peers
 
     async def Claim(
         self, request: pb.ClaimRequest, context: ServicerContext[pb.ClaimRequest, pb.ClaimReply]
     ) -> pb.ClaimReply:
         desk = desk_of(context, request.tenant, request.claimant_id)
+        if request.cluster:
+            return await self._at_peer("Claim", request, desk, pb.ClaimReply)
         card_id = request.card_id
         if card_id:
             async with self._backlog.database.connection() as connection:
@@ -86,9 +92,11 @@ class ClaimCalls(backlog_pb2_grpc.BacklogServiceServicer):
         self, request: pb.RenewRequest, context: ServicerContext[pb.RenewRequest, pb.ClaimReply]
     ) -> pb.ClaimReply:
         desk = desk_of(context, request.tenant, request.claimant_id)
+        if request.cluster:
+            return await self._at_peer("Renew", request, desk, pb.ClaimReply)
         row = await self._backlog.transitions.renew(
             desk.tenant_id,
-            _under(request, desk.actor),
+            under_of(request, desk.actor),
             lease=decode.length(request, "lease"),
             extend=decode.length(request, "extend"),
         )
@@ -99,31 +107,31 @@ class ClaimCalls(backlog_pb2_grpc.BacklogServiceServicer):
         self, request: pb.ProposeRequest, context: ServicerContext[pb.ProposeRequest, pb.CardReply]
     ) -> pb.CardReply:
         desk = desk_of(context, request.tenant, request.claimant_id)
-        proposal = Proposal(
-            branch=request.branch,
-            head=request.head,
-            pull_request=request.pull_request,
-            evidence=decode.evidence(request.evidence),
-            note=request.note,
-            spent=decode.spent(request.spent),
+        if request.cluster:
+            return await self._at_peer("Propose", request, desk, pb.CardReply)
+        row = await self._backlog.transitions.propose(
+            desk.tenant_id, under_of(request, desk.actor), proposal_of(request)
         )
-        row = await self._backlog.transitions.propose(desk.tenant_id, _under(request, desk.actor), proposal)
         return card_reply(row, desk.caller)
 
     async def Complete(
         self, request: pb.CompleteRequest, context: ServicerContext[pb.CompleteRequest, pb.CardReply]
     ) -> pb.CardReply:
         desk = desk_of(context, request.tenant, request.claimant_id)
+        if request.cluster:
+            return await self._at_peer("Complete", request, desk, pb.CardReply)
         request_id = identifier(request.request_id, what="request id")
-        row = await self._backlog.complete(desk.tenant_id, _completion(desk, request, request_id, 0))
+        row = await self._backlog.complete(desk.tenant_id, completion_of(desk.actor, request, request_id, 0))
         return card_reply(row, desk.caller)
 
     async def Release(
         self, request: pb.ReleaseRequest, context: ServicerContext[pb.ReleaseRequest, pb.CardReply]
     ) -> pb.CardReply:
         desk = desk_of(context, request.tenant, request.claimant_id)
+        if request.cluster:
+            return await self._at_peer("Release", request, desk, pb.CardReply)
         row = await self._backlog.transitions.release(
-            desk.tenant_id, _under(request, desk.actor), reason=request.reason, spent=decode.spent(request.spent)
+            desk.tenant_id, under_of(request, desk.actor), reason=request.reason, spent=decode.spent(request.spent)
         )
         return card_reply(row, desk.caller)
 
@@ -131,8 +139,10 @@ class ClaimCalls(backlog_pb2_grpc.BacklogServiceServicer):
         self, request: pb.BlockRequest, context: ServicerContext[pb.BlockRequest, pb.CardReply]
     ) -> pb.CardReply:
         desk = desk_of(context, request.tenant, request.claimant_id)
+        if request.cluster:
+            return await self._at_peer("Block", request, desk, pb.CardReply)
         row = await self._backlog.transitions.block(
-            desk.tenant_id, _under(request, desk.actor), reason=request.reason, spent=decode.spent(request.spent)
+            desk.tenant_id, under_of(request, desk.actor), reason=request.reason, spent=decode.spent(request.spent)
         )
         return card_reply(row, desk.caller)
 
@@ -180,6 +190,21 @@ class ClaimCalls(backlog_pb2_grpc.BacklogServiceServicer):
                 which = decode.which(request.filter, desk.caller)
             yield await self._work(desk, which, request)
 
+    async def _at_peer(self, verb: str, request: Any, desk: Desk, _reply: type[Reply]) -> Reply:
+        """Make the call at the cluster that it names. An agent's class is known here alone: it goes along."""
+        waits = 0.0
+        if verb == "Claim":
+            which = decode.which(request.filter, desk.caller)
+            if desk.caller.kind == "agent":
+                setattr(request.filter, "class", desk.caller.role)
+            check(Wish(UUID(int=0), desk.actor, which, most=request.max or 1))
+            waits = (decode.length(request, "wait") or timedelta(0)).total_seconds()
+        identifier(request.request_id, what="request id")
+        reply: Reply = await self._at_peers.call(
+            verb, request, desk.caller, tenant_id=desk.tenant_id, run_id=desk.actor.run_id, waits=waits, cards=_cards
+        )
+        return reply
+
     async def _work(self, desk: Desk, which: Filter, request: pb.WorkRequest) -> pb.WorkReply:
         """Answer one message of a work stream: what is done first, so that what waited for it can be next."""
         if len(request.done) > DONE_LIMIT:
@@ -187,7 +212,7 @@ class ClaimCalls(backlog_pb2_grpc.BacklogServiceServicer):
         request_id = identifier(request.request_id, what="request id")
         reply = pb.WorkReply(request_id=request.request_id)
         # Places below zero: those from zero up are of the claims under the same request id.
-        done = [_completion(desk, one, request_id, -1 - place) for place, one in enumerate(request.done)]
+        done = [completion_of(desk.actor, one, request_id, -1 - place) for place, one in enumerate(request.done)]
         wish = None
         if request.next:
             wish = Wish(
@@ -205,11 +230,12 @@ class ClaimCalls(backlog_pb2_grpc.BacklogServiceServicer):
         return reply
 
 
-def _completion(desk: Desk, request: pb.CompleteRequest, request_id: UUID, place: int) -> Completion:
+def completion_of(actor: Actor, request: pb.CompleteRequest, request_id: UUID, place: int) -> Completion:
+    """Return what a request says is done, at `place` of what `request_id` stands for. Raises InvalidInput."""
     return Completion(
         card_id=request.card_id,
         fence=_fence(request.fence),
-        actor=desk.actor,
+        actor=actor,
         request_id=request_id,
         place=place,
         result=require(request.result, what="result", limit=decode.RESULT_LIMIT),
@@ -220,6 +246,11 @@ def _completion(desk: Desk, request: pb.CompleteRequest, request_id: UUID, place
     )
 
 
+def _cards(reply: pb.ClaimReply | pb.CardReply) -> list[str]:
+    """Return which cards a reply is of."""
+    return [reply.card.id] if isinstance(reply, pb.CardReply) else [claim.card.id for claim in reply.claims]
+
+
 def _done(answer: tuple[Completion, CardRow | FleetError]) -> pb.WorkReply.Done:
     asked, came_of_it = answer
     if isinstance(came_of_it, FleetError):
@@ -227,7 +258,20 @@ def _done(answer: tuple[Completion, CardRow | FleetError]) -> pb.WorkReply.Done:
     return pb.WorkReply.Done(card_id=came_of_it.card_id, status=encode.status(came_of_it.status))
 
 
-def _under(request: _UnderClaim, actor: Actor) -> Under:
+def proposal_of(request: pb.ProposeRequest) -> Proposal:
+    """Return what a request puts up for review. Raises InvalidInput."""
+    return Proposal(
+        branch=request.branch,
+        head=request.head,
+        pull_request=request.pull_request,
+        evidence=decode.evidence(request.evidence),
+        note=request.note,
+        spent=decode.spent(request.spent),
+    )
+
+
+def under_of(request: _UnderClaim, actor: Actor) -> Under:
+    """Return under which claim a request writes. Raises InvalidInput."""
     return Under(identifier(request.request_id, what="request id"), actor, request.card_id, _fence(request.fence))
 
 

@@ -9,9 +9,15 @@ from mosaic_proto.v1 import federation_pb2 as pb
 from mosaic_proto.v1 import federation_pb2_grpc
 
 from mosaic_controlplane.api.failures import request_id_of
+from mosaic_controlplane.api.federation_claims import PeerClaimCalls
+from mosaic_controlplane.api.federation_seats import PeerSeatCalls
 from mosaic_controlplane.api.interceptor import caller_of
+from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.federation import parting
+from mosaic_controlplane.federation.claims import PeerClaims
 from mosaic_controlplane.federation.errors import UnknownPeer
+from mosaic_controlplane.federation.receiving import PeerMessages
+from mosaic_controlplane.federation.terminals import PeerTerminals
 from mosaic_controlplane.register import peer as peer_table
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.peer import PeerRow
@@ -23,12 +29,25 @@ if TYPE_CHECKING:
     from mosaic_controlplane.identity.caller import Caller
 
 
-class FederationService(federation_pb2_grpc.FederationServiceServicer):
+class FederationService(PeerSeatCalls, PeerClaimCalls, federation_pb2_grpc.FederationServiceServicer):
     """One class for all that a peer may call; each subject is a module of `federation`, which it hands the call to."""
 
-    def __init__(self, database: Database, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        database: Database,
+        exchange: Exchange,
+        *,
+        messages: PeerMessages,
+        terminals: PeerTerminals,
+        claims: PeerClaims,
+        backlog: Backlog,
+    ) -> None:
         self._database = database
         self._exchange = exchange
+        self._messages = messages
+        self._terminals = terminals
+        self._claims = claims
+        self._backlog = backlog
 
     async def Exchange(
         self, request_iterator: AsyncIterator[pb.ExchangeUp], context: ServicerContext[pb.ExchangeUp, pb.ExchangeDown]

@@ -20,6 +20,9 @@ from mosaic_proto.v1 import fleet_pb2_grpc, seeding_pb2
 from mosaic_controlplane.api import clusters, encode, listing
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
+from mosaic_controlplane.federation import watching
+from mosaic_controlplane.federation.elsewhere import of_peer
+from mosaic_controlplane.federation.outgoing import Outgoing
 from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.mesh import addresses, rosters, watch
 from mosaic_controlplane.mesh.clusters import Choice, Clusters
@@ -69,7 +72,9 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         forwarder: Forwarder,
         replica_id: UUID,
         cursor_stall: Callable[[], float],
+        outgoing: Outgoing,
     ) -> None:
+        self._outgoing = outgoing
         self._database = database
         self._cluster = cluster
         self._wakes = wakes
@@ -260,9 +265,15 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     async def Tail(
         self, request_: pb.TailRequest, context: ServicerContext[pb.TailRequest, pb.TailReply]
     ) -> pb.TailReply:
-        tenant_id = tenant_of(caller_of(context), request_.tenant)
+        caller = caller_of(context)
+        tenant_id = tenant_of(caller, request_.tenant)
         if not 0 <= request_.lines <= _TAIL_LIMIT:
             raise InvalidInput(f"{request_.lines} lines cannot be shown", why=f"0 to {_TAIL_LIMIT:,} can")
+        elsewhere = await of_peer(self._database, tenant_id=tenant_id, address=request_.address)
+        if elsewhere is not None:
+            shown = await watching.text(self._outgoing, elsewhere, caller, lines=request_.lines)
+            host, _, name = elsewhere.address.partition("/")
+            return pb.TailReply(text=shown, agent=pb.Agent(cluster=elsewhere.peer.name, host=host, name=name))
         async with self._database.connection() as connection:
             seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request_.address)
             row = (await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=seat.agent_id))[0]

@@ -8,11 +8,13 @@ from mosaic_framework.errors import InvalidInput
 from mosaic_framework.names import NAME_LIMIT
 from mosaic_proto.v1 import fleet_pb2 as pb
 
-from mosaic_controlplane.api import encode
+from mosaic_controlplane.api import clusters, encode
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import addresses
+from mosaic_controlplane.mesh.clusters import Choice
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import host as host_table
+from mosaic_controlplane.register import replica
 from mosaic_controlplane.register import roster as roster_table
 from mosaic_controlplane.register import tenant as tenant_table
 from mosaic_controlplane.register.database import Connection
@@ -21,28 +23,34 @@ PAGE_LIMIT = 5_000  # an agent is some 300 bytes; a reply takes 4 MiB
 
 
 async def list_agents(
-    connection: Connection, asked: pb.ListAgentsRequest, caller: Caller, tenant_id: UUID
+    connection: Connection, asked: pb.ListAgentsRequest, caller: Caller, choice: Choice
 ) -> pb.ListAgentsReply:
-    """Return the agents asked for; with the first page, hosts and what is said of the whole. Raises InvalidInput."""
+    """Return the agents asked for; with the first page, hosts and what is said of the whole; with the last, peers and
+    what they show. Raises InvalidInput, NotFound.
+    """
+    tenant_id = choice.tenant_id
     after = _place(asked.page_token)
     size = min(asked.page_size, PAGE_LIMIT) if asked.page_size > 0 else None
     chosen: UUID | None = None
     if asked.address:
         chosen = (await addresses.one_seat(connection, tenant_id=tenant_id, address=asked.address)).agent_id
-    agents = await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=chosen, after=after, limit=size)
-    reply = pb.ListAgentsReply(agents=[encode.agent(row) for row in agents])
-    if size is not None and len(agents) == size:
-        reply.next_page_token = f"{agents[-1].host}/{agents[-1].name}"
-    if asked.page_token:
-        return reply
-    hosts = await host_table.list_hosts(connection, tenant_id=tenant_id)
-    newest = await roster_table.newest(connection, tenant_id=tenant_id)
-    of = await tenant_table.find_by_name(connection, caller.tenant)
-    reply.hosts.extend(encode.host(row) for row in hosts)
-    if hosts:
-        reply.at.FromDatetime(hosts[0].at)
-    reply.paused = of is not None and of.paused
-    reply.roster_version = newest.version if newest else 0
+    reply = pb.ListAgentsReply(at=encode.timestamp(await replica.database_time(connection)))
+    if choice.own:
+        agents = await agent_table.list_agents(
+            connection, tenant_id=tenant_id, agent_id=chosen, after=after, limit=size
+        )
+        reply.agents.extend(encode.agent(row) for row in agents)
+        if size is not None and len(agents) == size:
+            reply.next_page_token = f"{agents[-1].host}/{agents[-1].name}"
+    if not asked.page_token:
+        newest = await roster_table.newest(connection, tenant_id=tenant_id)
+        of = await tenant_table.find_by_name(connection, caller.tenant)
+        reply.paused = of is not None and of.paused
+        reply.roster_version = newest.version if newest else 0
+        if choice.own:
+            reply.hosts.extend(encode.host(row) for row in await host_table.list_hosts(connection, tenant_id=tenant_id))
+    if not asked.address and not reply.next_page_token:
+        await clusters.add_to(reply, connection, choice)
     return reply
 
 

@@ -17,7 +17,9 @@ from mosaic_controlplane.identity.renewal import identity_of
 from mosaic_controlplane.identity.standings import Standings
 from mosaic_controlplane.register.database import RegisterUnreachable
 
-RELAYS = frozenset({"mosaic.v1.TerminalService/Watch", "mosaic.v1.TerminalService/Attach"})
+RELAYS = frozenset(
+    {"mosaic.v1.TerminalService/Watch", "mosaic.v1.TerminalService/Attach", "mosaic.v1.FederationService/WatchTerminal"}
+)
 """Streams that need no register once they run, and must not go on when nobody can say any more who may have them."""
 
 AWAY_SECONDS = 5.0  # how long a replica may serve without the register

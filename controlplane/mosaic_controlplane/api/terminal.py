@@ -13,6 +13,9 @@ from mosaic_proto.v1 import terminal_pb2_grpc
 
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
+from mosaic_controlplane.federation import watching
+from mosaic_controlplane.federation.elsewhere import of_peer
+from mosaic_controlplane.federation.outgoing import Outgoing
 from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.mesh.attach import Attachments
 from mosaic_controlplane.mesh.forwarding import Forwarder
@@ -32,9 +35,16 @@ class TerminalService(terminal_pb2_grpc.TerminalServiceServicer):
     """Terminals as a person sees them."""
 
     def __init__(
-        self, database: Database, links: Links, forwarder: Forwarder, views: Views, attachments: Attachments
+        self,
+        database: Database,
+        links: Links,
+        forwarder: Forwarder,
+        views: Views,
+        attachments: Attachments,
+        outgoing: Outgoing,
     ) -> None:
         self._database = database
+        self._outgoing = outgoing
         self._links = links
         self._forwarder = forwarder
         self._views = views
@@ -45,7 +55,14 @@ class TerminalService(terminal_pb2_grpc.TerminalServiceServicer):
         request: pb.WatchTerminalRequest,
         context: ServicerContext[pb.WatchTerminalRequest, pb.TerminalFrame],
     ) -> AsyncIterator[pb.TerminalFrame]:
-        tenant_id = tenant_of(caller_of(context), request.tenant)
+        caller = caller_of(context)
+        tenant_id = tenant_of(caller, request.tenant)
+        elsewhere = await of_peer(self._database, tenant_id=tenant_id, address=request.address)
+        if elsewhere is not None:
+            async with aclosing(watching.frames(self._outgoing, elsewhere, caller, request)) as shown:
+                async for frame in shown:
+                    yield frame
+            return
         async with self._database.connection() as connection:
             seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request.address)
         holder = await self._links.elsewhere(tenant_id=tenant_id, host_id=seat.host_id)

@@ -145,12 +145,22 @@ class Claiming:
 
     async def _claim_whole(self, tenant_id: UUID, wish: Wish) -> Taken:
         """Claim one card, and give it back when the caller is gone by then."""
-        call = self._go_on(self._claim_one(tenant_id, wish))
+
+        async def claim() -> list[Taken]:
+            return [await self._claim_one(tenant_id, wish)]
+
+        return (await self.surely_told(tenant_id, wish, claim()))[0]
+
+    async def surely_told(self, tenant_id: UUID, wish: Wish, claim: Coroutine[Any, Any, list[Taken]]) -> list[Taken]:
+        """Return what `claim` gets for a wish; it is given back when the caller is gone by then."""
+        call = self._go_on(claim)
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
             call.add_done_callback(
-                lambda done: None if done.exception() else self.untold(tenant_id, wish, [done.result()])
+                lambda done: (
+                    None if done.cancelled() or done.exception() else self.untold(tenant_id, wish, done.result())
+                )
             )
             raise
 

@@ -78,7 +78,9 @@ class CardNotReady(Conflict):
 def holder_of(card: CardRow) -> str:
     """Return who holds a card, or what state it is in, as half a sentence."""
     if card.status == "claimed":
-        return f"{card.holder_kind} {card.holder_name} holds it under fence {card.fence}"
+        return (
+            f"{card.holder_kind or ''} {card.holder_name or 'somebody'}".strip() + f" holds it under fence {card.fence}"
+        )
     if card.status in ("done", "review"):
         state = "completed" if card.status == "done" else "proposed"
         return f"it is {card.status}, {state} under fence {card.fence} by {card.holder_name or 'nobody'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 from mosaic_framework.errors import Ambiguous, InvalidInput
@@ -12,6 +13,8 @@ from mosaic_controlplane.backlog.errors import CardNotFound, NotHolder
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.register import card as card_table
 from mosaic_controlplane.register import card_lease as lease_table
+from mosaic_controlplane.register import peer_claim
+from mosaic_controlplane.register.card import CardRow
 from mosaic_controlplane.register.card_claim import Actor
 from mosaic_controlplane.register.database import Connection
 
@@ -33,6 +36,13 @@ def actor_of(caller: Caller, *, claimant: UUID | None = None) -> Actor:
         run_id = caller.run_id or caller.id
         return Actor("agent", caller.id, caller.name, run_id, may_override=caller.role == GATE_CLASS)
     return Actor(caller.kind, caller.id, caller.name, claimant or caller.id, may_override=True)
+
+
+def seen_by(card: CardRow, actor: Actor) -> CardRow:
+    """Return a card as the actor may see it: who else holds it, or held it last, is no peer's matter."""
+    if actor.kind != "peer" or card.holder_id == actor.id:
+        return card
+    return replace(card, holder_kind=None, holder_id=None, holder_name=None, run_id=None)
 
 
 async def resolve(connection: Connection, *, tenant_id: UUID, card_id: str) -> str:
@@ -77,7 +87,14 @@ async def held_card(connection: Connection, *, tenant_id: UUID, actor: Actor) ->
 
 
 async def named_or_held(connection: Connection, *, tenant_id: UUID, card_id: str, actor: Actor) -> str:
-    """Return the card that is named, or else the one that the actor holds."""
+    """Return the card that is named, or else the one that the actor holds. Of others' cards a peer learns nothing."""
+    if card_id and actor.kind == "peer":
+        found = await peer_claim.known(connection, tenant_id=tenant_id, peer_id=actor.id, prefix=card_id)
+        if card_id in found or len(found) == 1:
+            return card_id if card_id in found else found[0]
+        if found:
+            raise Ambiguous(f"{card_id[:64]!r} fits more than one card", why=" ".join(found[:5]))
+        raise CardNotFound(f"your cluster has claimed no card {card_id[:64]!r}")
     if card_id:
         return await resolve(connection, tenant_id=tenant_id, card_id=card_id)
     return await held_card(connection, tenant_id=tenant_id, actor=actor)

@@ -14,7 +14,7 @@ from mosaic_controlplane.backlog import writing
 from mosaic_controlplane.backlog.claiming import LONGEST_LEASE, Claiming
 from mosaic_controlplane.backlog.drafts import LONGEST_CLAIM, require
 from mosaic_controlplane.backlog.errors import CardNotFound, refused
-from mosaic_controlplane.backlog.standing import actor_of, named_or_held, resolve
+from mosaic_controlplane.backlog.standing import actor_of, named_or_held, resolve, seen_by
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.register import card as card_table
@@ -54,7 +54,10 @@ class Proposal:
 
 
 class Transitions:
-    """Transitions of the cards of every tenant; each call names its caller's. All raise what backlog/errors.py has."""
+    """Transitions of the cards of every tenant; each call names its caller's. All raise what backlog/errors.py has.
+
+    With `caller` a transition has a row in the audit beside its entry in the card's history.
+    """
 
     def __init__(self, database: Database, claiming: Claiming) -> None:
         self._database = database
@@ -77,7 +80,9 @@ class Transitions:
         reason = f"limit moved to {extend} from now" if extend is not None else ""
         return await self._move(tenant_id, under, "renew", "renewed", change, reason)
 
-    async def propose(self, tenant_id: UUID, under: Under, proposal: Proposal) -> CardRow:
+    async def propose(
+        self, tenant_id: UUID, under: Under, proposal: Proposal, *, caller: Caller | None = None
+    ) -> CardRow:
         """Put a card into review: its claim ends, its gate decides."""
         for text, what in (
             (proposal.branch, "branch"),
@@ -109,9 +114,11 @@ class Transitions:
             )
             if text
         }
-        return await self._move(tenant_id, under, "propose", "proposed", change, proposal.note, details)
+        return await self._move(tenant_id, under, "propose", "proposed", change, proposal.note, details, caller=caller)
 
-    async def release(self, tenant_id: UUID, under: Under, *, reason: str, spent: Spent) -> CardRow:
+    async def release(
+        self, tenant_id: UUID, under: Under, *, reason: str, spent: Spent, caller: Caller | None = None
+    ) -> CardRow:
         """Give a card back to whoever claims next."""
         require(reason, what="reason")
 
@@ -120,9 +127,11 @@ class Transitions:
                 connection, tenant_id=tenant_id, card_id=card_id, reason=reason, spent=spent
             )
 
-        return await self._move(tenant_id, under, "release", "released", change, reason)
+        return await self._move(tenant_id, under, "release", "released", change, reason, caller=caller)
 
-    async def block(self, tenant_id: UUID, under: Under, *, reason: str, spent: Spent) -> CardRow:
+    async def block(
+        self, tenant_id: UUID, under: Under, *, reason: str, spent: Spent, caller: Caller | None = None
+    ) -> CardRow:
         """Take a card out until somebody unblocks it."""
         require(reason, what="reason", needed=True)
 
@@ -131,7 +140,7 @@ class Transitions:
                 connection, tenant_id=tenant_id, card_id=card_id, reason=reason, spent=spent
             )
 
-        return await self._move(tenant_id, under, "block", "blocked", change, reason)
+        return await self._move(tenant_id, under, "block", "blocked", change, reason, caller=caller)
 
     async def unblock(self, tenant_id: UUID, under: Under, *, reason: str, caller: Caller) -> CardRow:
         """Make a blocked card ready, its attempts counted anew."""
@@ -180,7 +189,7 @@ class Transitions:
                 raise CardNotFound(f"there is no card {card_id!r}")
             card, refusal = held
             if refusal:
-                raise refused(refusal, card, card_id=card_id, verb=verb, fence=under.fence)
+                raise refused(refusal, seen_by(card, under.actor), card_id=card_id, verb=verb, fence=under.fence)
             card = await change(connection, card_id)
             await transition_table.note(
                 connection,

@@ -27,7 +27,7 @@ async def record(
         connection,
         caller,
         tenant_id=tenant_id,
-        method=f"BacklogService/{method}",
+        method=f"{'FederationService' if caller.kind == 'peer' else 'BacklogService'}/{method}",
         target=target,
         request_id=str(request_id or ""),
         detail=detail,

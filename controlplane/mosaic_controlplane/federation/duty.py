@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -34,8 +34,9 @@ Also = Callable[[Connection], Awaitable[None]]
 class Duty:
     """Follows every peer where it is elected; elsewhere it stands by.
 
-    `changed` is set when other peers stand than before. The lock for each stream is its own, on the connection that
-    writes what comes: a holder that was cut off writes nothing any more.
+    `changed` is set when other peers stand than before; `beside` runs meanwhile, on connections of the pool. The lock
+    for each stream is its own, on the connection that writes what comes: a holder that was cut off writes nothing any
+    more.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class Duty:
         subscriber: Subscriber,
         *,
         changed: asyncio.Event,
+        beside: Callable[[], Coroutine[None, None, None]],
         also: Sequence[Also] = (),
     ) -> None:
         self._database = database
         self._wakes = wakes
         self._subscriber = subscriber
         self._changed = changed
+        self._beside = beside
         self._also = also
 
     async def run(self) -> None:
@@ -68,6 +71,7 @@ class Duty:
 
     async def _lead(self, connection: Connection) -> None:
         streams: dict[UUID, asyncio.Task[None]] = {}
+        beside = asyncio.create_task(self._beside(), name="beside-the-federation")
         ticks = 0
         try:
             while True:
@@ -82,14 +86,16 @@ class Duty:
                     if stream.done():
                         del streams[peer_id]
                         stream.result()  # a mistake of ours is told by who catches it
+                if beside.done():
+                    beside.result()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK_SECONDS):
                         await self._changed.wait()
                 self._changed.clear()
         finally:
-            for stream in streams.values():
-                stream.cancel()
-            await asyncio.gather(*streams.values(), return_exceptions=True)
+            for task in (beside, *streams.values()):
+                task.cancel()
+            await asyncio.gather(beside, *streams.values(), return_exceptions=True)
 
     async def _tick(self, connection: Connection, *, forget: bool) -> None:
         async with connection.transaction():

@@ -90,7 +90,9 @@ class Outgoing:
                 share = max(0.2, (until - loop.time()) / (len(addresses) - position))
                 try:
                     async with asyncio.timeout(share):
-                        await channel.channel_ready()
+                        if not await _connects(channel):
+                            why = f"{address} takes no connection"
+                            continue
                 except TimeoutError:
                     why = f"no connection to {address} within {share:.1f} s"
                     continue
@@ -149,6 +151,15 @@ class Outgoing:
             return await stub.Standing(request, timeout=timeout)
 
         return await at_door(peer.enrol_addresses, peer.bundle, ask, seconds=STANDING_SECONDS)
+
+
+async def _connects(channel: grpc.aio.Channel) -> bool:
+    """Whether a channel gets through: known at once of one that is refused, which gRPC would try again and again."""
+    while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+        if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
+            return False
+        await channel.wait_for_state_change(state)
+    return True
 
 
 def originator(caller: Caller, *, cluster: str) -> pb.OriginatingIdentity:

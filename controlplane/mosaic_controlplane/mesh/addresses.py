@@ -1,20 +1,43 @@
-"""Addresses: the one seat that `agent` or `host/agent` means in a tenant."""
+"""Addresses: the one seat that `agent`, `host/agent` or, of this cluster, `cluster/host/agent` means in a tenant."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-from mosaic_framework.errors import Ambiguous, NotFound
-from mosaic_framework.names import match_address, nearest
+from mosaic_framework.errors import Ambiguous, InvalidInput, NotFound
+from mosaic_framework.names import match_address, nearest, split_cluster
 
 from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import cluster as cluster_table
 from mosaic_controlplane.register.agent import Seat
 from mosaic_controlplane.register.database import Connection
 
 
+class OfAnotherCluster(InvalidInput):
+    """This is not done to an agent of another cluster."""
+
+    code = "of-another-cluster"
+    hint = "agents of a peer are sent to, interrupted, watched and tailed; for the rest ask its people"
+
+
 async def one_seat(connection: Connection, *, tenant_id: UUID, address: str) -> Seat:
-    """Return the seat. Raises NotFound with the nearest names, or Ambiguous with the candidates."""
-    return choose(await agent_table.addresses(connection, tenant_id=tenant_id), address)
+    """Return the seat. Raises NotFound with the nearest names, Ambiguous with the candidates, or OfAnotherCluster."""
+    here = await of_own(connection, address)
+    return choose(await agent_table.addresses(connection, tenant_id=tenant_id), here)
+
+
+async def of_own(connection: Connection, address: str) -> str:
+    """Return an address without the name of this cluster, if it has it. Raises OfAnotherCluster."""
+    cluster, rest = split_cluster(address)
+    if cluster and not await is_own(connection, cluster):
+        raise OfAnotherCluster(f"{address[:200]!r} is the address of an agent of another cluster")
+    return rest
+
+
+async def is_own(connection: Connection, cluster: str) -> bool:
+    """Whether that is this cluster's own name."""
+    own = await cluster_table.find(connection)
+    return own is not None and cluster == own.alias
 
 
 def choose(seats: list[Seat], address: str) -> Seat:

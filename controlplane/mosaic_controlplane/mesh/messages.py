@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -20,17 +20,18 @@ from mosaic_framework.errors import (
     NotFound,
     TooLarge,
 )
-from mosaic_framework.names import match_address
+from mosaic_framework.names import match_address, split_cluster
 from mosaic_framework.steps import reached as reached_place
 from mosaic_framework.typed_text import left_out
 
 from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.caller import Caller
-from mosaic_controlplane.mesh import addresses
+from mosaic_controlplane.mesh import addresses, message_ids
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
 from mosaic_controlplane.mesh.watch import MessagesOf, Watched, watch
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import message as message_table
+from mosaic_controlplane.register import peer_message
 from mosaic_controlplane.register.agent import Seat
 from mosaic_controlplane.register.change import Cursor
 from mosaic_controlplane.register.database import Connection, Database
@@ -146,24 +147,38 @@ class Messages:
         self._database = database
         self._wakes = wakes
 
-    async def send(self, draft: Draft, *, caller: Caller, tenant_id: UUID) -> MessageRow:
+    async def send(
+        self,
+        draft: Draft,
+        *,
+        caller: Caller,
+        tenant_id: UUID,
+        sender: Sender | None = None,
+        find: Callable[[Connection], Awaitable[Seat]] | None = None,
+    ) -> MessageRow:
         """Queue `draft`; returns its receipt. The same id and payload again returns the receipt as it is now.
 
+        `sender`: in whose name it goes, when that is settled; `find`: finds the seat, for who may not send to all.
         Raises NotFound, Ambiguous, Denied, MessageReused, MessageTooLarge, QueueFull or InvalidInput.
         """
         check(draft)
         reached_place("controlplane.message-received")
         async with self._database.transaction() as connection:
             host_id: UUID | None = None
+            name = sender or await self._sender(connection, tenant_id, draft, caller)
             try:
-                seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=draft.to)
-            except (NotFound, Ambiguous):
+                if find is not None:
+                    seat = await find(connection)
+                else:
+                    seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=draft.to)
+            except (NotFound, Ambiguous, Denied):
                 # The address may mean nobody any more; what was sent to it under this id was sent.
-                if not await self._sent_before(connection, tenant_id, draft, caller):
+                if not await self._sent_before(connection, tenant_id, draft, name):
                     raise
             else:
-                host_id = await self._queue(connection, tenant_id, draft, caller, seat)
-                if host_id is None and not await self._sent_before(connection, tenant_id, draft, caller):
+                sent_by = caller.name if sender is None and name != Sender.of(caller) else ""
+                host_id = await self._queue(connection, tenant_id, draft, caller, seat, name, sent_by)
+                if host_id is None and not await self._sent_before(connection, tenant_id, draft, name):
                     raise await self._refusal(connection, tenant_id, draft, seat)
         reached_place("controlplane.message-queued")
         if host_id is not None:
@@ -171,11 +186,17 @@ class Messages:
         return await self.receipt(tenant_id=tenant_id, message_id=draft.message_id)
 
     async def _queue(
-        self, connection: Connection, tenant_id: UUID, draft: Draft, caller: Caller, seat: Seat
+        self,
+        connection: Connection,
+        tenant_id: UUID,
+        draft: Draft,
+        caller: Caller,
+        seat: Seat,
+        sender: Sender,
+        sent_by: str,
     ) -> UUID | None:
         """Queue and audit a draft; returns its host, or None when the id is taken, the seat gone or its queue full."""
         digest = _digest(seat.agent_id, draft)
-        sender = await self._sender(connection, tenant_id, draft, caller)
         host_id = await message_table.queue(
             connection,
             tenant_id=tenant_id,
@@ -191,7 +212,7 @@ class Messages:
                 reply_to=draft.reply_to,
                 thread_id=draft.thread_id,
                 mode=draft.mode,
-                sent_by=caller.name if sender != Sender.of(caller) else "",
+                sent_by=sent_by,
                 stripped=left_out(draft.body),
             ),
             queue_limit=self._queue_limit,
@@ -201,22 +222,21 @@ class Messages:
                 connection,
                 caller,
                 tenant_id=tenant_id,
-                method="MessageService/Send",
+                method=f"{_service(caller)}/Send",
                 target=f"{seat.host}/{seat.name}",
                 request_id=str(draft.message_id),
                 detail={"bytes": str(len(draft.body.encode())), "sha256": digest, **_knowingly(draft)},
             )
         return host_id
 
-    async def _sent_before(self, connection: Connection, tenant_id: UUID, draft: Draft, caller: Caller) -> bool:
-        """Whether this caller has sent this draft already, also to a seat that is gone. Raises MessageReused."""
+    async def _sent_before(self, connection: Connection, tenant_id: UUID, draft: Draft, sender: Sender) -> bool:
+        """Whether this sender has sent this draft already, also to a seat that is gone. Raises MessageReused."""
         kept = await message_table.identity(connection, tenant_id=tenant_id, message_id=draft.message_id)
         if kept is None:
             return False
-        sender = await self._sender(connection, tenant_id, draft, caller)
         same = (sender.kind, sender.id, _digest(kept.recipient_id, draft))
         if same != (kept.sender_kind, kept.sender_id, kept.payload_digest) or not match_address(
-            draft.to, [(kept.host, kept.name)]
+            split_cluster(draft.to)[1], [(kept.host, kept.name)]
         ):
             raise MessageReused(details={"message_id": str(draft.message_id)})
         return True
@@ -235,6 +255,8 @@ class Messages:
         seats = await agent_table.addresses(connection, tenant_id=tenant_id)
         if all(one.agent_id != seat.agent_id for one in seats):
             return NotFound(f"agent {draft.to!r} was just removed", next_step="mosaic agent ls")
+        if await peer_message.find(connection, tenant_id=tenant_id, message_id=draft.message_id) is not None:
+            return MessageReused(details={"message_id": str(draft.message_id)})
         return QueueFull(
             f"the queue of {seat.host}/{seat.name} is full",
             why=f"{self._queue_limit:,} messages wait to be typed there",
@@ -262,7 +284,7 @@ class Messages:
                     connection,
                     caller,
                     tenant_id=tenant_id,
-                    method="MessageService/Cancel",
+                    method=f"{_service(caller)}/{'CancelMessage' if caller.kind == 'peer' else 'Cancel'}",
                     target=str(found.message_id),
                     detail={"step": step},
                 )
@@ -289,22 +311,16 @@ class Messages:
 
     async def find(self, *, tenant_id: UUID, prefix: str) -> MessageRow:
         """Return the message whose id is `prefix` or begins with it. Raises NotFound or Ambiguous."""
-        digits = prefix.replace("-", "").lower()
-        try:
-            first, last = (UUID(hex=digits.ljust(32, fill)) for fill in "0f")
-        except ValueError:
-            raise NotFound(f"{prefix[:80]!r} is no message id", next_step="mosaic message ls") from None
+        return await self.receipt(
+            tenant_id=tenant_id,
+            message_id=message_ids.one_of(prefix, await self.by_prefix(tenant_id=tenant_id, prefix=prefix)),
+        )
+
+    async def by_prefix(self, *, tenant_id: UUID, prefix: str) -> list[UUID]:
+        """Return up to six messages whose id is `prefix` or begins with it. Raises NotFound for what is no id."""
+        first, last = message_ids.id_range(prefix)
         async with self._database.connection() as connection:
-            ids = await message_table.by_prefix(connection, tenant_id=tenant_id, first=first, last=last)
-        if not digits or not ids:
-            raise NotFound(f"there is no message {prefix!r}", next_step="mosaic message ls")
-        if len(ids) > 1:
-            raise Ambiguous(
-                f"{prefix!r} fits more than one message",
-                why=", ".join(str(found) for found in ids[:5]),
-                details={"candidates": " ".join(str(found) for found in ids[:5])},
-            )
-        return await self.receipt(tenant_id=tenant_id, message_id=ids[0])
+            return await message_table.by_prefix(connection, tenant_id=tenant_id, first=first, last=last)
 
     async def list(self, *, tenant_id: UUID, address: str, open_only: bool, limit: int) -> list[MessageRow]:
         """Return messages, newest first; of one agent when `address` is given."""
@@ -318,9 +334,19 @@ class Messages:
             )
 
     async def watch(
-        self, *, tenant_id: UUID, address: str, newest: int, register_epoch: UUID, cursor: str
+        self,
+        *,
+        tenant_id: UUID,
+        address: str,
+        newest: int,
+        register_epoch: UUID,
+        cursor: str,
+        at_peer: tuple[UUID, str] | None = None,
     ) -> AsyncIterator[Watched]:
-        """Yield the newest messages, of one agent when `address` is given, then every step; or all after `cursor`."""
+        """Yield the newest messages, of one agent when `address` is given, then every step; or all after `cursor`.
+
+        `at_peer`: of one agent of a peer (the pairing's id, host/agent), in place of `address`.
+        """
         recipient: UUID | None = None
         if address:
             async with self._database.connection() as connection:
@@ -332,7 +358,7 @@ class Messages:
             tenant_id=tenant_id,
             register_epoch=register_epoch,
             resume=Cursor.parse(cursor) if cursor else None,
-            subject=MessagesOf(tenant_id, recipient, newest),
+            subject=MessagesOf(tenant_id, recipient, newest, at_peer),
         )
         async for watched in stream:
             yield watched
@@ -355,6 +381,11 @@ def _knowingly(draft: Draft) -> dict[str, str]:
     """Return what is written down of secrets that were sent knowingly: their kinds and lines."""
     found = secret_shapes.find(draft.body) if draft.allow_secrets else []
     return {"secrets_allowed": secret_shapes.told(found)} if found else {}
+
+
+def _service(caller: Caller) -> str:
+    """Return the service at which a caller sends."""
+    return "FederationService" if caller.kind == "peer" else "MessageService"
 
 
 def _digest(recipient: UUID, draft: Draft) -> str:

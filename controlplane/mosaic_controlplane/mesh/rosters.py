@@ -15,7 +15,7 @@ from mosaic_proto.v1 import fleet_pb2
 from mosaic_proto.v1.seeding_pb2 import Briefing
 from pydantic import ValidationError
 
-from mosaic_controlplane.mesh.addresses import choose
+from mosaic_controlplane.mesh.addresses import choose, of_own
 from mosaic_controlplane.mesh.briefings import with_peers
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import briefing as briefing_table
@@ -256,7 +256,7 @@ async def act(
         raise InvalidInput(f"{reset_way[:32]!r} is no way to reset an agent", why="it is clear, new or restart")
     await roster_table.lock(connection, tenant_id=tenant_id)
     seats = await agent_table.addresses(connection, tenant_id=tenant_id)
-    chosen = [choose(seats, target) for target in targets] if targets else seats
+    chosen = [choose(seats, await of_own(connection, target)) for target in targets] if targets else seats
     agent_ids = sorted({seat.agent_id for seat in chosen})
     hosts = sorted({seat.host_id for seat in chosen})
     generations = await host_table.set_generation(connection, tenant_id=tenant_id, host_ids=hosts)

@@ -12,13 +12,14 @@ from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import change as change_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
-from mosaic_controlplane.register import shared
+from mosaic_controlplane.register import peer_message, shared
 from mosaic_controlplane.register.agent import AgentRow
 from mosaic_controlplane.register.change import Change, Cursor
 from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.host import HostRow
 from mosaic_controlplane.register.message import MessageRow
 from mosaic_controlplane.register.peer import Feed, PeerRow
+from mosaic_controlplane.register.peer_message import PeerMessageRow
 from mosaic_controlplane.register.peer_row import SharedRow
 from mosaic_controlplane.register.replica import WakeKey
 
@@ -33,7 +34,7 @@ class PeerSeen:
     feed: Feed | None
 
 
-Row = AgentRow | HostRow | MessageRow | SharedRow | PeerSeen
+Row = AgentRow | HostRow | MessageRow | PeerMessageRow | SharedRow | PeerSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +91,32 @@ class FleetOf:
 
 @dataclass(frozen=True, slots=True)
 class MessagesOf:
-    """The messages of a tenant, or those to one `recipient`; to begin with, the `newest` so many."""
+    """The messages of a tenant, those to peers too, or those to one `recipient`; to begin with, the `newest` so many.
+
+    `at_peer`: those to one agent of a peer (the pairing's id, host/agent).
+    """
 
     tenant_id: UUID
     recipient: UUID | None
     newest: int
+    at_peer: tuple[UUID, str] | None = None
 
     async def all(self, connection: Connection) -> Sequence[Row]:
         """Return messages, oldest first."""
-        recipients = None if self.recipient is None else [self.recipient]
-        found = await message_table.receipts(
-            connection, tenant_id=self.tenant_id, recipients=recipients, limit=self.newest
-        )
-        return found[::-1]
+        own: Sequence[MessageRow] = ()
+        if self.at_peer is None:
+            recipients = None if self.recipient is None else [self.recipient]
+            own = await message_table.receipts(
+                connection, tenant_id=self.tenant_id, recipients=recipients, limit=self.newest
+            )
+        at_peers: Sequence[PeerMessageRow] = ()
+        if self.recipient is None:
+            peer_id, address = self.at_peer or (None, "")
+            at_peers = await peer_message.newest(
+                connection, tenant_id=self.tenant_id, limit=self.newest, peer_id=peer_id, address=address
+            )
+        made = [(one.created_at, one) for one in own] + [(one.made_at, one) for one in at_peers]
+        return [one for _, one in sorted(made, key=lambda entry: entry[0])[-self.newest :]]
 
     async def changed(self, connection: Connection, changes: Sequence[Change]) -> dict[Change, list[Row]]:
         """Return messages."""
@@ -111,8 +125,13 @@ class MessagesOf:
             if change.kind != "message":
                 continue
             found = await message_table.receipts(connection, tenant_id=self.tenant_id, message_id=change.id, limit=1)
-            if found and self.recipient in (None, found[0].recipient_id):
+            if found and self.at_peer is None and self.recipient in (None, found[0].recipient_id):
                 rows[change] = [found[0]]
+            if found or self.recipient is not None:
+                continue
+            there = await peer_message.find(connection, tenant_id=self.tenant_id, message_id=change.id)
+            if there is not None and self.at_peer in (None, (there.peer_id, there.address)):
+                rows[change] = [there]
         return rows
 
 

@@ -186,6 +186,15 @@ async def addresses(connection: Connection, *, tenant_id: UUID) -> list[Seat]:
     return [Seat(row["agent_id"], row["name"], row["host_id"], row["host"], row["class"]) for row in rows]
 
 
+async def called(connection: Connection, *, tenant_id: UUID, name: str) -> list[tuple[Seat, str, bytes]]:
+    """Return the seats of that name on any host, each with its runtime and its serialised mosaic.v1.SeatSpec."""
+    rows = await connection.fetch(SQL.called, tenant_id, name)
+    return [
+        (Seat(row["agent_id"], row["name"], row["host_id"], row["host"], row["class"]), row["runtime"], row["spec"])
+        for row in rows
+    ]
+
+
 async def seats_of_host(connection: Connection, *, tenant_id: UUID, host_id: UUID) -> list[DesiredSeat]:
     """Return all that a host must have."""
     rows = await connection.fetch(SQL.seats_of_host, tenant_id, host_id)

@@ -25,6 +25,13 @@ from fleet.agent a join fleet.host h using (tenant_id, host_id)
 where a.tenant_id = $1 and a.removed_at is null
 order by h.name, a.name
 
+-- name: called
+-- Seats of one name, with all that a grant may choose them by.
+select a.agent_id, a.name, a.host_id, h.name as host, a.class, a.runtime, a.spec
+from fleet.agent a join fleet.host h using (tenant_id, host_id)
+where a.tenant_id = $1 and a.name = $2 and a.removed_at is null
+order by h.name
+
 -- name: seats_of_host
 select agent_id, generation, desired_running, restart, spec, reset, reset_way
 from fleet.agent where tenant_id = $1 and host_id = $2 and removed_at is null

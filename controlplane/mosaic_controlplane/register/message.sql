@@ -3,6 +3,8 @@
 -- $15 messages are open at the seat; senders at the same moment may go over that by their number.
 with taken as (
   select 1 from fleet.message where tenant_id = $1 and message_id = $2
+  union all
+  select 1 from fleet.peer_message where tenant_id = $1 and message_id = $2
 ), open as (
   select count(*) as number from (
     select 1 from fleet.message where tenant_id = $1 and recipient_id = $6 and step in ('queued', 'dispatched') limit $15

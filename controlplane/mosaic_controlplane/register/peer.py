@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from mosaic_controlplane.register import peer_grant
+from mosaic_controlplane.register import peer_claim, peer_grant
+from mosaic_controlplane.register.card import Maker
 from mosaic_controlplane.register.database import Connection
 from mosaic_controlplane.register.sql import load
 
@@ -170,7 +171,7 @@ async def grants_changed(connection: Connection, *, tenant_id: UUID, peer_id: UU
 
 
 async def revoke(connection: Connection, *, tenant_id: UUID, peer_id: UUID, by: str, by_name: str, reason: str) -> bool:
-    """Make a peer a tombstone: its bundle, addresses, grants, rows and feed go. False when it did not stand.
+    """Make a peer a tombstone: its bundle, addresses, grants, rows, feed and claims go. False when it did not stand.
 
     `by`: BY_US or BY_PEER; `by_name`: who, for the grants that end.
     """
@@ -181,6 +182,13 @@ async def revoke(connection: Connection, *, tenant_id: UUID, peer_id: UUID, by: 
     await connection.execute(SQL.forget_rows, tenant_id, peer_id)
     await connection.execute(SQL.forget_feed, tenant_id, peer_id)
     await connection.execute(SQL.fail_messages, tenant_id, peer_id, "the pairing was ended first")
+    await peer_claim.release_claims_of_peer(
+        connection,
+        tenant_id=tenant_id,
+        peer_id=peer_id,
+        reason="the pairing with its holder's cluster was ended",
+        by=Maker("peer", peer_id, by_name),
+    )
     return True
 
 

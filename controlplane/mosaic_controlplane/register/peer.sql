@@ -92,9 +92,9 @@ delete from fleet.peer_row where tenant_id = $1 and peer_id = $2
 delete from fleet.peer_feed where tenant_id = $1 and peer_id = $2
 
 -- name: fail_messages
--- What waited for it goes nowhere any more.
-update fleet.peer_message set state = 'failed', problem = $3
-where tenant_id = $1 and peer_id = $2 and state = 'waiting'
+-- What waited for it goes nowhere any more; of what was offered and not answered nobody can say.
+update fleet.peer_message set state = case when state = 'waiting' then 'failed' else 'unknown' end, problem = $3
+where tenant_id = $1 and peer_id = $2 and state in ('waiting', 'offered')
 
 -- name: told
 update fleet.peer set told_at = now() where tenant_id = $1 and peer_id = $2

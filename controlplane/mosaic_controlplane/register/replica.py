@@ -40,6 +40,11 @@ class WakeKey:
         return cls(f"change:{tenant_id}", tenant_id)
 
     @classmethod
+    def outbox(cls, tenant_id: UUID) -> WakeKey:
+        """A message waits here for a peer; whoever hands them over does so for all tenants."""
+        return cls("outbox", tenant_id)
+
+    @classmethod
     def cards(cls, tenant_id: UUID) -> WakeKey:
         """Cards of a tenant can be claimed that could not before."""
         return cls(f"cards:{tenant_id}", tenant_id)

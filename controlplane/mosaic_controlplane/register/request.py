@@ -47,6 +47,19 @@ async def once(
     return reply
 
 
+async def refuse_later(connection: Connection, *, tenant_id: UUID, caller: str, request_id: UUID, method: str) -> None:
+    """Note that a request which has not come yet must not be carried out any more; see `refused_before`."""
+    await connection.execute(SQL.lock, str(tenant_id), caller, str(request_id))
+    if await connection.fetchrow(SQL.find, tenant_id, caller, request_id) is None:
+        await connection.execute(SQL.keep, tenant_id, caller, request_id, method, b"", b"")
+
+
+async def refused_before(connection: Connection, *, tenant_id: UUID, caller: str, request_id: UUID) -> bool:
+    """Whether `refuse_later` was told of this request; until this transaction ends it is told no more."""
+    await connection.execute(SQL.lock, str(tenant_id), caller, str(request_id))
+    return await connection.fetchrow(SQL.find, tenant_id, caller, request_id) is not None
+
+
 async def forget_old(connection: Connection) -> None:
     """Delete replies that are older than 24 hours."""
     await connection.execute(SQL.forget_old)

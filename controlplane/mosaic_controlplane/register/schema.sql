@@ -529,6 +529,7 @@ create table fleet.card (
 create index card_ready on fleet.card (tenant_id, (-priority), seq) where status = 'ready' and unmet = 0;
 create index card_lease on fleet.card (lease_until) where status = 'claimed';
 create index card_by_run on fleet.card (run_id) where status = 'claimed' or expired;
+create index card_by_peer on fleet.card (tenant_id, holder_id) where status = 'claimed' and holder_kind = 'peer';
 -- seq is always above 0: a query that does not say so cannot take this index for the primary key's. On a table that was empty
 -- when the plan was made the two look alike.
 create index card_listed on fleet.card (tenant_id, status, seq) where seq > 0;
@@ -904,23 +905,39 @@ create table fleet.peer_row (
 create index peer_row_removed on fleet.peer_row (removed_at) where removed_at is not null;
 create index peer_row_by_id on fleet.peer_row (tenant_id, id);
 
+-- Messages to agents of peers. `waiting`: the peer has surely not got it, and is given it when it can be; `offered`: a call with
+-- it is or was under way, and nothing is known of it; `handed`: the peer has it, and its receipt is as the peer last said;
+-- `unknown`: it was offered, and the deadline has passed since.
 create table fleet.peer_message (
   tenant_id uuid not null references fleet.tenant,
   message_id uuid not null,
   peer_id uuid not null,
-  request bytea not null,
-  origin bytea not null,
+  caller text not null,                               -- whose it is: Caller.key
+  address text not null,                              -- host/agent, as the peer calls it
+  request bytea not null,                             -- mosaic.v1.SendRequest as the peer gets it, but for the deadline
+  origin bytea not null,                              -- mosaic.v1.OriginatingIdentity
+  queued boolean not null,                            -- may wait for a peer that is away
   made_at timestamptz not null default now(),
   deadline_at timestamptz not null,
-  state text not null default 'waiting' check (state in ('waiting', 'handed', 'failed', 'expired', 'cancelled')),
-  receipt bytea not null default '',
+  state text not null check (state in
+    ('waiting', 'offered', 'handed', 'failed', 'expired', 'cancelled', 'unknown')),
+  receipt bytea not null default '',                  -- mosaic.v1.Receipt
+  steps integer not null default 0,                   -- of the receipt: it only grows
+  ended boolean not null default false,               -- the receipt is at an end
   problem text not null default '',
-  tried_at timestamptz,
+  tried_at timestamptz not null default clock_timestamp(),  -- which attempt it was offered in
   primary key (tenant_id, message_id),
   foreign key (tenant_id, peer_id) references fleet.peer on delete cascade
 );
 
-create index peer_message_waiting on fleet.peer_message (peer_id, made_at) where state = 'waiting';
+create index peer_message_open on fleet.peer_message (peer_id, made_at) where state in ('waiting', 'offered');
+create index peer_message_by_age on fleet.peer_message (tenant_id, made_at);
+
+create trigger peer_message_added after insert on fleet.peer_message
+  for each row execute function fleet.record_message_change();
+create trigger peer_message_changed after update on fleet.peer_message
+  for each row when ((old.state, old.steps, old.problem) is distinct from (new.state, new.steps, new.problem))
+  execute function fleet.record_message_change();
 
 create function fleet.record_peer_change() returns trigger language plpgsql as $$
 begin

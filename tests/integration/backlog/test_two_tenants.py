@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mosaic_controlplane.api.backlog import BacklogService
+from mosaic_controlplane.federation.outgoing import Outgoing
+from mosaic_controlplane.federation.working import PeerWork
+from mosaic_controlplane.identity.bootstrap import open_cluster
 from mosaic_controlplane.identity.caller import calling
 from mosaic_framework.errors import FleetError
 from mosaic_framework.ids import new_id
+from mosaic_framework.paths import Home
 from mosaic_proto.v1 import backlog_pb2 as pb
 
 from tests.support.backlog import Yard, add_tenant
@@ -44,6 +49,12 @@ async def as_(yard: Yard, call: Callable[[], Awaitable[Any]]) -> Any:
         return await call()
 
 
+async def service_of(yard: Yard, folder: Path) -> BacklogService:
+    cluster = await open_cluster(yard.database, Home(folder), alias="test")
+    leaf = cluster.issue_replica_leaf(new_id())
+    return BacklogService(yard.backlog, PeerWork(yard.database, Outgoing(yard.database, cluster, lambda: leaf)))
+
+
 async def two(yard: Yard) -> Yard:
     other = yard.of_tenant(await add_tenant(yard.database, "other"), "other")
     await yard.create("ours")
@@ -54,10 +65,10 @@ async def two(yard: Yard) -> Yard:
 
 @pytest.mark.parametrize(("method", "request_of"), NAMING_A_CARD)
 async def test_a_card_of_another_tenant_is_as_one_that_is_not_there(
-    yard: Yard, method: str, request_of: Callable[[str], Any]
+    yard: Yard, tmp_path: Path, method: str, request_of: Callable[[str], Any]
 ) -> None:
     other = await two(yard)
-    service = BacklogService(yard.backlog)
+    service = await service_of(yard, tmp_path)
     before = (await other.card("theirs"), await other.history("theirs"))
     told = []
     for card_id in ("theirs", "nobodys"):
@@ -68,9 +79,9 @@ async def test_a_card_of_another_tenant_is_as_one_that_is_not_there(
     assert (await other.card("theirs"), await other.history("theirs")) == before
 
 
-async def test_lists_counts_exports_and_checks_hold_a_tenant_s_own_cards_alone(yard: Yard) -> None:
+async def test_lists_counts_exports_and_checks_hold_a_tenant_s_own_cards_alone(yard: Yard, tmp_path: Path) -> None:
     await two(yard)
-    service = BacklogService(yard.backlog)
+    service = await service_of(yard, tmp_path)
     listed = await as_(yard, lambda: service.List(pb.ListCardsRequest(all=True), CONTEXT))
     assert [card.id for card in listed.cards] == ["ours"]
     counted = await as_(yard, lambda: service.Stats(pb.BacklogStatsRequest(), CONTEXT))

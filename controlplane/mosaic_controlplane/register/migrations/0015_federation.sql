@@ -95,19 +95,34 @@ create table fleet.peer_message (
   tenant_id uuid not null references fleet.tenant,
   message_id uuid not null,
   peer_id uuid not null,
+  caller text not null,
+  address text not null,
   request bytea not null,
   origin bytea not null,
+  queued boolean not null,
   made_at timestamptz not null default now(),
   deadline_at timestamptz not null,
-  state text not null default 'waiting' check (state in ('waiting', 'handed', 'failed', 'expired', 'cancelled')),
+  state text not null check (state in
+    ('waiting', 'offered', 'handed', 'failed', 'expired', 'cancelled', 'unknown')),
   receipt bytea not null default '',
+  steps integer not null default 0,
+  ended boolean not null default false,
   problem text not null default '',
-  tried_at timestamptz,
+  tried_at timestamptz not null default clock_timestamp(),
   primary key (tenant_id, message_id),
   foreign key (tenant_id, peer_id) references fleet.peer on delete cascade
 );
 
-create index peer_message_waiting on fleet.peer_message (peer_id, made_at) where state = 'waiting';
+create index peer_message_open on fleet.peer_message (peer_id, made_at) where state in ('waiting', 'offered');
+create index peer_message_by_age on fleet.peer_message (tenant_id, made_at);
+
+create trigger peer_message_added after insert on fleet.peer_message
+  for each row execute function fleet.record_message_change();
+create trigger peer_message_changed after update on fleet.peer_message
+  for each row when ((old.state, old.steps, old.problem) is distinct from (new.state, new.steps, new.problem))
+  execute function fleet.record_message_change();
+
+create index card_by_peer on fleet.card (tenant_id, holder_id) where status = 'claimed' and holder_kind = 'peer';
 
 alter table fleet.change drop constraint change_kind_check;
 alter table fleet.change add constraint change_kind_check

@@ -1,0 +1,104 @@
+"""The outbox: what waits here for peers that are away is handed over when they answer, or is ended at its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from uuid import UUID
+
+import structlog
+from mosaic_framework.errors import FleetError, LimitReached, Unreachable
+
+from mosaic_controlplane.federation.sending import PeerSends
+from mosaic_controlplane.identity.caller import NO_TENANT
+from mosaic_controlplane.mesh.wakes import RESCAN_SECONDS, Wakes, wait_for_wake
+from mosaic_controlplane.register import peer_message as table
+from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.peer_message import PeerMessageRow
+from mosaic_controlplane.register.replica import WakeKey
+
+PAUSE_FIRST, PAUSE_MOST = 1.0, 15.0
+"""Seconds until a peer that was away is tried again: doubled each time, and at once when it is heard of meanwhile."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Away:
+    """A peer that did not answer: when it is tried again, and when it had been heard of by then."""
+
+    heard_at: datetime | None
+    pause: float = PAUSE_FIRST
+    again_at: float = 0.0
+
+
+class Outbox:
+    """Hands over what waits. One replica does it at a time; were it two, the peers would take everything once still."""
+
+    def __init__(self, database: Database, wakes: Wakes, sends: PeerSends) -> None:
+        self._database = database
+        self._wakes = wakes
+        self._sends = sends
+        self._away: dict[UUID, _Away] = {}
+
+    async def run(self) -> None:
+        """Hand over until cancelled."""
+        async with self._wakes.watching(WakeKey.outbox(NO_TENANT)) as wake:
+            while True:
+                try:
+                    await self.flush()
+                except Unreachable as error:
+                    log.warning("the outbox could not be looked through", why=error.why or error.what)
+                await wait_for_wake(wake, self._pause())
+
+    async def flush(self, peer_id: UUID | None = None) -> None:
+        """Hand over what waits for all peers that may be there, or for this one whether or not it was away."""
+        async with self._database.connection() as connection:
+            ended = await table.expire(connection)
+            due = await table.due(connection, peer_id=peer_id)
+        self._wakes.tell(
+            *(key for tenant, one in ended for key in (WakeKey.message(tenant, one), WakeKey.change(tenant)))
+        )
+        by_peer = [list(rows) for _, rows in groupby(due, key=lambda row: row.peer_id)]
+        self._away = {rows[0].peer_id: self._away[rows[0].peer_id] for rows in by_peer if rows[0].peer_id in self._away}
+        tried = [rows for rows in by_peer if peer_id is not None or self._may_be_there(rows[0])]
+        await asyncio.gather(*(self._hand_over(rows) for rows in tried))
+
+    def _may_be_there(self, row: PeerMessageRow) -> bool:
+        away = self._away.get(row.peer_id)
+        return away is None or away.heard_at != row.heard_at or time.monotonic() >= away.again_at
+
+    def _pause(self) -> float:
+        soonest = min((away.again_at for away in self._away.values()), default=float("inf"))
+        return max(0.05, min(RESCAN_SECONDS, soonest - time.monotonic()))
+
+    async def _hand_over(self, rows: Sequence[PeerMessageRow]) -> None:
+        """Hand over to one peer, the oldest first, until it is away."""
+        for row in rows:
+            try:
+                await self._one(row)
+            except LimitReached as error:
+                log.info("a message to a peer waits on", message=str(row.message_id), peer=row.peer, why=error.what)
+            except Unreachable as error:
+                away = self._away.setdefault(row.peer_id, _Away(row.heard_at))
+                if away.again_at == 0.0:
+                    log.info("a peer with messages waiting is away", peer=row.peer, why=error.why or error.what)
+                away.heard_at, away.again_at = row.heard_at, time.monotonic() + away.pause
+                away.pause = min(2 * away.pause, PAUSE_MOST)
+                return
+            except FleetError as error:
+                log.info("a peer refused a message", message=str(row.message_id), peer=row.peer, code=error.code)
+        self._away.pop(rows[0].peer_id, None)
+
+    async def _one(self, row: PeerMessageRow) -> None:
+        if row.state == "offered" and not row.queued:
+            await self._sends.settle(row)
+            return
+        async with self._database.connection() as connection:
+            attempt = await table.offer(connection, tenant_id=row.tenant_id, message_id=row.message_id, by_sender=False)
+        if attempt is not None:
+            await self._sends.hand_over(row, attempt)
