@@ -61,17 +61,17 @@ class Choice:
 
 @dataclass(slots=True)
 class Clusters:
-    """What is watched of the clusters chosen, by one watcher, who is told anew of rows when their age turns them."""
+    """What is watched of the clusters chosen, by one watcher, who is told of rows anew when their age turns them."""
 
     choice: Choice
-    _fresh: dict[UUID, bool] = field(default_factory=dict)
+    _told: dict[UUID, str] = field(default_factory=dict)
 
     async def all(self, connection: Connection) -> Sequence[Row]:
         """Return our own hosts and agents, then peers, then what they show."""
         peers = await self.choice.peers(connection)
-        self._fresh = {seen.peer.peer_id: is_fresh(seen.feed) for seen in peers}
+        self._told = {seen.peer.peer_id: health_of(seen.feed) for seen in peers}
         own = await FleetOf(self.choice.tenant_id).all(connection) if self.choice.own else []
-        shown = await peer_row.of_peers(connection, tenant_id=self.choice.tenant_id, peers=list(self._fresh))
+        shown = await peer_row.of_peers(connection, tenant_id=self.choice.tenant_id, peers=list(self._told))
         return [*own, *peers, *shown]
 
     async def changed(self, connection: Connection, changes: Sequence[Change]) -> dict[Change, list[Row]]:
@@ -90,7 +90,7 @@ class Clusters:
         return rows
 
     async def _peers(self, connection: Connection, changes: Mapping[UUID, Change]) -> dict[Change, list[Row]]:
-        """Return the peers that changed; and all that one shows when it has turned stale, or fresh again."""
+        """Return the peers that changed; and all that one shows when its health has, for that is said of its rows."""
         rows: dict[Change, list[Row]] = {}
         try:
             peers = await self.choice.peers(connection)
@@ -100,9 +100,9 @@ class Clusters:
             change = changes.get(seen.peer.peer_id)
             if change is None:
                 continue
-            fresh = is_fresh(seen.feed)
-            turned = self._fresh.get(seen.peer.peer_id) is not fresh
-            self._fresh[seen.peer.peer_id] = fresh
+            health = health_of(seen.feed)
+            turned = self._told.get(seen.peer.peer_id) != health
+            self._told[seen.peer.peer_id] = health
             shown: list[SharedRow] = []
             if turned:
                 shown = await peer_row.of_peers(connection, tenant_id=self.choice.tenant_id, peers=[seen.peer.peer_id])
@@ -113,6 +113,6 @@ class Clusters:
         return self.choice.cluster in (EVERY, row.cluster, str(row.peer_id))
 
 
-def is_fresh(feed: Feed | None) -> bool:
-    """Whether what a peer shows is as it is there now, as far as anybody can know."""
-    return feed is not None and feed.health == "live"
+def health_of(feed: Feed | None) -> str:
+    """Return how old what a peer shows is: live, stale, lost; paired while nothing is known; empty of a tombstone."""
+    return feed.health if feed is not None else ""
