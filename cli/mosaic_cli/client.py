@@ -252,7 +252,8 @@ class Connection:
         # We never cancel a call whose end we look at: a cancelled one was ended by a server that went away.
         if type(told) is Unreachable or status is grpc.StatusCode.CANCELLED:
             return self.unreachable(told, status)
-        if isinstance(told, NotLoggedIn) and self.is_local:
+        # What another cluster refuses is nothing that a new login here would mend.
+        if isinstance(told, NotLoggedIn) and self.is_local and "peer" not in told.details:
             told.next_step = "mosaic up (renews the login of this machine)"
         return told
 
