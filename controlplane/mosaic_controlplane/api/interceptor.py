@@ -25,13 +25,14 @@ from mosaic_controlplane.api.failures import (
 )
 from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.policy import Policy, load_policy
-from mosaic_controlplane.api.streams import AWAY_SECONDS, RECHECK_SECONDS, Streams
+from mosaic_controlplane.api.streams import RECHECK_SECONDS, Streams
 from mosaic_controlplane.identity.authenticate import Authenticated, Authenticator
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
 from mosaic_controlplane.identity.caller import Caller, calling, current_caller
 from mosaic_controlplane.identity.origin import FORWARDED_KEY, Origin, coming_from
 from mosaic_controlplane.identity.presented import Presented
 from mosaic_controlplane.identity.standings import Standings
+from mosaic_controlplane.mesh.liveness import AWAY_SECONDS
 from mosaic_controlplane.register.database import Database, RegisterUnreachable
 
 log = structlog.get_logger(__name__)

@@ -19,6 +19,7 @@ from mosaic_controlplane.register.migrate import RegisterMismatch
 from mosaic_controlplane.register.replica import WakeKey
 
 TICK_SECONDS = 0.5  # a host is stale after three beats (15 s), and shown so within one second more
+AWAY_SECONDS = 5.0  # how long a replica may serve without the register
 STALL_SECONDS = 5.0  # a transaction of ours is over within a second; one left open is ended by Postgres after 30 s
 _HOUSEKEEPING_TICKS = 1200
 _PACE_TICKS = 20
@@ -87,6 +88,18 @@ class Liveness:
             except Exception:  # one tick that failed must not end the replica: the next does its work
                 log.exception("a tick failed")
             ticks += 1
+
+    async def let_hosts_go(self) -> None:
+        """Send hosts to the other replicas while the register is away from this one, until cancelled.
+
+        Their beats would go on to be answered and be written by nobody. Where there is no other replica they stay:
+        nothing is won by dialling this one anew.
+        """
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            if len(self._links) and len(self.replica_addresses) > 1 and self.register_away() >= AWAY_SECONDS:
+                log.warning("hosts are sent to other replicas: the register is away", links=len(self._links))
+                self._links.let_go()
 
     async def tick(self) -> None:
         """Flush beats, judge hosts, expire what is past its deadline."""
