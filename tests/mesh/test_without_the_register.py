@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit, urlunsplit
 
 import pytest
+from mosaic_cli.client import Connection
+from mosaic_cli.context import Context
 from mosaic_framework import wire
+from mosaic_framework.identity_files import StoredIdentity
 from mosaic_proto.v1 import fleet_pb2, fleet_pb2_grpc
 
 from tests.mesh.test_revocation import OPERATOR, login, refused, revoke
@@ -105,6 +108,9 @@ async def test_a_replica_cut_off_refuses_calls_within_seconds_and_hears_of_a_rev
         began = time.monotonic()
         await refused(ask)
         assert time.monotonic() - began < 2, "from then on nobody waits for it"
+        for _ in range(5):  # whichever answers first, a command goes to the one that serves
+            agents = await asyncio.to_thread(list_agents, eve, second.address)
+            assert list(agents) == []
         await revoke(mesh, OPERATOR, "eve")
         await way.mend()
         async with asyncio.timeout(60):
@@ -114,6 +120,16 @@ async def test_a_replica_cut_off_refuses_calls_within_seconds_and_hears_of_a_rev
     finally:
         await channel.close()
         await second.close()
+
+
+def list_agents(identity: StoredIdentity, address: str) -> Sequence[fleet_pb2.Agent]:
+    """As a command does whose login is from when `address` was the only one; of others its certificate tells."""
+    connection = Connection(Context("work", (address,), ""), identity)
+    try:
+        agents: Sequence[fleet_pb2.Agent] = connection.list_agents().agents
+        return agents
+    finally:
+        connection.close()
 
 
 async def test_a_host_leaves_a_replica_that_is_cut_off_for_one_that_is_not_and_stays_live(
