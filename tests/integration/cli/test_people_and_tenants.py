@@ -73,6 +73,9 @@ def test_the_last_admin_of_a_tenant_stays_one(run: Run) -> None:
     assert run("login", "--name", "lonely", stdin=code, home="only").code == 0
     done = run("operator", "role", "only", "viewer", home="only")
     assert (done.code, "(last-admin)" in done.err) == (6, True)
+    done = run("identity", "revoke", "operator/only", "--yes", home="only")
+    assert (done.code, "(last-admin)" in done.err) == (6, True)
+    assert run("operator", "ls", home="only").code == 0
 
 
 def test_a_tenant_is_made_with_its_first_admin_and_removed_with_all_of_it(run: Run) -> None:
