@@ -17,9 +17,11 @@ import pytest
 from cryptography import x509
 from mosaic_cli.context import LOCAL, Context, Contexts, save
 from mosaic_cli.keep_login import is_due, keep_login
+from mosaic_controlplane.identity.authenticate import Authenticator
+from mosaic_controlplane.identity.renewal import renew
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import pki, renewal, wire
-from mosaic_framework.errors import FleetError
+from mosaic_framework.errors import FleetError, IdentityRevoked
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
 from mosaic_framework.renewal import Renewal
@@ -101,6 +103,27 @@ async def test_a_renewal_with_the_key_in_use_is_refused(database: Database, tmp_
             with pytest.raises(grpc.RpcError) as refused:
                 await stub(channel).Renew(same.request())
     assert wire.error_from_rpc(refused.value).code == "invalid-input"
+
+
+@pytest.mark.parametrize("kind", ["host", "operator"])
+async def test_a_renewal_that_was_let_in_a_moment_before_a_revocation_is_refused(
+    database: Database, tmp_path: Path, kind: str
+) -> None:
+    async with serving(database, tmp_path) as listeners:
+        old = await listeners.enrolled(kind, "ada", role="viewer" if kind == "operator" else "")
+        found = await Authenticator(database, listeners.cluster).authenticate(old.certificate_pem)
+        await database.pool.execute("update fleet.operator set revoked_at = now()")
+        await database.pool.execute("update fleet.host set state = 'revoked', revoked_at = now()")
+        with pytest.raises(IdentityRevoked):
+            await renew(
+                database,
+                listeners.cluster,
+                found.caller,
+                leaf_pem=old.certificate_pem,
+                key=pki.new_key().public_key(),
+                fleet_addresses=[],
+            )
+    assert await database.pool.fetchval("select count(*) from fleet.leaf") == 1
 
 
 async def test_a_stream_goes_on_past_its_leafs_end_when_a_newer_one_was_shown_and_ends_when_not(
