@@ -35,16 +35,21 @@ class Fleet:
         if kind == "reset":
             self.forget()
             return False
+        known = False
         if kind == "agent" and event.agent.removed:
             self.agents.pop(event.agent.id, None)
+        elif kind == "agent" and self.agents.get(event.agent.id) == event.agent:
+            known = self.complete  # told with the change before it, whose row was read after this one
         elif kind == "agent":
             self.agents[event.agent.id] = event.agent
+        elif kind == "host" and self.hosts.get(event.host.id) == event.host:
+            known = self.complete
         elif kind == "host":
             self.hosts[event.host.id] = event.host
         elif kind == "bookmark" and event.bookmark.snapshot_complete:
             self.complete = True
         self.cursor = event.cursor or self.cursor
-        return self.complete
+        return self.complete and not known
 
     def forget(self) -> None:
         """Begin anew: a snapshot tells of all that is there, and not of what is gone."""
