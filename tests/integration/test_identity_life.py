@@ -27,6 +27,7 @@ from mosaic_framework.paths import Home
 from mosaic_framework.renewal import Renewal
 from mosaic_proto.v1 import common_pb2, identity_pb2, identity_pb2_grpc
 
+from tests.integration.test_callers import launched, seat
 from tests.support.listeners import Listeners, call, running
 
 WATCH = "mosaic.v1.FleetService/Watch"
@@ -200,6 +201,21 @@ async def test_a_revocation_whose_word_was_lost_is_found_by_looking(database: Da
             await database.pool.execute("alter table fleet.operator disable trigger operator_standing_changed")
             await database.pool.execute("update fleet.operator set revoked_at = now()")
             assert (await end_of(watching)).code == "identity-revoked"
+
+
+async def test_a_stream_of_an_agent_ends_soon_after_its_run_of_which_nobody_tells(
+    database: Database, tmp_path: Path
+) -> None:
+    async with running(database, tmp_path, behaviour=forever, recheck_seconds=0.2) as listeners:
+        host = await listeners.enrolled("host", "web1")
+        agent = await seat(database, host, "engineer")
+        run = await launched(database, agent)
+        async with wire.aio_channel(host, listeners.fleet_address) as channel:
+            as_agent = {wire.AGENT_KEY: str(agent), wire.RUN_KEY: str(run)}
+            watching = asyncio.create_task(call(channel, WATCH, metadata=as_agent))
+            await asyncio.wait_for(listeners.reached.wait(), 10)
+            await database.pool.execute("update fleet.run set ended_at = now()")
+            assert (await end_of(watching)).code == "session-over"
 
 
 async def test_a_stream_that_a_lower_role_may_not_have_ends_with_the_role(database: Database, tmp_path: Path) -> None:
