@@ -53,6 +53,8 @@ class OperatorService(people_pb2_grpc.OperatorServiceServicer):
         tenant_id = tenant_of(caller, request.tenant)
         ttl = life_of(request.ttl_seconds)
         async with self._database.transaction() as connection:
+            if request.role != "admin":  # a login with it would change the role that the name has
+                await keep_an_admin(connection, tenant_id=tenant_id, without=request.name)
             token, expires_at = await make_token(
                 connection,
                 self._cluster,

@@ -75,6 +75,8 @@ def test_the_last_admin_of_a_tenant_stays_one(run: Run) -> None:
     assert (done.code, "(last-admin)" in done.err) == (6, True)
     done = run("identity", "revoke", "operator/only", "--yes", home="only")
     assert (done.code, "(last-admin)" in done.err) == (6, True)
+    done = run("operator", "token", "only", "--role", "viewer", home="only")
+    assert (done.code, "(last-admin)" in done.err) == (6, True), "whoever logged in with it would be none any more"
     assert run("operator", "ls", home="only").code == 0
 
 
