@@ -68,6 +68,24 @@ def test_a_clock_that_is_off_is_told_by_how_much_and_which_way(site: Site, secon
     assert examined.code == (level == "wrong")
 
 
+@pytest.mark.parametrize(
+    ("offset", "said", "cluster"),
+    [
+        ("-2d", "at least 1d behind the control plane's", "is not valid yet by this machine's clock"),
+        ("+3d", "at least 2d ahead of the control plane's", "has expired"),
+    ],
+)
+def test_a_clock_so_far_off_that_no_certificate_holds_is_told_as_such(
+    site: Site, offset: str, said: str, cluster: str
+) -> None:
+    examined = doctor(site.home, inside=("faketime", "-f", offset))
+    found = [one for one in examined.of("clock") if "the control plane's" in one["text"]]
+    assert [(one["level"], said in one["text"]) for one in found] == [("wrong", True)], examined.document
+    told = examined.bad("cluster")
+    assert cluster in told["text"]
+    assert told["repair"] == found[0]["repair"], "what sets the clock, and not a new login"
+
+
 def test_a_program_of_another_version_than_the_control_plane_is_told(site: Site) -> None:
     found = doctor(site.home, before="import mosaic_framework\nmosaic_framework.__version__ = '99.0'\n").bad("versions")
     assert found["text"] == f"this program is 99.0, the control plane {__version__}"
