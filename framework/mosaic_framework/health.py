@@ -169,6 +169,17 @@ def tell_address(home: Home, program: str, address: str) -> None:
     write_private(address_file(home, program), json.dumps({"pid": os.getpid(), "address": address}).encode())
 
 
+def process_told(home: Home, program: str) -> int | None:
+    """Return the process that wrote where the program of this home can be asked, while one with that number runs."""
+    import psutil
+
+    try:
+        pid = int(json.loads(address_file(home, program).read_text(encoding="utf-8"))["pid"])
+        return pid if psutil.pid_exists(pid) else None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return None  # it has told nothing, or no more than half
+
+
 def tell(home: Home, program: str) -> int:
     """Print how the program of this home is; returns the exit code: 0 when it is ready, else 1. Raises as `ask`."""
     found = ask(home, program)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mosaic_framework import __version__
+from mosaic_framework import __version__, health
 from mosaic_framework.paths import Home
 
 from tests.support.doctor import doctor
@@ -25,6 +28,10 @@ class Site:
 
     def register(self, query: str) -> None:
         self._runner.run(self.mesh.register_value(query))
+
+    def begin_again(self) -> None:
+        self.mesh.controlplane.start()
+        self._runner.run(self.mesh.serving())
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +137,29 @@ def test_a_machine_that_is_only_a_host_asks_as_that_host(site: Site) -> None:
     found = doctor(host.program.home, environment=host.environment)
     assert found.of("cluster")[0]["text"].endswith("as alpha")
     assert found.levels("clock") == found.levels("versions") == {"well"}
+
+
+def test_a_host_agent_that_runs_and_does_nothing_is_told_and_the_repair_wakes_it(site: Site) -> None:
+    host = site.mesh.hosts["alpha"]
+    home = Home(host.program.home)
+    assert doctor(home.root, environment=host.environment).levels("health") == {"well"}
+    pid = json.loads(health.address_file(home, "hostagent").read_text())["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        found = doctor(home.root, environment=host.environment)
+        assert found.code == 1
+        assert f"(process {pid}) is stopped by a signal" in found.bad("health")["text"]
+        assert found.bad("health")["repair"] == f"kill -CONT {pid}"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert doctor(home.root, environment=host.environment).levels("health") == {"well"}
+
+
+def test_a_host_agent_without_its_link_is_told(site: Site) -> None:
+    host = site.mesh.hosts["alpha"]
+    site.mesh.controlplane.kill()
+    try:
+        found = doctor(host.program.home, environment=host.environment).bad("health")
+    finally:
+        site.begin_again()
+    assert (found["level"], "there is no link" in found["text"]) == ("wrong", True)
