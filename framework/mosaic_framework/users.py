@@ -7,8 +7,8 @@ import os
 
 
 def user_name() -> str:
-    """Return this user's name; `#UID`, as sudo takes it, for one without an account, as containers may have."""
+    """Return this user's name; their number where there is no account, as in containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # the first until Python 3.12, the second from 3.13 on
-        return f"#{os.getuid()}"
+        return str(os.getuid())

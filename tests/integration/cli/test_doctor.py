@@ -234,7 +234,7 @@ def test_a_user_without_an_account_is_told_by_number_as_containers_may_have() ->
         found = doctor(machine / "home", inside=as_user(uid), environment={**places, **nameless, "TMPDIR": "/tmp"})
     finally:
         shutil.rmtree(machine)
-    assert found.of("sockets")[0]["text"] == f"only #{uid} and root can write to panes here"
+    assert found.of("sockets")[0]["text"] == f"only {uid} and root can write to panes here"
     assert found.levels("linger") == {"note"}
 
 
