@@ -128,6 +128,11 @@ class Site:
             options += ["--env", f"{key}={self.password if filled.startswith('${') else filled}"]
         self.podman("run", *options, service["image"], *service.get("command", []))
 
+    def told(self) -> str:
+        """What its containers said last."""
+        ends = {name: self.podman("logs", "--tail", "20", name, check=False) for name in self.containers}
+        return "".join(f"--- {name}\n{done.stdout}{done.stderr}" for name, done in ends.items())
+
     def inside(self, part: str, *command: str) -> bool:
         return self.podman("exec", f"{self.name}-{part}", *command, check=False).returncode == 0
 
@@ -183,6 +188,9 @@ def main() -> None:
                 site.start()
                 up = time.monotonic() - began
                 rows.append((site.name, up, site.work(wrapper), time.monotonic() - began))
+        except BaseException:
+            sys.stderr.write(site.told())
+            raise
         finally:
             for site in sites:
                 site.end()
