@@ -7,15 +7,16 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from mosaic_framework import __version__, health
+from mosaic_framework.errors import NotFound, Unreachable
 from mosaic_framework.paths import Home
 
 from tests.support.doctor import doctor
-from tests.support.mesh import Mesh, running_mesh
+from tests.support.mesh import Mesh, eventually, running_mesh
 from tests.support.postgres import Databases
 
 
@@ -28,6 +29,15 @@ class Site:
 
     def register(self, query: str) -> None:
         self._runner.run(self.mesh.register_value(query))
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        self._runner.run(eventually(condition, what))
+
+    def is_ready(self, name: str) -> bool:
+        try:
+            return health.ask(Home(self.mesh.hosts[name].program.home), "hostagent").ready
+        except (NotFound, Unreachable):
+            return False
 
     def begin_again(self) -> None:
         self.mesh.controlplane.start()
@@ -137,6 +147,22 @@ def test_a_machine_that_is_only_a_host_asks_as_that_host(site: Site) -> None:
     found = doctor(host.program.home, environment=host.environment)
     assert found.of("cluster")[0]["text"].endswith("as alpha")
     assert found.levels("clock") == found.levels("versions") == {"well"}
+
+
+def test_folders_of_sockets_that_stand_open_are_told_and_closed_at_the_host_agents_next_start(site: Site) -> None:
+    host = site.mesh.hosts["alpha"]
+    tmux = Path(host.environment["TMUX_TMPDIR"]) / f"tmux-{os.getuid()}"
+    (ours,) = (Path(host.environment["XDG_RUNTIME_DIR"]) / "mosaic").glob("[!.]*")
+    tmux.mkdir(mode=0o700, exist_ok=True)
+    for folder in (ours, tmux):
+        folder.chmod(0o775)
+    told = [item["text"] for item in doctor(host.program.home, environment=host.environment).of("sockets")]
+    assert told == [f"others can enter {folder} (mode 775), and type into panes" for folder in (ours, tmux)]
+    host.program.stop()
+    host.program.start()
+    site.until(lambda: site.is_ready("alpha"), "it is linked again")
+    assert [oct(folder.stat().st_mode & 0o777) for folder in (ours, tmux)] == ["0o700", "0o700"]
+    assert doctor(host.program.home, environment=host.environment).levels("sockets") == {"well"}
 
 
 def test_a_host_agent_that_runs_and_does_nothing_is_told_and_the_repair_wakes_it(site: Site) -> None:
