@@ -20,6 +20,7 @@ from mosaic_cli.machine.local import host_identity
 from mosaic_cli.text import age
 
 _STALL_MS = 5_000
+_THIS = "mosaic doctor"
 _ONLY_THERE = ("clock", "versions")
 _QUERY = "select pid, xact_start, query from pg_stat_activity where backend_xid is not null order by xact_start"
 
@@ -39,7 +40,8 @@ def check(home: Home, context_name: str) -> Iterator[Finding]:
             hosts = _hosts(connection) if known else {}
     except FleetError as error:
         text = f"{error.what}{f': {error.why}' if error.why else ''}"
-        yield Finding("cluster", WRONG, text, error.next_step)
+        repair = error.next_step if error.next_step != _THIS else "what is told of names, addresses and certificates"
+        yield Finding("cluster", WRONG, text, repair)
         yield from _unchecked("the control plane could not be asked")
         return
     took = (after - before) * 1000

@@ -32,6 +32,9 @@ def check(home: Home, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Look at the home, and at the folders in which sockets are."""
     if not home.root.exists():
         yield Finding("files", NOTE, f"{home.root} does not exist yet", "mosaic up")
+    elif not home.root.is_dir():
+        text = f"{home.root} is a file: the home must be a folder"
+        yield Finding("files", WRONG, text, "move it away, or name another place in MOSAIC_HOME")
     else:
         yield from judge_files(home.root, [_place(path) for path in _private_paths(home)])
     sockets = [_place(path) for path in socket_folders(home, environment) if os.path.lexists(path)]

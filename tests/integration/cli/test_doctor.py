@@ -72,6 +72,7 @@ def test_without_its_control_plane_it_says_what_it_could_not_look_at(home: Home)
     found = doctor(home.root)
     assert found.code == 1
     assert "nothing answers at 127.0.0.1:1 (context far)" in found.bad("addresses")["text"]
+    assert "mosaic doctor" not in found.bad("cluster")["repair"]
     assert found.levels("clock") == found.levels("versions") == {"unchecked"}
     assert "could not be asked" in found.bad("clock")["text"]
 
@@ -249,3 +250,9 @@ def test_a_check_that_breaks_is_told_and_stops_no_other(home: Home) -> None:
     found = doctor(home.root, before=broken)
     assert found.bad("proxies")["text"] == "a fault inside mosaic: KeyError: 'gone'"
     assert found.levels("disk") == {"well"}
+
+
+def test_a_home_that_is_a_file_is_told(tmp_path: Path, home: Home) -> None:
+    (tmp_path / "file").write_text("")
+    found = next(item for item in doctor(tmp_path / "file").of("files") if item["level"] == "wrong")
+    assert "is a file: the home must be a folder" in found["text"]
