@@ -170,13 +170,15 @@ def tell_address(home: Home, program: str, address: str) -> None:
 
 
 def process_told(home: Home, program: str) -> int | None:
-    """Return the process that wrote where the program of this home can be asked, while one with that number runs."""
+    """Return the process that wrote where the program of this home can be asked, while it runs."""
     import psutil
 
+    file = address_file(home, program)
     try:
-        pid = int(json.loads(address_file(home, program).read_text(encoding="utf-8"))["pid"])
-        return pid if psutil.pid_exists(pid) else None
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        pid = int(json.loads(file.read_text(encoding="utf-8"))["pid"])
+        # One that has begun after the file was written has the number alone of who wrote it.
+        return pid if psutil.Process(pid).create_time() <= file.stat().st_mtime else None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, psutil.Error):
         return None  # it has told nothing, or no more than half
 
 
