@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -187,6 +188,7 @@ def main() -> None:
     parser.add_argument("--site", choices=SITES, action="append", help="only this one")
     options = parser.parse_args()
     in_a_cgroup_of_its_own()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # so that everything is removed
     podman = Podman(options.store)
     services = YAML(typ="safe").load((ROOT / "compose" / "compose.yaml").read_text())["services"]
     if options.own_postgres:
