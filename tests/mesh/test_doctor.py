@@ -146,6 +146,8 @@ def test_a_machine_that_is_only_a_host_asks_as_that_host(site: Site) -> None:
     host = site.mesh.hosts["alpha"]
     found = doctor(host.program.home, environment=host.environment)
     assert found.of("cluster")[0]["text"].endswith("as alpha")
+    (service,) = found.of("services")
+    assert (service["level"], service["text"].startswith("hostagent: kept by neither")) == ("well", True)
     assert found.levels("clock") == found.levels("versions") == {"well"}
 
 
