@@ -25,6 +25,7 @@ from mosaic_cli.text import age
 
 _STALL_MS = 5_000
 _SHOWN_WITHIN = 2.0
+_THIS = "mosaic doctor"
 _ONLY_THERE = ("clock", "versions")
 _QUERY = "select pid, xact_start, query from pg_stat_activity where backend_xid is not null order by xact_start"
 
@@ -45,7 +46,8 @@ def check(home: Home, context_name: str) -> Iterator[Finding]:
     except FleetError as error:
         text = f"{error.what}{f': {error.why}' if error.why else ''}"
         by_certificate = list(_clock_by_certificate(home, context_name))
-        yield Finding("cluster", WRONG, text, by_certificate[0].repair if by_certificate else error.next_step)
+        repair = error.next_step if error.next_step != _THIS else "what is told of names, addresses and certificates"
+        yield Finding("cluster", WRONG, text, by_certificate[0].repair if by_certificate else repair)
         yield from by_certificate
         yield from _unchecked("the control plane could not be asked", _ONLY_THERE[len(by_certificate) :])
         return
