@@ -190,7 +190,7 @@ def _card_lines(card: pb.Card, at: Any) -> list[tuple[str, str]]:
         held = f"{holder_name(card.holder)}, fence {card.holder.fence}"
         if card.holder.HasField("lease_until"):
             held += f", lease for {age(card.holder.lease_left_ms / 1000)}"
-    made = f"{_time(card.made_at)} by {card.made_by.name}"
+    made = f"{_time(card.made_at)} by {card.made_by.name}" if card.made_by.name else _time(card.made_at)
     return [
         ("card", card.id),
         ("title", card.content.title),

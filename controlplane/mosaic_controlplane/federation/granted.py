@@ -28,6 +28,7 @@ from mosaic_controlplane.register.peer_grant import GrantRow
 _SOONEST = 0.2
 _LONGEST = 60.0
 _NAMES = {"send": "sending to agents", "watch": "watching terminals", "claim": "claiming cards"}
+_DONE = {"send": "send to", "watch": "watch"}
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,8 @@ async def one_seat(connection: Connection, caller: Caller, *, kind: str, address
         seat = addresses.choose(list(until), address)
     except NotFound:
         raise NotFound(
-            f"there is no agent {address[:80]!r} for which {_NAMES[kind]} is granted", next_step="mosaic peer ls"
+            f"there is no agent {address[:80]!r} that your cluster may {_DONE[kind]}",
+            next_step="see what is granted: mosaic peer ls, mosaic peer show",
         ) from None
     return seat, until[seat]
 

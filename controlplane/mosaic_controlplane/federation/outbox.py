@@ -21,6 +21,9 @@ from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.peer_message import PeerMessageRow
 from mosaic_controlplane.register.replica import WakeKey
 
+AT_ONCE = 100
+"""The most messages that one look takes for one peer."""
+
 PAUSE_FIRST, PAUSE_MOST = 1.0, 15.0
 """Seconds until a peer that was away is tried again: doubled each time, and at once when it is heard of meanwhile."""
 
@@ -49,24 +52,30 @@ class Outbox:
         """Hand over until cancelled."""
         async with self._wakes.watching(WakeKey.outbox(NO_TENANT)) as wake:
             while True:
+                more = False
                 try:
-                    await self.flush()
+                    more = await self.flush()
                 except Unreachable as error:
                     log.warning("the outbox could not be looked through", why=error.why or error.what)
-                await wait_for_wake(wake, self._pause())
+                if not more:
+                    await wait_for_wake(wake, self._pause())
 
-    async def flush(self, peer_id: UUID | None = None) -> None:
-        """Hand over what waits for all peers that may be there, or for this one whether or not it was away."""
+    async def flush(self, peer_id: UUID | None = None) -> bool:
+        """Hand over what waits for all peers that may be there, or for this one whether or not it was away.
+
+        Returns whether there may be more to hand over at once.
+        """
         async with self._database.connection() as connection:
             ended = await table.expire(connection)
-            due = await table.due(connection, peer_id=peer_id)
+            due = await table.due(connection, peer_id=peer_id, limit=AT_ONCE)
         self._wakes.tell(
             *(key for tenant, one in ended for key in (WakeKey.message(tenant, one), WakeKey.change(tenant)))
         )
         by_peer = [list(rows) for _, rows in groupby(due, key=lambda row: row.peer_id)]
         self._away = {rows[0].peer_id: self._away[rows[0].peer_id] for rows in by_peer if rows[0].peer_id in self._away}
         tried = [rows for rows in by_peer if peer_id is not None or self._may_be_there(rows[0])]
-        await asyncio.gather(*(self._hand_over(rows) for rows in tried))
+        done = await asyncio.gather(*(self._hand_over(rows) for rows in tried))
+        return AT_ONCE in done
 
     def _may_be_there(self, row: PeerMessageRow) -> bool:
         away = self._away.get(row.peer_id)
@@ -76,11 +85,13 @@ class Outbox:
         soonest = min((away.again_at for away in self._away.values()), default=float("inf"))
         return max(0.05, min(RESCAN_SECONDS, soonest - time.monotonic()))
 
-    async def _hand_over(self, rows: Sequence[PeerMessageRow]) -> None:
-        """Hand over to one peer, the oldest first, until it is away."""
+    async def _hand_over(self, rows: Sequence[PeerMessageRow]) -> int:
+        """Hand over to one peer, the oldest first, until it is away; returns how many do not wait any more."""
+        settled = 0
         for row in rows:
             try:
                 await self._one(row)
+                settled += 1
             except LimitReached as error:
                 log.info("a message to a peer waits on", message=str(row.message_id), peer=row.peer, why=error.what)
             except Unreachable as error:
@@ -89,10 +100,12 @@ class Outbox:
                     log.info("a peer with messages waiting is away", peer=row.peer, why=error.why or error.what)
                 away.heard_at, away.again_at = row.heard_at, time.monotonic() + away.pause
                 away.pause = min(2 * away.pause, PAUSE_MOST)
-                return
+                return settled
             except FleetError as error:
                 log.info("a peer refused a message", message=str(row.message_id), peer=row.peer, code=error.code)
+                settled += 1
         self._away.pop(rows[0].peer_id, None)
+        return settled
 
     async def _one(self, row: PeerMessageRow) -> None:
         if row.state == "offered" and not row.queued:

@@ -101,7 +101,7 @@ class PeerSends:
                     method="MessageService/Send",
                     target=to.shown,
                     request_id=str(draft.message_id),
-                    detail={"bytes": str(len(draft.body.encode())), "peer": str(to.peer.peer_id)},
+                    detail={"bytes": str(len(draft.body.encode())), "peer": str(to.peer.peer_id), "step": "kept here"},
                 )
             else:
                 attempt = await self._again(connection, new)
