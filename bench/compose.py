@@ -1,4 +1,4 @@
-"""Runs both sites of compose/ with podman, and sends a message in each: script/bench compose
+"""Runs both sites of compose/ with podman; in each a message is sent, and the register backed up and put back.
 
 Needs root, podman with crun, iproute2, and the images: `mosaic-controlplane` and `mosaic-hostagent` (see
 compose/Containerfile for how they are built) and the PostgreSQL image that compose.yaml names. Where that one cannot be
@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).resolve().parents[1]
 SITES = ("east", "west")
 PARTS = ("postgres", "controlplane", "hostagent")
-WAIT_SECONDS = 180.0
+WAIT_SECONDS = 120.0
 ROSTER = """version: 1
 transport: tmux
 agents:
@@ -104,10 +105,12 @@ class Site:
         test = "echo | exec 3<>/dev/tcp/127.0.0.1/5432"
         return self.inside(part, "bash", "-c", test)
 
-    def run(self, part: str) -> None:
+    def run(self, part: str, *once: str) -> str:
+        """Start a part; with a command `once`, as `compose run --rm` would. Returns what podman printed."""
         name = f"{self.name}-{part}"
         service = self.services[name]
-        options = ["--name", name, "--detach", "--runtime", "crun", "--cgroups=disabled"]
+        options = ["--rm", "--volumes-from", name] if once else ["--name", name, "--detach"]
+        options += ["--runtime", "crun", "--cgroups=disabled"]
         options += [
             "--network",
             f"ns:/run/netns/{self.namespace}",
@@ -126,7 +129,12 @@ class Site:
         for key, value in service.get("environment", {}).items():
             filled = str(value).replace(f"${{MOSAIC_{self.name.upper()}_PASSWORD}}", self.password)
             options += ["--env", f"{key}={self.password if filled.startswith('${') else filled}"]
-        self.podman("run", *options, service["image"], *service.get("command", []))
+        return self.podman("run", *options, service["image"], *(once or service.get("command", []))).stdout
+
+    def told(self) -> str:
+        """What its containers said last."""
+        ends = {name: self.podman("logs", "--tail", "20", name, check=False) for name in self.containers}
+        return "".join(f"--- {name}\n{done.stdout}{done.stderr}" for name, done in ends.items())
 
     def inside(self, part: str, *command: str) -> bool:
         return self.podman("exec", f"{self.name}-{part}", *command, check=False).returncode == 0
@@ -151,6 +159,22 @@ class Site:
         until(lambda: f"{self.name} answers 42" in self.mosaic("agent", "tail", "clerk"), "the agent answers")
         return took
 
+    def put_back(self) -> None:
+        """Back the register up and restore it, as docs/production.md says; what was made in between is gone."""
+        backup = "/var/lib/mosaic-home/backup"
+        self.podman("exec", f"{self.name}-controlplane", "mosaic-controlplane", "backup", backup)
+        self.mosaic("tenant", "create", "later", "--admin", "anna")
+        self.podman("stop", "--time", "30", f"{self.name}-controlplane")
+        self.run("controlplane", "mosaic-controlplane", "restore", backup, "--replace")
+        self.podman("start", f"{self.name}-controlplane")
+        until(lambda: self.inside("controlplane", "mosaic", "agent", "ls"), f"the control plane of {self.name} is back")
+        names = [
+            [item["name"] for item in json.loads(self.mosaic(noun, "ls", "-o", "json"))["items"]]
+            for noun in ("tenant", "agent")
+        ]
+        if names != [["default"], ["clerk"]]:
+            raise SystemExit(f"the register of {self.name} was not put back: {names}")
+
     def end(self) -> None:
         for container in self.containers:
             self.podman("rm", "--force", "--volumes", "--time", "5", container, check=False)
@@ -164,6 +188,7 @@ def main() -> None:
     parser.add_argument("--site", choices=SITES, action="append", help="only this one")
     options = parser.parse_args()
     in_a_cgroup_of_its_own()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # so that everything is removed
     podman = Podman(options.store)
     services = YAML(typ="safe").load((ROOT / "compose" / "compose.yaml").read_text())["services"]
     if options.own_postgres:
@@ -182,13 +207,18 @@ def main() -> None:
                 began = time.monotonic()
                 site.start()
                 up = time.monotonic() - began
-                rows.append((site.name, up, site.work(wrapper), time.monotonic() - began))
+                send, worked = site.work(wrapper), time.monotonic()
+                site.put_back()
+                rows.append((site.name, up, send, time.monotonic() - worked, time.monotonic() - began))
+        except BaseException:
+            sys.stderr.write("".join(one.told() for one in sites))
+            raise
         finally:
             for site in sites:
                 site.end()
-    sys.stdout.write("site   containers up   send   all of it (s)\n")
-    for name, up, send, whole in rows:
-        sys.stdout.write(f"{name:6} {up:13.1f} {send:6.1f} {whole:11.1f}\n")
+    sys.stdout.write("site   containers up   send   backup and restore   all of it (s)\n")
+    for name, up, send, back, whole in rows:
+        sys.stdout.write(f"{name:6} {up:13.1f} {send:6.1f} {back:20.1f} {whole:11.1f}\n")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ async def fill(at: Owned, rows: int) -> None:
     await at.register.execute(
         "insert into fleet.agent (tenant_id, agent_id, host_id, name, class, runtime, spec, spec_digest, state,"
         " state_source, state_detail, state_since, reported_at, reported_model)"
-        " select $1, gen_random_uuid(), ($2::uuid[])[1 + n % $3], 'a' || n, 'builder', 'claude', $4, '', 'available',"
+        " select $1, gen_random_uuid(), ($2::uuid[])[1 + n % $3], 'a' || n, 'builder', 'claude', $4,"
+        " sha256(n::text::bytea), 'available',"
         " 'hook', 'at first', now(), now(), 'claude-opus' from generate_series(1, $5) n",
         at.tenant_id,
         hosts,

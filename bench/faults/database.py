@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
+import psutil
 from mosaic_controlplane.register.postgres_cluster import DATABASE, ROLE, SUPERUSER
 
 from tests.support import fast_postgres
@@ -52,9 +54,18 @@ class Postgres:
         return self.process is not None and self.process.poll() is None
 
     async def stop(self, how: str) -> None:
-        """End it: `fast` breaks off all transactions, `immediate` as a crash does. Returns when it is gone."""
+        """End it: `fast` breaks off all transactions, `kill -9` ends each of its processes. Returns when it is gone."""
         assert self.process is not None
-        self.process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[how])
+        if how == "kill -9":
+            server = psutil.Process(self.process.pid)
+            server.suspend()  # so that it starts nothing more, nor takes leave of those that die first
+            serving = server.children(recursive=True)
+            for process in (server, *serving):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            await asyncio.to_thread(psutil.wait_procs, serving)
+        else:
+            self.process.send_signal(signal.SIGINT)
         await asyncio.to_thread(self.process.wait)
 
     async def serves(self) -> None:

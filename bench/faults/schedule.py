@@ -101,7 +101,7 @@ _AIMS: dict[str, Callable[[random.Random], tuple[str, str, float]]] = {
     "kill replica": _any(*REPLICAS),
     "kill host-agent": _any(*HOSTS),
     "kill tmux": _any(*HOSTS),
-    "restart database": lambda chance: (DATABASE, chance.choice(("immediate", "fast")), 0.0),
+    "restart database": lambda chance: (DATABASE, chance.choice(("kill -9", "fast")), 0.0),
     "cut machine": _any(*REPLICAS, *HOSTS),
     "cut pair": _pair,
     "loss": _loss,

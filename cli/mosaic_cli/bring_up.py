@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
 import socket
@@ -18,6 +17,7 @@ from mosaic_framework.errors import FleetError, Unfinished
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.names import NAME_LIMIT
 from mosaic_framework.paths import Home, private_folder, write_private
+from mosaic_framework.users import user_name
 from mosaic_proto.v1 import fleet_pb2 as pb
 
 from mosaic_cli import context, output
@@ -152,7 +152,7 @@ class BringUp:
         """Become an operator of the cluster here, unless we are; write the context."""
         folder = self._home.root / OPERATOR_FOLDER
         if not _is_good(_identity(folder), here):
-            operator = sanitised(getpass.getuser())
+            operator = sanitised(user_name())
             token = JoinToken.parse(operator_token(operator))
             private_folder(self._home.pki)
             private_folder(folder.parent)

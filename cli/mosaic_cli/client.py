@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from mosaic_proto.v1.terminal_pb2_grpc import TerminalServiceStub
 from mosaic_cli import context as contexts
 from mosaic_cli import interrupts
 from mosaic_cli.context import Context, Contexts
+from mosaic_cli.dialling import first_that_serves
 from mosaic_cli.failures import UsageError
 from mosaic_cli.leaf_keeper import LeafKeeper, Open
 
@@ -114,9 +114,15 @@ class Connection:
     def _channel_to_control_plane(self) -> grpc.Channel:
         assert self._identity is not None
         identity = self._identity
-        channel = _first_that_answers(identity, self.context.addresses)
+        channel = first_that_serves(identity, self.addresses, within=ANSWER_WITHIN / 2)
         self._opened = Open(channel, identity.certificate_pem)
         return channel
+
+    @property
+    def addresses(self) -> list[str]:
+        """The replicas' addresses: the context's, then those that the newest certificate came with."""
+        told = [] if self._identity is None or self.is_local else self._identity.fleet_addresses
+        return list(dict.fromkeys([*self.context.addresses, *told]))
 
     @property
     def trust_domain(self) -> str:
@@ -252,7 +258,8 @@ class Connection:
         # We never cancel a call whose end we look at: a cancelled one was ended by a server that went away.
         if type(told) is Unreachable or status is grpc.StatusCode.CANCELLED:
             return self.unreachable(told, status)
-        if isinstance(told, NotLoggedIn) and self.is_local:
+        # What another cluster refuses is nothing that a new login here would mend.
+        if isinstance(told, NotLoggedIn) and self.is_local and "peer" not in told.details:
             told.next_step = "mosaic up (renews the login of this machine)"
         return told
 
@@ -263,7 +270,7 @@ class Connection:
             kind = NoAnswer
         elif not told.why.lower().startswith("failed to connect"):
             kind = ConnectionLost
-        where = ", ".join(self.context.addresses)
+        where = ", ".join(self.addresses)
         return kind(
             f"the control plane of context {self.context.name!r} cannot be reached",
             why=f"{where}: {_reason(told.why)}",
@@ -359,42 +366,6 @@ def _identify(request: Any) -> str:
     if not request.request_id:
         request.request_id = str(new_id())
     return str(request.request_id)
-
-
-def _first_that_answers(identity: StoredIdentity, addresses: tuple[str, ...]) -> grpc.Channel:
-    """Return a channel to the first replica that answers; with one address, or none that answers, simply the first.
-
-    The first call then says why it cannot be reached, which a channel's state does not.
-    """
-    channels = [wire.channel(identity, address) for address in addresses]
-    if not channels:
-        raise Unreachable("this context has no address", next_step="mosaic login")
-    if len(channels) == 1:
-        return channels[0]
-    news: queue.SimpleQueue[tuple[int, grpc.ChannelConnectivity]] = queue.SimpleQueue()
-    for index, channel in enumerate(channels):
-        channel.subscribe(_teller(news, index), try_to_connect=True)
-    chosen, failed, deadline = 0, set[int](), time.monotonic() + ANSWER_WITHIN / 2
-    while len(failed) < len(channels):
-        try:
-            index, state = news.get(timeout=max(deadline - time.monotonic(), 0.0))
-        except queue.Empty:
-            break
-        if state is grpc.ChannelConnectivity.READY:
-            chosen = index
-            break
-        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            failed.add(index)
-    for index, channel in enumerate(channels):
-        if index != chosen:
-            channel.close()
-    return channels[chosen]
-
-
-def _teller(
-    news: queue.SimpleQueue[tuple[int, grpc.ChannelConnectivity]], index: int
-) -> Callable[[grpc.ChannelConnectivity], None]:
-    return lambda state: news.put((index, state))
 
 
 def _reason(text: str) -> str:

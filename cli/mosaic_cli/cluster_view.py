@@ -37,7 +37,6 @@ def clusters_told(peers: Iterable[peers_pb2.PeerCluster], at: Any, *, chosen: bo
             old = old or chosen
         elif peer.health == peers_pb2.PEER_HEALTH_PAIRED:
             said.append(f"cluster {peer.name} is paired and has not been heard of yet{_why(peer)}")
-            old = old or chosen
         elif peer.problem:
             said.append(f"cluster {peer.name} ({health_of(peer)}){_why(peer)}")
         elif chosen and not peer.agents:

@@ -94,8 +94,10 @@ def policy(seconds: float | None, lost_claims: str, *, form: Format, context: st
                 connection.host_life.GetLostPolicy, pb.GetLostPolicyRequest(tenant=connection.tenant)
             )
         else:
+            # On the wire 0 leaves it as it is; whoever asks for no time at all is told that it is too little.
+            milliseconds = 0 if seconds is None else max(1, round(seconds * 1000))
             request = pb.SetLostPolicyRequest(
-                tenant=connection.tenant, lost_after_ms=round((seconds or 0) * 1000), lost_claims=lost_claims
+                tenant=connection.tenant, lost_after_ms=milliseconds, lost_claims=lost_claims
             )
             reply = connection.call(connection.host_life.SetLostPolicy, request)
     lines = [

@@ -40,12 +40,18 @@ class Fleet:
         if kind == "reset":
             self.forget()
             return False
+        known = False
         if kind == "agent":
-            known = self.agents.pop(_key(event.agent), event.agent)
+            before = self.agents.pop(_key(event.agent), None)
             if not event.agent.removed:
                 self.agents[_key(event.agent)] = event.agent
-            elif event.agent.cluster:  # nothing is said of it any more, not even what it was called
-                event.agent.host, event.agent.name = known.host, known.name
+                # Told with the change before it, whose row was read after this one.
+                known = self.complete and before == event.agent
+            elif event.agent.cluster and before is not None:
+                # Nothing is said of it any more, not even what it was called.
+                event.agent.host, event.agent.name = before.host, before.name
+        elif kind == "host" and self.hosts.get(_key(event.host)) == event.host:
+            known = self.complete
         elif kind == "host":
             self.hosts.pop(_key(event.host), None)
             if not event.host.removed:
@@ -55,7 +61,7 @@ class Fleet:
         elif kind == "bookmark" and event.bookmark.snapshot_complete:
             self.complete = True
         self.cursor = event.cursor or self.cursor
-        return self.complete
+        return self.complete and not known
 
     def take_peer(self, peer: peers_pb2.PeerCluster) -> None:
         """Know a cluster as it is now; with a pairing goes all that was shown through it."""

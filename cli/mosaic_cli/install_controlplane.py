@@ -19,7 +19,16 @@ from mosaic_cli.machine.services import CONTROLPLANE, DATABASE, Plan, pid_file, 
 from mosaic_cli.machine.start import wait_until_running
 
 _HANDED_OVER_WITHIN = 60.0
-_KEPT = ("MOSAIC_DATABASE_URL", "MOSAIC_LISTEN", "MOSAIC_ADVERTISE", "MOSAIC_CLUSTER")
+_KEPT = (
+    "MOSAIC_DATABASE_URL",
+    "MOSAIC_LISTEN",
+    "MOSAIC_ADVERTISE",
+    "MOSAIC_CLUSTER",
+    "MOSAIC_METRICS_PORT",
+    "MOSAIC_LOG_LEVEL",
+    "MOSAIC_LEAF_LIFETIME",
+)
+_KEPT_PREFIX = "MOSAIC_LIMIT_"
 """Settings of the control plane that the shell in which `fleet install` was run had; its file is 0600."""
 
 
@@ -43,7 +52,8 @@ def texts(home: Home) -> dict[Path, str]:
 
 def _variables(home: Home) -> dict[str, str]:
     """Return what the control plane is told: the shell's settings, and the ports at which hosts already know it."""
-    variables = {name: os.environ[name] for name in _KEPT if os.environ.get(name)}
+    kept = [*_KEPT, *sorted(name for name in os.environ if name.startswith(_KEPT_PREFIX))]
+    variables = {name: os.environ[name] for name in kept if os.environ.get(name)}
     plan, here = Plan.load(home), local_controlplane(home)
     for name, said, address in (
         ("MOSAIC_ENROL_PORT", plan.enrol_port, here.enrol_address if here else ""),

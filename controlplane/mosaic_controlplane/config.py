@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-_ENVIRONMENT = {
+VARIABLES = {
     "database_url": "MOSAIC_DATABASE_URL",
     "listen": "MOSAIC_LISTEN",
     "enrol_port": "MOSAIC_ENROL_PORT",
@@ -34,6 +34,7 @@ _ENVIRONMENT = {
     "limit_enrolments_per_address": "MOSAIC_LIMIT_ENROLMENTS_PER_ADDRESS",
     "leaf_lifetime": "MOSAIC_LEAF_LIFETIME",
 }
+"""setting → the variable that sets it as well"""
 
 
 class Settings(BaseModel):
@@ -99,7 +100,7 @@ def load(home: Home, environment: Mapping[str, str] | None = None) -> Settings:
         values = {str(key): value for key, value in (found or {}).items()}
     environment = os.environ if environment is None else environment
     sources = dict.fromkeys(values, str(file))
-    for key, variable in _ENVIRONMENT.items():
+    for key, variable in VARIABLES.items():
         if variable in environment:
             values[key] = environment[variable]
             sources[key] = variable

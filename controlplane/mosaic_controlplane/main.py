@@ -281,6 +281,7 @@ async def serve(home: Home) -> None:
         background = [
             asyncio.create_task(wakes.run()),
             asyncio.create_task(liveness.run()),
+            asyncio.create_task(liveness.let_hosts_go()),
             asyncio.create_task(links.run()),
             asyncio.create_task(reaper.run()),
             asyncio.create_task(observing.run()),

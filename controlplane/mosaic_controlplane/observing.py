@@ -12,12 +12,12 @@ from mosaic_framework.health import Health, HealthServer, Pulse, health_of, tell
 from mosaic_framework.paths import Home
 
 from mosaic_controlplane.config import Settings
+from mosaic_controlplane.mesh.liveness import AWAY_SECONDS
 from mosaic_controlplane.metrics import Metrics
 from mosaic_controlplane.register.database import Database, RegisterUnreachable
 from mosaic_controlplane.register.figures import figures
 
 PROGRAM = "controlplane"
-AWAY_SECONDS = 5.0  # without its register for so long, a replica is alive and not ready
 LOOK_SECONDS = 0.5
 REGISTER_SECONDS = 2.0
 ALIVE, READY = "alive", "ready"

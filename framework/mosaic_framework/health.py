@@ -169,6 +169,19 @@ def tell_address(home: Home, program: str, address: str) -> None:
     write_private(address_file(home, program), json.dumps({"pid": os.getpid(), "address": address}).encode())
 
 
+def process_told(home: Home, program: str) -> int | None:
+    """Return the process that wrote where the program of this home can be asked, while it runs."""
+    import psutil
+
+    file = address_file(home, program)
+    try:
+        pid = int(json.loads(file.read_text(encoding="utf-8"))["pid"])
+        # One that has begun after the file was written has the number alone of who wrote it.
+        return pid if psutil.Process(pid).create_time() <= file.stat().st_mtime else None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, psutil.Error):
+        return None  # it has told nothing, or no more than half
+
+
 def tell(home: Home, program: str) -> int:
     """Print how the program of this home is; returns the exit code: 0 when it is ready, else 1. Raises as `ask`."""
     found = ask(home, program)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from inspect import getattr_static
 from typing import Protocol, cast
 
@@ -267,10 +268,29 @@ def _cut(text: str) -> str:
     return text.encode()[:_TEXT_LIMIT].decode(errors="ignore")
 
 
+class OutOfTime(Unreachable):
+    """A certificate is not of this time: one of two clocks is wrong."""
+
+    code = "out-of-time"
+    hint = "mosaic doctor"
+
+
+_OUT_OF_TIME = (
+    ("certificate is not yet valid", "is not valid yet by this machine's clock", "behind"),
+    ("certificate has expired", "has ended by this machine's clock", "ahead"),
+)
+"""What BoringSSL says of a peer's certificate, and what that means."""
+
+
 def _transport_error(status: grpc.StatusCode, reason: str) -> FleetError:
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unreachable("the control plane did not answer in time", why=reason, next_step="mosaic doctor")
     if status is grpc.StatusCode.UNAVAILABLE:
+        for said, told, clock in _OUT_OF_TIME:
+            if said in reason:
+                now = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+                why = f"it reads {now} UTC and is {clock}, unless the control plane's is wrong"
+                return OutOfTime(f"the certificate of the control plane {told}", why=why)
         if "CERTIFICATE_VERIFY_FAILED" in reason:
             return NotLoggedIn(
                 "the server at this address is not of this cluster",

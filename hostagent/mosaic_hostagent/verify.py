@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import psutil
 from mosaic_framework import units
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
+from mosaic_framework.users import user_name
 
 from mosaic_hostagent.desired import Desired, DesiredFile
 from mosaic_hostagent.seats import Seat, Session
@@ -47,7 +47,7 @@ async def verify(home: Home, environment: Mapping[str, str]) -> list[Verified]:
     sessions = [session for key in servers for session in (await pool.get(key).look()).sessions]
     supervision = units.read_supervision(home)
     states = await _unit_states(list(seats.values()), environment) if supervision == units.SYSTEMD else {}
-    lingers = units.lingers(getpass.getuser())
+    lingers = units.lingers(user_name())
 
     def row(name: str, wanted: bool, session: Session | None, problem: str) -> Verified:
         unit = units.agent_unit(name) if supervision == units.SYSTEMD else ""

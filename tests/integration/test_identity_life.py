@@ -17,14 +17,17 @@ import pytest
 from cryptography import x509
 from mosaic_cli.context import LOCAL, Context, Contexts, save
 from mosaic_cli.keep_login import is_due, keep_login
+from mosaic_controlplane.identity.authenticate import Authenticator
+from mosaic_controlplane.identity.renewal import renew
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import pki, renewal, wire
-from mosaic_framework.errors import FleetError
+from mosaic_framework.errors import FleetError, IdentityRevoked
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
 from mosaic_framework.renewal import Renewal
 from mosaic_proto.v1 import common_pb2, identity_pb2, identity_pb2_grpc
 
+from tests.integration.test_callers import launched, seat
 from tests.support.listeners import Listeners, call, running
 
 WATCH = "mosaic.v1.FleetService/Watch"
@@ -103,6 +106,27 @@ async def test_a_renewal_with_the_key_in_use_is_refused(database: Database, tmp_
     assert wire.error_from_rpc(refused.value).code == "invalid-input"
 
 
+@pytest.mark.parametrize("kind", ["host", "operator"])
+async def test_a_renewal_that_was_let_in_a_moment_before_a_revocation_is_refused(
+    database: Database, tmp_path: Path, kind: str
+) -> None:
+    async with serving(database, tmp_path) as listeners:
+        old = await listeners.enrolled(kind, "ada", role="viewer" if kind == "operator" else "")
+        found = await Authenticator(database, listeners.cluster).authenticate(old.certificate_pem)
+        await database.pool.execute("update fleet.operator set revoked_at = now()")
+        await database.pool.execute("update fleet.host set state = 'revoked', revoked_at = now()")
+        with pytest.raises(IdentityRevoked):
+            await renew(
+                database,
+                listeners.cluster,
+                found.caller,
+                leaf_pem=old.certificate_pem,
+                key=pki.new_key().public_key(),
+                fleet_addresses=[],
+            )
+    assert await database.pool.fetchval("select count(*) from fleet.leaf") == 1
+
+
 async def test_a_stream_goes_on_past_its_leafs_end_when_a_newer_one_was_shown_and_ends_when_not(
     database: Database, tmp_path: Path
 ) -> None:
@@ -177,6 +201,21 @@ async def test_a_revocation_whose_word_was_lost_is_found_by_looking(database: Da
             await database.pool.execute("alter table fleet.operator disable trigger operator_standing_changed")
             await database.pool.execute("update fleet.operator set revoked_at = now()")
             assert (await end_of(watching)).code == "identity-revoked"
+
+
+async def test_a_stream_of_an_agent_ends_soon_after_its_run_of_which_nobody_tells(
+    database: Database, tmp_path: Path
+) -> None:
+    async with running(database, tmp_path, behaviour=forever, recheck_seconds=0.2) as listeners:
+        host = await listeners.enrolled("host", "web1")
+        agent = await seat(database, host, "engineer")
+        run = await launched(database, agent)
+        async with wire.aio_channel(host, listeners.fleet_address) as channel:
+            as_agent = {wire.AGENT_KEY: str(agent), wire.RUN_KEY: str(run)}
+            watching = asyncio.create_task(call(channel, WATCH, metadata=as_agent))
+            await asyncio.wait_for(listeners.reached.wait(), 10)
+            await database.pool.execute("update fleet.run set ended_at = now()")
+            assert (await end_of(watching)).code == "session-over"
 
 
 async def test_a_stream_that_a_lower_role_may_not_have_ends_with_the_role(database: Database, tmp_path: Path) -> None:

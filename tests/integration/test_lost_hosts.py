@@ -7,8 +7,10 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from mosaic_controlplane.mesh.links import Links
-from mosaic_controlplane.register import claims_of_lost, host, host_life
+from mosaic_controlplane.identity.caller import Caller
+from mosaic_controlplane.mesh.links import HelloFacts, Links
+from mosaic_controlplane.mesh.wakes import Wakes
+from mosaic_controlplane.register import host, host_life
 from mosaic_controlplane.register.card_claim import Actor
 from mosaic_controlplane.register.database import Database
 from mosaic_framework.ids import new_id
@@ -89,9 +91,9 @@ async def test_a_silent_host_keeps_its_claims_to_their_limit_where_they_are_held
     await site.age_host(timedelta(seconds=20))
     assert await tick(site) == ["stale"]
     assert await lease_left(site, "a") > timedelta(hours=3)
-    await site.link()
-    async with site.database.transaction() as connection:
-        await claims_of_lost.recall(connection, tenant_id=site.tenant_id, host_id=site.host_id)
+    caller = Caller("host", site.tenant_id, "default", site.host_id, "alpha", "", 1, "")
+    links = Links(site.database, Wakes(site.database, site.replica_id), site.replica_id)
+    await links.open(caller, HelloFacts(site.journal_id, 1, None, "0", "", 0))
     assert timedelta(minutes=4) < await lease_left(site, "a") <= timedelta(minutes=5)
 
 

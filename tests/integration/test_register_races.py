@@ -223,6 +223,49 @@ async def test_the_ticks_go_on_after_one_that_failed(site: Site, monkeypatch: py
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_replica_goes_on_ticking_while_its_housekeeping_takes_long(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liveness, _key = await replica_of(site, "beta")
+    monkeypatch.setattr("mosaic_controlplane.mesh.liveness.TICK_SECONDS", 0.01)
+    reached: set[float] = set()
+    slow = await site.database.dedicated()
+    try:
+        await slow.execute("begin")
+        await slow.execute("lock table fleet.leaf in access exclusive mode")  # what housekeeping deletes from
+        running = asyncio.create_task(liveness.run())
+        async with asyncio.timeout(8):  # a statement that is stuck is given up after 10 s
+            while len(reached) < 50:
+                reached.add(liveness._reached)
+                await asyncio.sleep(0.005)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    finally:
+        await slow.close()
+
+
+async def test_a_running_replica_lets_a_large_fleet_beat_more_seldom(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liveness, _key = await replica_of(site, "beta")
+    monkeypatch.setattr("mosaic_controlplane.mesh.liveness.TICK_SECONDS", 0.01)
+    async with site.database.connection() as connection:
+        await connection.execute(
+            "insert into fleet.host (tenant_id, host_id, name, state, stale_at, lease_until)"
+            " select $1, gen_random_uuid(), 'h' || n, 'live', now() + interval '1 h', now() + interval '1 h'"
+            " from generate_series(1, 2001) n",
+            site.tenant_id,
+        )
+    running = asyncio.create_task(liveness.run())
+    try:
+        async with asyncio.timeout(20), site.database.connection() as connection:
+            while await connection.fetchval("select min(beat_interval) from fleet.host") != timedelta(seconds=10):
+                await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_replica_that_the_register_forgot_comes_back_with_those_who_watch_there(site: Site) -> None:
     wakes = Wakes(site.database, site.replica_id)
     links = Links(site.database, wakes, site.replica_id)

@@ -91,16 +91,53 @@ async def test_an_older_replica_goes_on_and_starts_again_on_a_register_that_was_
         assert await finish(connection)
 
 
-async def test_a_replica_that_was_taken_for_dead_while_a_newer_one_completed_the_upgrade_ends(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def replica_of(database: Database) -> Liveness:
     wakes, replica_id = Wakes(database, new_id()), new_id()
-    liveness = Liveness(database, wakes, Links(database, wakes, replica_id), replica_id, "127.0.0.1:1")
-    monkeypatch.setattr("mosaic_controlplane.mesh.liveness.TICK_SECONDS", 0.05)
     async with database.connection() as connection:
         await connection.execute(
             "insert into fleet.cluster (trust_domain, alias, register_epoch) values ('t.mosaic', 't', $1)", new_id()
         )
+    return Liveness(database, wakes, Links(database, wakes, replica_id), replica_id, "127.0.0.1:1")
+
+
+@pytest.mark.usefixtures("release")
+async def test_a_new_replica_completes_the_upgrade_by_itself_when_the_last_older_one_is_gone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mosaic_controlplane.mesh.liveness.TICK_SECONDS", 0.02)
+    monkeypatch.setattr(module, "newest_version", lambda: NOW + 2)
+    await arrive(database, NOW)
+    async with database.own() as connection:
+        await migrate(connection)
+    liveness = await replica_of(database)
+    await liveness.arrive()
+    running = asyncio.create_task(liveness.run())
+    try:
+        await asyncio.sleep(1)
+        assert "paused_reason" in await columns(database)
+        async with database.connection() as connection:
+            await connection.execute("delete from fleet.replica where register_version = $1 and version = '0'", NOW)
+        async with asyncio.timeout(20):
+            while "paused_reason" in await columns(database):
+                await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_replica_that_was_overtaken_while_it_started_serves_nobody(database: Database) -> None:
+    liveness = await replica_of(database)
+    async with database.connection() as connection:
+        await connection.execute("insert into fleet.migration values ($1, 'takes_away', 'bb', now(), 'after')", NOW + 1)
+    with pytest.raises(RegisterMismatch, match="this program knows"):
+        await liveness.arrive()
+
+
+async def test_a_replica_that_was_taken_for_dead_while_a_newer_one_completed_the_upgrade_ends(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liveness = await replica_of(database)
+    monkeypatch.setattr("mosaic_controlplane.mesh.liveness.TICK_SECONDS", 0.05)
     await liveness.arrive()
     running = asyncio.create_task(liveness.run())
     async with database.connection() as connection:  # it is stopped for over a minute

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from mosaic_controlplane.mesh import wakes as wakes_module
+from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.messages import Draft, Messages
 from mosaic_controlplane.mesh.wakes import RESCAN_SECONDS, Wakes
 from mosaic_controlplane.register import message, replica
@@ -106,6 +107,16 @@ async def test_a_change_is_told_only_where_somebody_watches(site: Site, other: U
             wakes.tell(key)
             await asyncio.sleep(QUIET_SECONDS)
         assert payloads == [(other, key.key)]
+
+
+async def test_a_link_that_is_closed_is_told_to_whoever_watches(site: Site, other: UUID) -> None:
+    wakes, elsewhere = Wakes(site.database, site.replica_id), Wakes(site.database, other)
+    key = WakeKey.change(site.tenant_id)
+    link = await site.link()
+    async with running(wakes), heard(site, other) as payloads, elsewhere.watching(key):
+        await Links(site.database, wakes, site.replica_id).close(link)
+        await asyncio.sleep(QUIET_SECONDS)
+    assert payloads == [(other, key.key)]
 
 
 async def test_what_comes_up_while_one_notify_runs_goes_in_the_next_all_at_once(

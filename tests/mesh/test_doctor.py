@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mosaic_framework import __version__
+from mosaic_framework import __version__, health
+from mosaic_framework.errors import NotFound, Unreachable
 from mosaic_framework.paths import Home
 
 from tests.support.doctor import doctor
-from tests.support.mesh import Mesh, running_mesh
+from tests.support.mesh import Mesh, eventually, running_mesh
 from tests.support.postgres import Databases
 
 
@@ -25,6 +29,19 @@ class Site:
 
     def register(self, query: str) -> None:
         self._runner.run(self.mesh.register_value(query))
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        self._runner.run(eventually(condition, what))
+
+    def is_ready(self, name: str) -> bool:
+        try:
+            return health.ask(Home(self.mesh.hosts[name].program.home), "hostagent").ready
+        except (NotFound, Unreachable):
+            return False
+
+    def begin_again(self) -> None:
+        self.mesh.controlplane.start()
+        self._runner.run(self.mesh.serving())
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +83,24 @@ def test_a_clock_that_is_off_is_told_by_how_much_and_which_way(site: Site, secon
     assert (found["level"], said in found["text"]) == (level, True), examined.document
     assert any(command in found["repair"] for command in ("timedatectl", "chronyc", "sntp"))
     assert examined.code == (level == "wrong")
+
+
+@pytest.mark.parametrize(
+    ("offset", "said", "cluster"),
+    [
+        ("-2d", "at least 1d behind the control plane's", "is not valid yet by this machine's clock"),
+        ("+3d", "at least 2d ahead of the control plane's", "has expired"),
+    ],
+)
+def test_a_clock_so_far_off_that_no_certificate_holds_is_told_as_such(
+    site: Site, offset: str, said: str, cluster: str
+) -> None:
+    examined = doctor(site.home, inside=("faketime", "-f", offset))
+    found = [one for one in examined.of("clock") if "the control plane's" in one["text"]]
+    assert [(one["level"], said in one["text"]) for one in found] == [("wrong", True)], examined.document
+    told = examined.bad("cluster")
+    assert cluster in told["text"]
+    assert told["repair"] == found[0]["repair"], "what sets the clock, and not a new login"
 
 
 def test_a_program_of_another_version_than_the_control_plane_is_told(site: Site) -> None:
@@ -129,4 +164,48 @@ def test_a_machine_that_is_only_a_host_asks_as_that_host(site: Site) -> None:
     host = site.mesh.hosts["alpha"]
     found = doctor(host.program.home, environment=host.environment)
     assert found.of("cluster")[0]["text"].endswith("as alpha")
+    (service,) = found.of("services")
+    assert (service["level"], service["text"].startswith("hostagent: kept by neither")) == ("well", True)
     assert found.levels("clock") == found.levels("versions") == {"well"}
+
+
+def test_folders_of_sockets_that_stand_open_are_told_and_closed_at_the_host_agents_next_start(site: Site) -> None:
+    host = site.mesh.hosts["alpha"]
+    tmux = Path(host.environment["TMUX_TMPDIR"]) / f"tmux-{os.getuid()}"
+    (ours,) = (Path(host.environment["XDG_RUNTIME_DIR"]) / "mosaic").glob("[!.]*")
+    tmux.mkdir(mode=0o700, exist_ok=True)
+    for folder in (ours, tmux):
+        folder.chmod(0o775)
+    told = [item["text"] for item in doctor(host.program.home, environment=host.environment).of("sockets")]
+    assert told == [f"others can enter {folder} (mode 775), and type into panes" for folder in (ours, tmux)]
+    host.program.stop()
+    host.program.start()
+    site.until(lambda: site.is_ready("alpha"), "it is linked again")
+    assert [oct(folder.stat().st_mode & 0o777) for folder in (ours, tmux)] == ["0o700", "0o700"]
+    assert doctor(host.program.home, environment=host.environment).levels("sockets") == {"well"}
+
+
+def test_a_host_agent_that_runs_and_does_nothing_is_told_and_the_repair_wakes_it(site: Site) -> None:
+    host = site.mesh.hosts["alpha"]
+    home = Home(host.program.home)
+    assert doctor(home.root, environment=host.environment).levels("health") == {"well"}
+    pid = json.loads(health.address_file(home, "hostagent").read_text())["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        found = doctor(home.root, environment=host.environment)
+        assert found.code == 1
+        assert f"(process {pid}) is stopped by a signal" in found.bad("health")["text"]
+        assert found.bad("health")["repair"] == f"kill -CONT {pid}"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert doctor(home.root, environment=host.environment).levels("health") == {"well"}
+
+
+def test_a_host_agent_without_its_link_is_told(site: Site) -> None:
+    host = site.mesh.hosts["alpha"]
+    site.mesh.controlplane.kill()
+    try:
+        found = doctor(host.program.home, environment=host.environment).bad("health")
+    finally:
+        site.begin_again()
+    assert (found["level"], "there is no link" in found["text"]) == ("wrong", True)

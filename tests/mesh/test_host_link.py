@@ -301,6 +301,13 @@ async def test_a_link_that_closes_is_seen_by_whoever_watches_before_the_host_is_
     assert seen[-1] == (False, fleet_pb2.HOST_STATE_LIVE)
 
 
+async def test_a_link_on_which_no_beat_comes_is_ended(site: Mesh) -> None:
+    await site.set_host_times("alpha", beat_interval="200 ms", lost_after="60 s")
+    async with PlayedHost(site) as host:
+        await host.ready()
+        await asyncio.wait_for(host.ended.wait(), 15)
+
+
 async def test_a_host_that_is_taken_out_of_the_fleet_loses_its_link_and_gets_no_other(site: Mesh) -> None:
     life: host_life_pb2_grpc.HostLifeServiceAsyncStub = host_life_pb2_grpc.HostLifeServiceStub(site.channel)
     request = host_life_pb2.RemoveHostRequest(request_id=str(new_id()), name="alpha")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit, urlunsplit
 
 import pytest
+from mosaic_cli.client import Connection
+from mosaic_cli.context import Context
 from mosaic_framework import wire
+from mosaic_framework.identity_files import StoredIdentity
 from mosaic_proto.v1 import fleet_pb2, fleet_pb2_grpc
 
 from tests.mesh.test_revocation import OPERATOR, login, refused, revoke
@@ -105,6 +108,9 @@ async def test_a_replica_cut_off_refuses_calls_within_seconds_and_hears_of_a_rev
         began = time.monotonic()
         await refused(ask)
         assert time.monotonic() - began < 2, "from then on nobody waits for it"
+        for _ in range(5):  # whichever answers first, a command goes to the one that serves
+            agents = await asyncio.to_thread(list_agents, eve, second.address)
+            assert list(agents) == []
         await revoke(mesh, OPERATOR, "eve")
         await way.mend()
         async with asyncio.timeout(60):
@@ -114,3 +120,43 @@ async def test_a_replica_cut_off_refuses_calls_within_seconds_and_hears_of_a_rev
     finally:
         await channel.close()
         await second.close()
+
+
+def list_agents(identity: StoredIdentity, address: str) -> Sequence[fleet_pb2.Agent]:
+    """As a command does whose login is from when `address` was the only one; of others its certificate tells."""
+    connection = Connection(Context("work", (address,), ""), identity)
+    try:
+        agents: Sequence[fleet_pb2.Agent] = connection.list_agents().agents
+        return agents
+    finally:
+        connection.close()
+
+
+async def test_a_host_leaves_a_replica_that_is_cut_off_for_one_that_is_not_and_stays_live(
+    mesh: Mesh, way: Wire
+) -> None:
+    second = Replica(mesh)
+    second.program.environment["MOSAIC_DATABASE_URL"] = way.url
+    await second.start()
+    try:
+        host = await mesh.join("alpha")
+        mesh.controlplane.kill()
+        linked_to = "select linked_replica::text from fleet.host where name = 'alpha'"
+        before = await mesh.register_value(linked_to)
+        await eventually_value(mesh, linked_to, lambda now: now not in (None, before))
+        cut_off = await mesh.register_value(linked_to)
+        mesh.controlplane.start()
+        await mesh.serving()
+        await asyncio.sleep(2)  # two ticks: each replica has read that there is another
+        await way.cut()
+        await eventually_value(mesh, linked_to, lambda now: now not in (None, cut_off))
+        row = await mesh.host_row("alpha")
+        assert row.state == fleet_pb2.HOST_STATE_LIVE, host.program.log.read_text()[-2000:]
+    finally:
+        await second.close()
+
+
+async def eventually_value(mesh: Mesh, query: str, wanted: Callable[[object], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not wanted(await mesh.register_value(query)):
+            await asyncio.sleep(0.1)

@@ -35,6 +35,16 @@ def test_a_beat_is_up_to_a_fifth_early_and_never_late(chance: float, interval: i
     assert beats.due(1000.0 + 1.001 * seconds)
 
 
+def test_hosts_that_linked_at_one_moment_beat_at_different_ones() -> None:
+    moments = set()
+    for _ in range(20):
+        beats = Beats(5000, 4000)
+        beats.sent(1000.0)
+        beats.heard(1000.1)
+        moments.add(beats.next_look(1000.1))
+    assert len(moments) > 10
+
+
 def test_another_pace_counts_from_the_last_beat_and_wakes_whoever_waits_for_the_next() -> None:
     beats = Beats(60_000, 48_000, chance=lambda: 1.0)
     beats.sent(100.0)

@@ -15,10 +15,10 @@ from mosaic_cli.machine import homes, ports, start, tmux
 from mosaic_cli.machine.leftovers import marked_processes
 from mosaic_cli.machine.local import refresh_host_addresses
 from mosaic_cli.machine.processes import Process, end, record, recorded, wait_gone
-from mosaic_cli.machine.services import ALL, HOSTAGENT, MARK, Plan, services
+from mosaic_cli.machine.services import ALL, HOSTAGENT, MARK, Plan, PlanDamaged, services
 from mosaic_framework.errors import InvalidInput
 from mosaic_framework.names import check_name
-from mosaic_framework.paths import Home, write_private
+from mosaic_framework.paths import Home, private_folder, write_private
 
 from tests.fakes.control_plane import FakeControlPlane
 
@@ -215,3 +215,15 @@ def test_this_machines_host_follows_its_control_plane_to_another_port(home: Home
     found = host_identity(home)
     assert found is not None
     assert found.fleet_addresses == ["127.0.0.1:4711"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["garbage", "[]", "{}", '{"services": 5}', '{"services": ["nope"]}', '{"services": [], "fleet_port": "x"}'],
+)
+def test_a_damaged_file_of_what_a_machine_runs_is_named_with_what_to_do(home: Home, content: str) -> None:
+    write_private(private_folder(home.state) / "machine.json", content.encode())
+    with pytest.raises(PlanDamaged) as found:
+        Plan.load(home)
+    assert "machine.json does not say what this machine runs" in found.value.what
+    assert found.value.next_step.startswith("move ")

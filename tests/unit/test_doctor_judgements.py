@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mosaic_cli.doctor import certificates, clock, disk, folders, lingering, names, terminal, versions
+from mosaic_cli.doctor import certificates, clock, disk, folders, health, lingering, names, terminal, versions
 from mosaic_cli.doctor.certificates import Certificate
 from mosaic_cli.doctor.disk import Filesystem
 from mosaic_cli.doctor.folders import Place
 from mosaic_cli.doctor.names import Reached
 from mosaic_cli.doctor.terminal import Server
 from mosaic_framework import units
+from mosaic_framework.health import Health
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -111,3 +112,12 @@ def test_hosts_of_another_version_are_counted_and_named() -> None:
     (found,) = versions.judge(versions.Versions("2.0", "2.0", ["2.0"], hosts, 5, 5))
     assert "9 of 10 host-agents run 1.0" in found.text
     assert "and 4 more" in found.text
+
+
+def test_a_program_is_judged_by_what_it_says_of_itself() -> None:
+    hangs = health.judge("controlplane", 7, Health(alive=False, ready=False, why="no answer"), stopped=False)
+    waits = health.judge("hostagent", 7, Health(alive=True, ready=False, why="there is no link"), stopped=False)
+    well = health.judge("hostagent", 7, Health(alive=True, ready=True), stopped=False)
+    assert (hangs.level, hangs.repair.startswith("kill -KILL 7")) == ("wrong", True)
+    assert (waits.level, waits.text) == ("wrong", "the host-agent (process 7) runs and is not ready: there is no link")
+    assert (well.level, well.text) == ("well", "the host-agent is ready")

@@ -154,3 +154,16 @@ def test_an_expired_login_is_told_before_anything_is_dialled() -> None:
         wire.channel(identity, "127.0.0.1:1")
     assert "2020-01-01" in expired.value.why
     assert expired.value.next_step.startswith("mosaic login, with a token of: ")
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("certificate is not yet valid: OK", "out-of-time"),
+        ("certificate has expired: OK", "out-of-time"),
+        ("unable to get local issuer certificate: OK", "not-logged-in"),
+    ],
+)
+def test_a_certificate_of_another_time_is_told_from_one_of_another_cluster(said: str, code: str) -> None:
+    reason = f"Tls handshake failed: error:1000007d:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: {said}"
+    assert wire.error_from_rpc(Failed(grpc.StatusCode.UNAVAILABLE, reason)).code == code

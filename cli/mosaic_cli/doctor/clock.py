@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from mosaic_cli.doctor.finding import NOTE, WELL, WRONG, Finding
 from mosaic_cli.text import age
@@ -40,6 +41,17 @@ def judge(read: Readings, repair: str) -> Iterable[Finding]:
     if abs(apart) >= _OFF:
         text = f"the control plane's clock is {age(abs(apart))} {'ahead of' if apart > 0 else 'behind'} its database's"
         yield Finding("clock", NOTE, text, f"where the control plane runs: {repair}")
+
+
+def judge_by_certificate(begins: datetime, ends: datetime, now: datetime, repair: str) -> Iterable[Finding]:
+    """Say how far off the clock is at least, by the certificate that a control plane shows now, which is renewed daily.
+
+    For when it can be asked nothing else: who takes it for not valid yet, or for expired, gets no connection.
+    """
+    for off, way in ((begins - now, "behind"), (now - ends, "ahead of")):
+        if off > timedelta(0):
+            text = f"this machine's clock is at least {age(off.total_seconds())} {way} the control plane's"
+            yield Finding("clock", WRONG, f"{text}, whose certificate of today is of no use by it", repair)
 
 
 def set_clock() -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
+from cryptography import x509
 from mosaic_framework import __version__
 from mosaic_framework.errors import FleetError
 from mosaic_framework.paths import Home
@@ -20,6 +24,8 @@ from mosaic_cli.machine.local import host_identity
 from mosaic_cli.text import age
 
 _STALL_MS = 5_000
+_SHOWN_WITHIN = 2.0
+_THIS = "mosaic doctor"
 _ONLY_THERE = ("clock", "versions")
 _QUERY = "select pid, xact_start, query from pg_stat_activity where backend_xid is not null order by xact_start"
 
@@ -39,8 +45,11 @@ def check(home: Home, context_name: str) -> Iterator[Finding]:
             hosts = _hosts(connection) if known else {}
     except FleetError as error:
         text = f"{error.what}{f': {error.why}' if error.why else ''}"
-        yield Finding("cluster", WRONG, text, error.next_step)
-        yield from _unchecked("the control plane could not be asked")
+        by_certificate = list(_clock_by_certificate(home, context_name))
+        repair = error.next_step if error.next_step != _THIS else "what is told of names, addresses and certificates"
+        yield Finding("cluster", WRONG, text, by_certificate[0].repair if by_certificate else repair)
+        yield from by_certificate
+        yield from _unchecked("the control plane could not be asked", _ONLY_THERE[len(by_certificate) :])
         return
     took = (after - before) * 1000
     yield Finding("cluster", WELL, f"{connection.context.name} answers in {took:.0f} ms as {reply.caller.name}")
@@ -62,8 +71,27 @@ def check(home: Home, context_name: str) -> Iterator[Finding]:
     )
 
 
-def _unchecked(why: str) -> Iterator[Finding]:
-    for name in _ONLY_THERE:
+def _clock_by_certificate(home: Home, context_name: str) -> Iterable[Finding]:
+    """Judge the clock by what a control plane shows to whomever connects. It is not proven to be ours: a hint only."""
+    addresses: Sequence[str] = ()
+    with contextlib.suppress(FleetError):
+        identity = host_identity(home)
+        known = contexts.load(home)
+        addresses = (
+            known.chosen(context_name).addresses if known.items else identity.fleet_addresses if identity else ()
+        )
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        with contextlib.suppress(OSError, ValueError):
+            shown = ssl.get_server_certificate((host.strip("[]"), int(port)), timeout=_SHOWN_WITHIN)
+            leaf = x509.load_pem_x509_certificate(shown.encode())
+            begins, ends = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+            return clock.judge_by_certificate(begins, ends, datetime.now(UTC), clock.set_clock())
+    return ()
+
+
+def _unchecked(why: str, names: Iterable[str] = _ONLY_THERE) -> Iterator[Finding]:
+    for name in names:
         yield Finding(name, UNCHECKED, f"not looked at: {why}")
 
 

@@ -11,7 +11,18 @@ from datetime import UTC, datetime
 from mosaic_framework.errors import FleetError
 from mosaic_framework.paths import Home
 
-from mosaic_cli.doctor import certificates, cluster, disk, folders, lingering, names, proxies, services, terminal
+from mosaic_cli.doctor import (
+    certificates,
+    cluster,
+    disk,
+    folders,
+    health,
+    lingering,
+    names,
+    proxies,
+    services,
+    terminal,
+)
 from mosaic_cli.doctor.finding import UNCHECKED, WELL, WRONG, Finding
 
 _OLDEST_PYTHON = (3, 11)
@@ -23,6 +34,7 @@ def examine(home: Home, context_name: str) -> list[Finding]:
         ("python", _python),
         ("tmux", lambda: terminal.check(home)),
         ("services", lambda: services.check(home)),
+        ("health", lambda: health.check(home)),
         ("files", lambda: folders.check(home, os.environ)),
         ("certificates", lambda: certificates.check(home, datetime.now(UTC))),
         ("names", lambda: names.check(home, os.environ)),
@@ -40,6 +52,9 @@ def examine(home: Home, context_name: str) -> list[Finding]:
             found.append(Finding(name, WRONG, f"{error.what}{f': {error.why}' if error.why else ''}", error.next_step))
         except (OSError, ValueError) as error:
             found.append(Finding(name, UNCHECKED, f"cannot be looked at: {error}", f"ls -la {home.root}"))
+        except Exception as error:  # noqa: BLE001 - on a broken machine, what the others find is what is needed
+            text = f"a fault inside mosaic: {type(error).__name__}: {error}"
+            found.append(Finding(name, UNCHECKED, text, "report it; what the other checks found holds"))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import stat
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mosaic_framework.paths import Home, runtime_place
+from mosaic_framework.users import user_name
 
 from mosaic_cli.doctor.finding import NOTE, WELL, WRONG, Finding
 
@@ -32,10 +32,13 @@ def check(home: Home, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Look at the home, and at the folders in which sockets are."""
     if not home.root.exists():
         yield Finding("files", NOTE, f"{home.root} does not exist yet", "mosaic up")
+    elif not home.root.is_dir():
+        text = f"{home.root} is a file: the home must be a folder"
+        yield Finding("files", WRONG, text, "move it away, or name another place in MOSAIC_HOME")
     else:
         yield from judge_files(home.root, [_place(path) for path in _private_paths(home)])
     sockets = [_place(path) for path in socket_folders(home, environment) if os.path.lexists(path)]
-    yield from judge_sockets(sockets, user=getpass.getuser(), uid=os.getuid())
+    yield from judge_sockets(sockets, user=user_name(), uid=os.getuid())
 
 
 def judge_files(root: Path, places: list[Place]) -> Iterator[Finding]:
@@ -82,7 +85,7 @@ def tmux_servers(home: Home) -> list[dict[str, str]]:
     try:
         found = json.loads((home.state / "tmux-servers.json").read_text("utf-8"))
         return [{key: str(row.get(key, "")) for key in ("socket_name", "holder", "tmux_tmpdir")} for row in found]
-    except (FileNotFoundError, ValueError, AttributeError):
+    except (FileNotFoundError, ValueError, AttributeError, TypeError):
         return []  # a damaged list is told by the host-agent, whose file it is
 
 

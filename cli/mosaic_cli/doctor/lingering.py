@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 
 from mosaic_framework import units
 from mosaic_framework.paths import Home
+from mosaic_framework.users import user_name
 
 from mosaic_cli.doctor.finding import NOTE, WELL, WRONG, Finding
 
 
 def check(home: Home) -> Iterator[Finding]:
     """Look at who keeps the seats, and whether the user lingers."""
-    user = getpass.getuser()
+    user = user_name()
     yield judge(supervision=units.read_supervision(home), user=user, lingers=units.lingers(user))
 
 

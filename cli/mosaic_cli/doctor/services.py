@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mosaic_framework import health
 from mosaic_framework.paths import Home
 
 from mosaic_cli.doctor.finding import NOTE, WELL, WRONG, Finding
@@ -24,6 +25,10 @@ def check(home: Home) -> Iterator[Finding]:
         listing, well, note = status_listing(home)
         text = note or f"{len(listing.rows)} run"
         yield Finding("services", WELL if well else WRONG, text, "" if well else "mosaic up")
+        return
+    if elsewhere := [name for name in plan.services if health.process_told(home, name) is not None]:
+        text = f"{' and '.join(elsewhere)}: kept by neither mosaic up nor this user's systemd, as in a container"
+        yield Finding("services", WELL, text)
         return
     yield Finding("services", NOTE, "nothing runs on this machine", "mosaic up")
     if plan.has_controlplane and not systemd_runs_controlplane(home):

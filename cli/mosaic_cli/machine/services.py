@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from mosaic_framework.errors import InvalidInput
 from mosaic_framework.paths import Home, write_private
 
 from mosaic_cli.failures import InternalFault
@@ -18,6 +19,18 @@ ALL = (DATABASE, CONTROLPLANE, HOSTAGENT)
 
 MARK = "MOSAIC_SERVICE"
 """Environment variable that every process of ours carries, so that what is left over can be found."""
+
+
+class PlanDamaged(InvalidInput):
+    """The file that says what this machine runs cannot be read."""
+
+    code = "machine-file-damaged"
+
+    @classmethod
+    def of(cls, path: Path, why: str) -> PlanDamaged:
+        """Return what to raise for this file."""
+        next_step = f"move {path} away, then: mosaic up (where the control plane runs), else: mosaic host join"
+        return cls(f"{path} does not say what this machine runs", why=why, next_step=next_step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +44,21 @@ class Plan:
 
     @classmethod
     def load(cls, home: Home) -> Plan:
-        """Return the plan of `home`: everything, unless it was told otherwise."""
+        """Return the plan of `home`: everything, unless it was told otherwise. Raises PlanDamaged."""
         path = home.state / "machine.json"
         if not path.exists():
             return cls()
-        content = json.loads(path.read_text("utf-8"))
-        ports = (content.get(name) for name in ("enrol_port", "fleet_port", "peer_port"))
-        return cls(tuple(content["services"]), *ports)
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            services = tuple(content["services"])
+            ports = [content.get(name) for name in ("enrol_port", "fleet_port", "peer_port")]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlanDamaged.of(path, f"{type(error).__name__}: {error}") from error
+        if unknown := [name for name in services if name not in ALL]:
+            raise PlanDamaged.of(path, f"there is no service {unknown[0]!r}")
+        if not all(port is None or isinstance(port, int) for port in ports):
+            raise PlanDamaged.of(path, "a port is no number")
+        return cls(services, *ports)
 
     def save(self, home: Home) -> None:
         """Keep the plan for the next start."""

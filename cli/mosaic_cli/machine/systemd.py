@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from mosaic_framework import units
 from mosaic_framework.errors import FleetError
 from mosaic_framework.paths import Home
+from mosaic_framework.users import user_name
 
 _SECONDS = 330.0
 """Longer than a unit may take to stop: see TimeoutStopSec in the units."""
@@ -102,7 +102,7 @@ def state_of(unit: str) -> str:
 
 def let_linger() -> str:
     """Let this user's units start at boot. Returns an empty text, or why not with the command to run."""
-    user = getpass.getuser()
+    user = user_name()
     if units.lingers(user):
         return ""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -26,6 +26,7 @@ _KINDS = {
     "peer": common_pb2.PRINCIPAL_KIND_PEER,
 }
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 DELIVERY_MODES = {
     "send": messages_pb2.DELIVERY_MODE_UNSPECIFIED,
@@ -44,12 +45,12 @@ def delivery_mode_name(value: messages_pb2.DeliveryMode.ValueType) -> str:
 
 
 def timestamp(at: datetime | None) -> Timestamp | None:
-    """Return the wire's form of a time, or None."""
+    """Return the wire's form of an aware time, or None."""
     if at is None:
         return None
-    result = Timestamp()
-    result.FromDatetime(at)
-    return result
+    # FromDatetime does the same in three times the time, and there are several in every row.
+    since = at - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def identifier(text: str, *, what: str) -> UUID:

@@ -15,6 +15,7 @@ from mosaic_proto.v1 import identity_pb2 as pb
 from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.failures import peer_address_of
 from mosaic_controlplane.api.interceptor import caller_of
+from mosaic_controlplane.api.people import keep_an_admin
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
@@ -118,6 +119,8 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
         reason = request.reason[:_REASON_LIMIT].replace("\0", "")
         revoke = revocation.revoke_host if kind == "host" else revocation.revoke_operator
         async with self._database.transaction() as connection:
+            if kind == "operator":
+                await keep_an_admin(connection, tenant_id=tenant_id, without=request.name)
             done = await revoke(connection, tenant_id=tenant_id, name=request.name, by=caller.name, reason=reason)
             if done is None:
                 rows = await identity.list_identities(connection, tenant_id=tenant_id, kind=kind)

@@ -25,7 +25,7 @@ from mosaic_controlplane.api.failures import (
 )
 from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.api.policy import Policy, load_policy
-from mosaic_controlplane.api.streams import AWAY_SECONDS, RECHECK_SECONDS, Streams
+from mosaic_controlplane.api.streams import RECHECK_SECONDS, Streams
 from mosaic_controlplane.identity.authenticate import Authenticated, Authenticator, Identifies
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
 from mosaic_controlplane.identity.caller import Caller, calling, current_caller
@@ -39,6 +39,7 @@ from mosaic_controlplane.identity.origin import (
 )
 from mosaic_controlplane.identity.presented import Presented
 from mosaic_controlplane.identity.standings import Standings
+from mosaic_controlplane.mesh.liveness import AWAY_SECONDS
 from mosaic_controlplane.register.database import Database, RegisterUnreachable
 
 log = structlog.get_logger(__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from mosaic_framework.errors import Conflict, InvalidInput, NotFound
 from mosaic_framework.names import nearest
@@ -17,7 +18,7 @@ from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.caller import ROLES
 from mosaic_controlplane.identity.tokens import DEFAULT_TTL, LONGEST_TTL, make_token
 from mosaic_controlplane.register import operator as operator_table
-from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.database import Connection, Database
 from mosaic_controlplane.register.operator import OperatorRow
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class OperatorService(people_pb2_grpc.OperatorServiceServicer):
         tenant_id = tenant_of(caller, request.tenant)
         ttl = life_of(request.ttl_seconds)
         async with self._database.transaction() as connection:
+            if request.role != "admin":  # a login with it would change the role that the name has
+                await keep_an_admin(connection, tenant_id=tenant_id, without=request.name)
             token, expires_at = await make_token(
                 connection,
                 self._cluster,
@@ -90,13 +93,12 @@ class OperatorService(people_pb2_grpc.OperatorServiceServicer):
         if request.role not in ROLES:
             raise InvalidInput(f"there is no role {request.role[:64]!r}", why=f"it is one of {', '.join(ROLES)}")
         async with self._database.transaction() as connection:
-            admins = await operator_table.hold_admins(connection, tenant_id=tenant_id)
+            if request.role != "admin":
+                await keep_an_admin(connection, tenant_id=tenant_id, without=request.name)
             rows = {row.name: row for row in await operator_table.list_operators(connection, tenant_id=tenant_id)}
             row = rows.get(request.name)
             if row is None or row.revoked:
                 raise no_such_operator(request.name, [name for name, found in rows.items() if not found.revoked])
-            if admins == [row.name] and request.role != "admin":
-                raise LastAdmin(why=f"{row.name} is the only admin of tenant {row.tenant}")
             await operator_table.change_role(connection, tenant_id=tenant_id, name=row.name, role=request.role)
             await auditing.record(
                 connection,
@@ -109,6 +111,12 @@ class OperatorService(people_pb2_grpc.OperatorServiceServicer):
         changed = _operator(row)
         changed.role = request.role
         return pb.ChangeRoleReply(operator=changed, role_before=row.role)
+
+
+async def keep_an_admin(connection: Connection, *, tenant_id: UUID, without: str) -> None:
+    """Raise LastAdmin when the tenant would have no admin `without` this operator; holds its admins until the end."""
+    if await operator_table.hold_admins(connection, tenant_id=tenant_id) == [without]:
+        raise LastAdmin(why=f"{without} is the only admin of its tenant")
 
 
 def life_of(seconds: int) -> timedelta:

@@ -15,6 +15,7 @@ from mosaic_framework.errors import FleetError, NotAuthenticated, Unreachable
 from mosaic_controlplane.identity.authenticate import Authenticated
 from mosaic_controlplane.identity.renewal import identity_of
 from mosaic_controlplane.identity.standings import Standings
+from mosaic_controlplane.mesh.liveness import AWAY_SECONDS
 from mosaic_controlplane.register.database import RegisterUnreachable
 
 RELAYS = frozenset(
@@ -22,7 +23,6 @@ RELAYS = frozenset(
 )
 """Streams that need no register once they run, and must not go on when nobody can say any more who may have them."""
 
-AWAY_SECONDS = 5.0  # how long a replica may serve without the register
 RECHECK_SECONDS = 10.0  # how long an agent's stream may outlive its run: nobody tells of that
 _LONGEST_WAIT = 60.0  # a machine that was suspended, or whose clock was set, is found out by then
 

@@ -118,6 +118,8 @@ class Outgoing:
             return _over(peer, told.why)
         if type(told) in (Unreachable, NotLoggedIn):  # gRPC's own word: it went away, or does not let us in
             return await self._away(peer, told.why)
+        told.what = f"cluster {peer.name}: {told.what}"  # "this cluster", in there, is the other one
+        told.details.setdefault("peer", peer.name)
         return told
 
     async def _away(self, peer: PeerRow, why: str) -> FleetError:

@@ -109,6 +109,8 @@ class HeldLink:
     explanations: dict[str, asyncio.Future[bytes]] = field(default_factory=dict)
     cancels: frozenset[UUID] = frozenset()
     """asked for under this link already"""
+    cut_off: bool = False
+    """it ends since this replica is without the register"""
     waiting: Callable[[], tuple[int, int]] = lambda: (0, 0)
     """how many frames wait to go down, and how many that came up wait to be written"""
 
@@ -182,7 +184,10 @@ class Links:
         self._wakes.tell(WakeKey.change(caller.tenant_id))
 
     async def hold(self, link: HeldLink) -> None:
-        """Push desired state and messages down the link until cancelled or superseded here. Raises LinkSuperseded."""
+        """Push desired state and messages down the link until cancelled or superseded here.
+
+        Raises LinkSuperseded, RegisterUnreachable.
+        """
         other = self._links.get(link.key.host_id)
         if other is not None and other.key.link_epoch > link.key.link_epoch:
             raise LinkSuperseded
@@ -197,13 +202,15 @@ class Links:
                     link.wake.clear()
                     await self._push_wanted(link)
                     if link.ended.is_set():
-                        return
+                        break
                     await self._push_messages(link)
                     await self._push_cancels(link)
                     if link.roots != (roots := self.bundle_digest()):
                         await link.downward.roots(roots)
                         link.roots = roots
                     await link.wake.wait()
+            if link.cut_off:
+                raise RegisterUnreachable(why="this replica is without it, and another one may not be")
         finally:
             if self._links.get(link.key.host_id) is link:
                 del self._links[link.key.host_id]
@@ -235,6 +242,13 @@ class Links:
         for link in links:
             if link.key.host_id in with_work or link.roots != roots:
                 link.wake.set()
+
+    def let_go(self) -> None:
+        """End every link, so that its host dials another replica: this one can write down no beat of it."""
+        for link in self._links.values():
+            link.cut_off = True
+            link.ended.set()
+            link.wake.set()
 
     async def close(self, key: LinkKey) -> None:
         """Say in the register that the link is gone, unless a newer one has taken over."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import structlog
@@ -19,6 +21,7 @@ from mosaic_controlplane.register.migrate import RegisterMismatch
 from mosaic_controlplane.register.replica import WakeKey
 
 TICK_SECONDS = 0.5  # a host is stale after three beats (15 s), and shown so within one second more
+AWAY_SECONDS = 5.0  # how long a replica may serve without the register
 STALL_SECONDS = 5.0  # a transaction of ours is over within a second; one left open is ended by Postgres after 30 s
 _HOUSEKEEPING_TICKS = 1200
 _PACE_TICKS = 20
@@ -82,25 +85,52 @@ class Liveness:
         self.replica_addresses = [self._address, *(other for other in addresses if other != self._address)]
 
     async def run(self) -> None:
-        """Tick until cancelled."""
-        ticks = 0
-        while True:
+        """Tick until cancelled. What may take long is done beside it: a replica that does not tick serves nobody."""
+        tasks = [asyncio.create_task(self._repeat(work)) for work in (self._tick, self._do_chores)]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _repeat(self, work: Callable[[int], Awaitable[None]]) -> None:
+        """Do `work` at every tick, which it is told the number of."""
+        for ticks in itertools.count():
             await asyncio.sleep(TICK_SECONDS)
             try:
-                await self.tick()
-                if ticks % _PACE_TICKS == 0:
-                    await self._keep_pace()
-                if ticks % _UPGRADE_TICKS == 0 and not self._upgraded:
-                    await self._finish_upgrade()
-                if ticks % _HOUSEKEEPING_TICKS == 0:
-                    await self._keep_house()
+                await work(ticks)
             except RegisterUnreachable as error:
                 log.warning("the register is away", why=error.why)
             except RegisterMismatch:
                 raise  # a newer replica has completed its upgrade: nothing that this one does is right any more
             except Exception:  # one tick that failed must not end the replica: the next does its work
                 log.exception("a tick failed")
-            ticks += 1
+
+    async def _tick(self, _ticks: int) -> None:
+        await self.tick()
+
+    async def _do_chores(self, ticks: int) -> None:
+        if ticks % _PACE_TICKS == 0:
+            await self._keep_pace()
+        if ticks % _UPGRADE_TICKS == 0 and not self._upgraded:
+            await self._finish_upgrade()
+        if ticks % _HOUSEKEEPING_TICKS == 0:
+            await self._keep_house()
+
+    async def let_hosts_go(self) -> None:
+        """Send hosts to the other replicas while the register is away from this one, until cancelled.
+
+        Their beats would go on to be answered and be written by nobody. Where there is no other replica they stay:
+        nothing is won by dialling this one anew.
+        """
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            if len(self._links) and len(self.replica_addresses) > 1 and self.register_away() >= AWAY_SECONDS:
+                log.warning("hosts are sent to other replicas: the register is away", links=len(self._links))
+                self._links.let_go()
 
     async def tick(self) -> None:
         """Flush beats, judge hosts, expire what is past its deadline."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from operator import itemgetter
 from uuid import UUID
 
 from mosaic_controlplane.register.agent import AgentRow
@@ -12,16 +13,17 @@ from mosaic_controlplane.register.sql import load
 
 SQL = load("shared")
 
+# Taken by C code: of 100,000 rows every microsecond counts.
+_AGENT = itemgetter(*("class" if field == "class_name" else field for field in AgentRow.__slots__))
+_HOST = itemgetter(*HostRow.__slots__)
+
 
 async def agents(connection: Connection, *, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, AgentRow]:
     """Return these agents, those that were removed too, by id."""
     if not ids:
         return {}
     rows = await connection.fetch(SQL.agents, tenant_id, list(ids))
-    fields = [field for field in AgentRow.__slots__ if field != "class_name"]
-    return {
-        row["agent_id"]: AgentRow(**{field: row[field] for field in fields}, class_name=row["class"]) for row in rows
-    }
+    return {row["agent_id"]: AgentRow(*_AGENT(row)) for row in rows}
 
 
 async def hosts(connection: Connection, *, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, HostRow]:
@@ -29,7 +31,7 @@ async def hosts(connection: Connection, *, tenant_id: UUID, ids: Collection[UUID
     if not ids:
         return {}
     rows = await connection.fetch(SQL.hosts, tenant_id, list(ids))
-    return {row["host_id"]: HostRow(**{field: row[field] for field in HostRow.__slots__}) for row in rows}
+    return {row["host_id"]: HostRow(*_HOST(row)) for row in rows}
 
 
 async def agent_page(connection: Connection, *, tenant_id: UUID, after: UUID, limit: int) -> list[UUID]:

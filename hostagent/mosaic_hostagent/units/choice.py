@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from mosaic_framework import units
 from mosaic_framework.paths import Home
+from mosaic_framework.users import user_name
 
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.units.builtin import BuiltIn
@@ -30,7 +30,7 @@ def supervision_of(home: Home, *, environment: Mapping[str, str], stop_grace: fl
         systemctl=systemctl,
         root=home.root,
         home=home.digest,
-        user=getpass.getuser(),
+        user=user_name(),
         environment=environment,
         stop_grace=stop_grace,
     )

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home, private_folder, write_private
 
 from tests.support.doctor import doctor
+from tests.support.other_user import as_user, missing
 
 DOMAIN = "abcdefgh23456777.mosaic"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="a namespace of its own needs root")
@@ -70,6 +72,7 @@ def test_without_its_control_plane_it_says_what_it_could_not_look_at(home: Home)
     found = doctor(home.root)
     assert found.code == 1
     assert "nothing answers at 127.0.0.1:1 (context far)" in found.bad("addresses")["text"]
+    assert "mosaic doctor" not in found.bad("cluster")["repair"]
     assert found.levels("clock") == found.levels("versions") == {"unchecked"}
     assert "could not be asked" in found.bad("clock")["text"]
 
@@ -220,3 +223,36 @@ def test_proxy_variables_are_named_and_their_values_are_not(home: Home) -> None:
     found = doctor(home.root, environment={"HTTPS_PROXY": "http://anna:secret@proxy.invalid:3128"}).bad("proxies")
     assert (found["level"], found["repair"]) == ("note", "where that is not wanted: unset HTTPS_PROXY")
     assert "secret" not in json.dumps(found)
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing())
+def test_a_user_without_an_account_is_told_by_number_as_containers_may_have() -> None:
+    machine, uid = Path(tempfile.mkdtemp(dir="/tmp")), 64_103
+    try:
+        os.chown(machine, uid, uid)
+        places = dict.fromkeys(("HOME", "XDG_RUNTIME_DIR", "TMUX_TMPDIR"), str(machine))
+        nameless = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "")
+        found = doctor(machine / "home", inside=as_user(uid), environment={**places, **nameless, "TMPDIR": "/tmp"})
+    finally:
+        shutil.rmtree(machine)
+    assert found.of("sockets")[0]["text"] == f"only {uid} and root can write to panes here"
+    assert found.levels("linger") == {"note"}
+
+
+def test_a_damaged_list_of_tmux_servers_hides_no_other_check(home: Home) -> None:
+    write_private(private_folder(home.state) / "tmux-servers.json", b"5")
+    found = doctor(home.root)
+    assert (found.code, found.levels("sockets"), found.levels("tmux")) == (0, {"well"}, {"well"})
+
+
+def test_a_check_that_breaks_is_told_and_stops_no_other(home: Home) -> None:
+    broken = "import mosaic_cli.doctor.proxies as p\ndef judge(_): raise KeyError('gone')\np.judge = judge\n"
+    found = doctor(home.root, before=broken)
+    assert found.bad("proxies")["text"] == "a fault inside mosaic: KeyError: 'gone'"
+    assert found.levels("disk") == {"well"}
+
+
+def test_a_home_that_is_a_file_is_told(tmp_path: Path, home: Home) -> None:
+    (tmp_path / "file").write_text("")
+    found = next(item for item in doctor(tmp_path / "file").of("files") if item["level"] == "wrong")
+    assert "is a file: the home must be a folder" in found["text"]

@@ -73,6 +73,17 @@ def test_the_last_admin_of_a_tenant_stays_one(run: Run) -> None:
     assert run("login", "--name", "lonely", stdin=code, home="only").code == 0
     done = run("operator", "role", "only", "viewer", home="only")
     assert (done.code, "(last-admin)" in done.err) == (6, True)
+    done = run("identity", "revoke", "operator/only", "--yes", home="only")
+    assert (done.code, "(last-admin)" in done.err) == (6, True)
+    done = run("operator", "token", "only", "--role", "viewer", home="only")
+    assert (done.code, "(last-admin)" in done.err) == (6, True), "whoever logged in with it would be none any more"
+    assert run("operator", "ls", home="only").code == 0
+
+
+@pytest.mark.parametrize("time", ["0s", "1s", "31d"])
+def test_a_time_after_which_no_host_can_be_lost_is_refused(run: Run, time: str) -> None:
+    done = run("host", "policy", "--lost-after", time)
+    assert (done.code, "out of range" in done.err) == (1, True), done
 
 
 def test_a_tenant_is_made_with_its_first_admin_and_removed_with_all_of_it(run: Run) -> None:
