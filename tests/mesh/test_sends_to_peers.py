@@ -14,6 +14,7 @@ import grpc.aio
 import pytest
 import pytest_asyncio
 from mosaic_controlplane.federation.errors import NotGranted
+from mosaic_controlplane.federation.receiving import CancelledBefore
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2, messages_pb2, terminal_pb2
@@ -295,6 +296,29 @@ async def test_what_is_queued_here_waits_for_the_peer_is_taken_back_or_expires(
     await both.west.until_step(ids["kept"])
     await eventually((tmp_path / "ran").exists, "what waited ran")
     assert (tmp_path / "ran").read_text() == "kept\n"
+
+
+async def test_a_message_taken_back_while_nobody_knows_whether_it_arrived_is_not_taken_when_it_comes_late(
+    both: Pair, anna: Environment
+) -> None:
+    await both.grants(send="*")
+    message_id = str(new_id())
+    cut = "update fleet.peer_message set state = 'offered', tried_at = now() where message_id = $1 returning 1"
+    # A call that was cut before it arrived: to a seat that is not there, so that west has not got it.
+    await run(anna, "agent", "send", "west/alpha/never", "-m", "echo no", "--id", message_id)
+    await both.east.register_value(cut, message_id)
+    back = await run(anna, "message", "cancel", message_id, "-o", "json")
+    assert (back.code, back.json["step"]) == (0, "cancelled"), back
+    late = messages_pb2.SendRequest(request_id=message_id, to="alpha/worker", body="echo no")
+    async with outgoing_of(both.east) as outgoing:
+        there = await peer_row(both.east, "west")
+
+        async def arrive() -> None:
+            async with outgoing.to(there) as onward:
+                await FederationServiceStub(onward.channel).Send(late, metadata=onward.metadata)
+
+        with pytest.raises(CancelledBefore):
+            await arrive()
 
 
 # Asked for again by its sender under the same id, or found by the outbox: each place in one of the two ways.
