@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from inspect import getattr_static
 from typing import Protocol, cast
@@ -162,12 +163,37 @@ def rotating_server_credentials(current: Callable[[], ServerLeaf], *, for_joiner
     gRPC keeps the old ones, and says nothing, when it cannot use the new: whoever publishes them checks them before.
     """
 
-    def fetch() -> grpc.ServerCertificateConfiguration:
-        leaf = current()
+    def configuration(leaf: ServerLeaf) -> grpc.ServerCertificateConfiguration:
         roots = None if for_joiners else leaf.bundle_pem
         return grpc.ssl_server_certificate_configuration([(leaf.key_pem, leaf.certificate_pem)], roots)
 
-    return grpc.dynamic_ssl_server_credentials(fetch(), fetch, require_client_authentication=not for_joiners)
+    shown = current()
+    turn = threading.Lock()
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal shown
+        with turn:
+            leaf = current()
+            if _same(leaf, shown):
+                # To gRPC, None is "as before". It changes what it was given without a lock against the handshakes that
+                # use it at that moment: told anew at each of them, a few hundred at once end the process.
+                return None
+            shown = leaf
+            return configuration(leaf)
+
+    # Its annotation does not know that None may be answered.
+    told = cast("Callable[[], grpc.ServerCertificateConfiguration]", fetch)
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(shown), told, require_client_authentication=not for_joiners
+    )
+
+
+def _same(one: ServerLeaf, other: ServerLeaf) -> bool:
+    return (one.key_pem, one.certificate_pem, one.bundle_pem) == (
+        other.key_pem,
+        other.certificate_pem,
+        other.bundle_pem,
+    )
 
 
 def error_to_status(error: FleetError, request_id: str = "") -> tuple[grpc.StatusCode, bytes]:
