@@ -33,7 +33,7 @@ def read_token(file: Path | None, *, kind: str) -> JoinToken:
         raise TokenInvalid(
             f"this token is for {_article(token.kind)}, not for {_article(kind)}",
             why=f"it was made for {token.kind} {token.name!r}",
-            next_step=f"use it there: {_USED_BY[token.kind]}",
+            next_step=_USED_BY[token.kind],
         )
     return token
 
