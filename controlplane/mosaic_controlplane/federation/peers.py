@@ -183,6 +183,7 @@ async def find_named(connection: Connection, caller: Caller, name: str) -> PeerR
         raise PeerRevoked(
             f"the pairing with cluster {peer.name} is over",
             why=peer.revoked_reason or f"it was ended at {peer.revoked_at:%Y-%m-%d %H:%M:%S} UTC",
+            details={"peer": peer.name},
         )
     return peer
 
