@@ -97,6 +97,8 @@ def grant(
         )
         reply = connection.call(connection.peers.Grant, request)
     _changed(reply.peer, form)
+    if kind in ("send", "claim") and reply.peer.role == "viewer":
+        output.say(f"of no use yet: its people are viewer here, who only look: mosaic peer role {name} operator")
 
 
 def ungrant(name: str, grants: Sequence[str], *, kind: str, form: Format, context: str, tenant: str) -> None:

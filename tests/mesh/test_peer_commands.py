@@ -110,3 +110,5 @@ async def test_a_mistyped_grant_or_token_gives_nothing_and_names_the_command_tha
     assert "mosaic host token" not in said
     (peer,) = (await here.reads("peer", "ls"))["items"]
     assert peer["grants"] == []
+    _, said = await here.types("peer", "grant", "west", "send", "*")
+    assert "mosaic peer role west operator" in said, "a viewer's grant to send is of no use"
