@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from mosaic_controlplane.federation import exchange
 from mosaic_controlplane.register.database import Database
 from mosaic_framework.ids import new_id
 
@@ -83,6 +86,27 @@ async def test_a_grant_that_ends_while_the_stream_runs_takes_away_at_once_what_i
         await until(lambda: peer.agents.keys() == {"ada"} and peer.kinds()[-1] == "bookmark")
         assert not peer.agents["ada"].reported_model
     assert peer.resets == ["what is granted has changed"]
+
+
+async def test_a_grant_that_ends_between_two_pages_shows_nothing_of_the_second(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "ROWS_A_FRAME", 1)
+    host = await owner.owned.host("w1")
+    for name in ("ada", "bob", "cid"):
+        await owner.owned.agent(host, name)
+    wide = await owner.grant("*")
+    peer, ended = Listener(), False
+    async with asyncio.timeout(30), aclosing(owner.stream(peer)) as stream:  # type: ignore[type-var]  # a generator
+        async for down in stream:
+            peer.take(down)
+            if peer.told and not ended:  # the peer takes its time, and reads on after the grant has ended
+                ended = True
+                await owner.ungrant(wide)
+            if "bookmark" in peer.kinds():
+                break
+    assert len(peer.told) == 1
+    assert not peer.rows
 
 
 @pytest.mark.parametrize(
