@@ -9,7 +9,9 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from mosaic_controlplane.federation import exchange
+from mosaic_controlplane.federation import exchange, granted
+from mosaic_controlplane.federation.errors import NotGranted, PeerRevoked
+from mosaic_controlplane.register import peer as peer_table
 from mosaic_controlplane.register.database import Database
 from mosaic_framework.ids import new_id
 
@@ -163,3 +165,16 @@ async def test_nothing_of_the_register_is_held_while_a_peer_does_not_read(owner:
     await owner.listen(peer, lambda: bool(lent.append(database.pool_use()[0])) or "bookmark" in peer.kinds())
     # Between two frames, which is where a peer that does not read leaves it, nobody has borrowed anything.
     assert min(lent) == max(lent) == 0, lent
+
+
+async def test_what_rested_on_a_grant_is_told_that_the_pairing_is_over_when_it_is(owner: Owner) -> None:
+    async with owner.database.connection() as connection:
+        with pytest.raises(NotGranted):
+            await granted.grants(connection, owner.caller, "watch")
+    async with owner.database.transaction() as connection:
+        of = {"tenant_id": owner.owned.tenant_id, "peer_id": owner.peer_id}
+        await peer_table.revoke(connection, **of, by=peer_table.BY_US, by_name="anna", reason="enough")
+    async with owner.database.connection() as connection:
+        with pytest.raises(PeerRevoked) as over:
+            await granted.grants(connection, owner.caller, "watch")
+    assert over.value.why == "enough"
