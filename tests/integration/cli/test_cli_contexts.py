@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import stat
 import time
+from dataclasses import replace
 
 from mosaic_cli import completion
 from mosaic_cli.context import Context, load, save
+from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
 
 from tests.fakes.control_plane import FakeControlPlane
@@ -16,7 +18,9 @@ from tests.support.cli import Mosaic, lines
 def test_a_context_is_chosen_by_option_environment_and_use(
     plane: FakeControlPlane, mosaic: Mosaic, home: Home, monkeypatch
 ) -> None:
-    other = Context("other", ("127.0.0.1:1",), "pki/operators/test", tenant="ops")
+    mine = StoredIdentity.load(home.root / "pki/operators/test")
+    replace(mine, fleet_addresses=["127.0.0.1:1"]).save(home.root / "pki/operators/other")
+    other = Context("other", ("127.0.0.1:1",), "pki/operators/other", tenant="ops")
     save(home, load(home).put(other, make_current=False))
     assert mosaic("context", "ls", "-o", "name").out == "test\nother\n"
     assert mosaic("host", "ls").code == 0
