@@ -66,9 +66,18 @@ class Fleet:
     def take_peer(self, peer: peers_pb2.PeerCluster) -> None:
         """Know a cluster as it is now; with a pairing goes all that was shown through it."""
         self.peers[peer.id] = peer
-        if peer.health == peers_pb2.PEER_HEALTH_REVOKED:
-            self.agents = {key: agent for key, agent in self.agents.items() if agent.cluster != peer.name}
-            self.hosts = {key: host for key, host in self.hosts.items() if host.cluster != peer.name}
+        self.gone_with(peer)
+
+    def gone_with(self, peer: peers_pb2.PeerCluster) -> list[pb.WatchEvent]:
+        """Forget what a peer showed whose pairing is over; returns an event for each agent and host that went."""
+        if peer.health != peers_pb2.PEER_HEALTH_REVOKED:
+            return []
+        agents = [self.agents.pop(key) for key, one in list(self.agents.items()) if one.cluster == peer.name]
+        hosts = [self.hosts.pop(key) for key, one in list(self.hosts.items()) if one.cluster == peer.name]
+        return [
+            *(pb.WatchEvent(agent=_gone(one, pb.Agent(host=one.host, state=pb.AGENT_STATE_UNKNOWN))) for one in agents),
+            *(pb.WatchEvent(host=_gone(one, pb.Host())) for one in hosts),
+        ]
 
     def forget(self) -> None:
         """Begin anew: a snapshot tells of all that is there, and not of what is gone."""
@@ -110,6 +119,8 @@ def follow(
         return connection.stream(connection.fleet.Watch, request, until=deadline)
 
     for event in resumed(connection, start, deadline=deadline, on_loss=on_loss):
+        if fleet.complete and event.WhichOneof("event") == "peer":
+            yield from ((fleet, gone) for gone in fleet.gone_with(event.peer))
         if fleet.take(event):
             yield fleet, event
         if on_reset and event.WhichOneof("event") == "reset":
@@ -144,6 +155,12 @@ def resumed(
             time.sleep(pause)  # nothing tells us when a control plane is back
             pause = min(pause * 2, _PAUSE_MOST)
             connection.reconnect()
+
+
+def _gone(row: Any, instead: Any) -> Any:
+    instead.id, instead.tenant, instead.cluster, instead.name = row.id, row.tenant, row.cluster, row.name
+    instead.removed = True
+    return instead
 
 
 def _key(row: pb.Agent | pb.Host) -> str:

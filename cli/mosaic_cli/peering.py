@@ -11,6 +11,7 @@ from mosaic_proto.v1 import peers_pb2 as pb
 from mosaic_cli import asking, output
 from mosaic_cli.client import connect
 from mosaic_cli.documents import moment, now, rfc3339
+from mosaic_cli.failures import UsageError
 from mosaic_cli.output import Format, Thing
 from mosaic_cli.peer_view import grant_words, health_of, peer_listing, show_peer
 from mosaic_cli.text import local_time
@@ -82,6 +83,8 @@ def grant(
     tenant: str,
 ) -> None:
     """Let a peer do something."""
+    if ttl < 1:  # 0 on the wire is the default
+        raise UsageError("a grant lasts for a second at least", next_step=f"mosaic peer ungrant {name} ends one")
     with connect(context, tenant=tenant) as connection:
         request = pb.GrantRequest(
             tenant=connection.tenant,
@@ -94,6 +97,8 @@ def grant(
         )
         reply = connection.call(connection.peers.Grant, request)
     _changed(reply.peer, form)
+    if kind in ("send", "claim") and reply.peer.role == "viewer":
+        output.say(f"of no use yet: its people are viewer here, who only look: mosaic peer role {name} operator")
 
 
 def ungrant(name: str, grants: Sequence[str], *, kind: str, form: Format, context: str, tenant: str) -> None:

@@ -28,7 +28,11 @@ def read_token(file: Path | None, *, kind: str) -> JoinToken:
             why="standard input was empty" if file is None else f"{file} is empty",
             next_step=f"{made_by} makes one; give it on standard input or with --token-file",
         )
-    token = JoinToken.parse(text)
+    try:
+        token = JoinToken.parse(text)
+    except TokenInvalid as error:
+        error.next_step = f"copy the whole token; {_MADE_BY[kind]} makes another one"
+        raise
     if token.kind != kind:
         raise TokenInvalid(
             f"this token is for {_article(token.kind)}, not for {_article(kind)}",

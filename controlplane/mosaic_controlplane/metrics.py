@@ -87,6 +87,22 @@ class Metrics:
             "leases": Gauge(
                 "mosaic_card_leases", "Claims, by whether their lease is live or over", ["state"], registry=made
             ),
+            "peers": Gauge("mosaic_peers", "Pairings that stand, by the peer's health", ["state"], registry=made),
+            "peer_age": Gauge(
+                "mosaic_peer_bookmark_oldest_seconds",
+                "Age of the oldest last bookmark of peers in that state",
+                ["state"],
+                registry=made,
+            ),
+            "outbox": Gauge(
+                "mosaic_outbox_messages",
+                "Messages to agents of peers that are not handed over",
+                ["state"],
+                registry=made,
+            ),
+            "outbox_age": Gauge(
+                "mosaic_outbox_oldest_seconds", "Age of the oldest message in that state", ["state"], registry=made
+            ),
         }
         self._known: dict[tuple[str, str], None] = {}
         self._figures_at = time.monotonic()

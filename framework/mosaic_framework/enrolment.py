@@ -266,5 +266,5 @@ def _unreadable(why: str) -> TokenInvalid:
     return TokenInvalid(
         "this is not a join token",
         why=why,
-        next_step="copy the whole token, or make a new one with: mosaic host token NAME",
+        next_step="copy the whole token, or make a new one where it came from",
     )

@@ -32,6 +32,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.fuzzing import metrics_of
 from tests.support.mesh import CHECKOUT, Host, Mesh, Program, eventually, running_mesh
 from tests.support.pane import inside, mosaic
+from tests.support.peers import write_peer
 from tests.support.postgres import Databases
 
 ROW = re.compile(r"^\| `(mosaic_\w+)` \| (\w+) \|\s*(.*?)\s*\| (.+) \|$", re.MULTILINE)
@@ -129,6 +130,33 @@ async def test_a_real_claim_moves_the_figures_of_the_backlog(mesh: Mesh) -> None
     assert await value(mesh.controlplane, "mosaic_cards", status="claimed") == 1
     assert await value(mesh.controlplane, "mosaic_card_leases", state="live") == 1
     assert await value(alpha(mesh).program, "mosaic_host_pane_calls_total", outcome="ok") > calls
+
+
+async def test_a_peer_that_is_silent_and_messages_that_wait_for_it_are_told(mesh: Mesh) -> None:
+    peer_id = await write_peer(mesh, "south")
+    assert await value(mesh.controlplane, "mosaic_peers", state="paired") == 1
+    silent = (
+        "with silent as (update fleet.peer_feed set bookmark_at = now() - interval '3 minutes' where peer_id = $1"
+        " returning tenant_id, peer_id) insert into fleet.peer_message"
+        " (tenant_id, message_id, peer_id, caller, address, request, origin, queued, made_at, deadline_at, state)"
+        " select tenant_id, gen_random_uuid(), peer_id, '', '', '', '', true, now() - interval '2 minutes',"
+        " now() + interval '1 hour', 'waiting' from silent returning 1"
+    )
+    assert await mesh.register_value(silent, peer_id) == 1
+    assert await value(mesh.controlplane, "mosaic_peers", state="paired") == 0
+    assert await value(mesh.controlplane, "mosaic_peers", state="stale") == 1
+    assert await value(mesh.controlplane, "mosaic_peer_bookmark_oldest_seconds", state="stale") >= 180
+    waiting = [
+        await value(mesh.controlplane, "mosaic_outbox_messages", state=state) for state in ("waiting", "offered")
+    ]
+    assert sum(waiting) == 1, "the outbox may be trying it just now"
+    ages = [
+        await value(mesh.controlplane, "mosaic_outbox_oldest_seconds", state=state) for state in ("waiting", "offered")
+    ]
+    assert max(ages) >= 120
+    await mesh.register_value("delete from fleet.peer where peer_id = $1 returning 1", peer_id)
+    assert await value(mesh.controlplane, "mosaic_peers", state="stale") == 0
+    assert await value(mesh.controlplane, "mosaic_outbox_messages", state="waiting") == 0
 
 
 async def test_a_refused_call_is_counted_by_its_code(mesh: Mesh) -> None:

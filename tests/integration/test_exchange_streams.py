@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from mosaic_controlplane.federation import exchange, granted
+from mosaic_controlplane.federation.errors import NotGranted, PeerRevoked
+from mosaic_controlplane.register import peer as peer_table
 from mosaic_controlplane.register.database import Database
 from mosaic_framework.ids import new_id
 
@@ -85,6 +90,27 @@ async def test_a_grant_that_ends_while_the_stream_runs_takes_away_at_once_what_i
     assert peer.resets == ["what is granted has changed"]
 
 
+async def test_a_grant_that_ends_between_two_pages_shows_nothing_of_the_second(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "ROWS_A_FRAME", 1)
+    host = await owner.owned.host("w1")
+    for name in ("ada", "bob", "cid"):
+        await owner.owned.agent(host, name)
+    wide = await owner.grant("*")
+    peer, ended = Listener(), False
+    async with asyncio.timeout(30), aclosing(owner.stream(peer)) as stream:  # type: ignore[type-var]  # a generator
+        async for down in stream:
+            peer.take(down)
+            if peer.told and not ended:  # the peer takes its time, and reads on after the grant has ended
+                ended = True
+                await owner.ungrant(wide)
+            if "bookmark" in peer.kinds():
+                break
+    assert len(peer.told) == 1
+    assert not peer.rows
+
+
 @pytest.mark.parametrize(
     ("cursor", "why"),
     [
@@ -139,3 +165,16 @@ async def test_nothing_of_the_register_is_held_while_a_peer_does_not_read(owner:
     await owner.listen(peer, lambda: bool(lent.append(database.pool_use()[0])) or "bookmark" in peer.kinds())
     # Between two frames, which is where a peer that does not read leaves it, nobody has borrowed anything.
     assert min(lent) == max(lent) == 0, lent
+
+
+async def test_what_rested_on_a_grant_is_told_that_the_pairing_is_over_when_it_is(owner: Owner) -> None:
+    async with owner.database.connection() as connection:
+        with pytest.raises(NotGranted):
+            await granted.grants(connection, owner.caller, "watch")
+    async with owner.database.transaction() as connection:
+        of = {"tenant_id": owner.owned.tenant_id, "peer_id": owner.peer_id}
+        await peer_table.revoke(connection, **of, by=peer_table.BY_US, by_name="anna", reason="enough")
+    async with owner.database.connection() as connection:
+        with pytest.raises(PeerRevoked) as over:
+            await granted.grants(connection, owner.caller, "watch")
+    assert over.value.why == "enough"

@@ -205,3 +205,31 @@ async def test_a_bookmark_alone_makes_a_peer_live(owner: Owner, stream: Taking) 
     assert await health() == "paired", "rows and signs of life say nothing of what has not come yet"
     await stream.take(BOOKMARK)
     assert await health() == "live"
+
+
+async def test_a_tenant_that_is_removed_takes_its_peers_along_with_all_that_is_known_of_them(owner: Owner) -> None:
+    register, tenant_id = owner.owned.register, owner.owned.tenant_id
+    other = await register.fetchval("insert into fleet.tenant values (gen_random_uuid(), 'other') returning tenant_id")
+    await register.execute(
+        "insert into fleet.peer (tenant_id, peer_id, name, trust_domain, cluster, their_tenant, bundle, paired_by)"
+        " select $1, gen_random_uuid(), name, trust_domain, cluster, their_tenant, bundle, paired_by from fleet.peer",
+        other,
+    )
+    await owner.grant("*")
+    await register.execute(
+        "insert into fleet.peer_row (tenant_id, peer_id, kind, id, content) values ($1, $2, 'agent', $2, 'x')",
+        tenant_id,
+        owner.peer_id,
+    )
+    await register.execute(
+        "insert into fleet.peer_message (tenant_id, message_id, peer_id, caller, address, request, origin, queued,"
+        " deadline_at, state) values ($1, $2, $2, '', '', '', '', true, now() + interval '1 hour', 'waiting')",
+        tenant_id,
+        owner.peer_id,
+    )
+    removed = dict(
+        await register.fetch("select name, removed from fleet.remove_tenant($1) where removed > 0", tenant_id)
+    )
+    known = {"peer", "peer_feed", "peer_grant", "peer_row", "peer_message"}
+    assert {name: removed.get(name) for name in known} == dict.fromkeys(known, 1)
+    assert await register.fetchval("select count(*) from fleet.peer where tenant_id = $1", other) == 1

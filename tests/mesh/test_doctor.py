@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from mosaic_framework.paths import Home
 
 from tests.support.doctor import doctor
 from tests.support.mesh import Mesh, eventually, running_mesh
+from tests.support.peers import write_peer
 from tests.support.postgres import Databases
 
 
@@ -29,6 +30,9 @@ class Site:
 
     def register(self, query: str) -> None:
         self._runner.run(self.mesh.register_value(query))
+
+    def ask(self, wanted: Coroutine[None, None, str]) -> str:
+        return self._runner.run(wanted)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         self._runner.run(eventually(condition, what))
@@ -158,6 +162,20 @@ def test_no_call_goes_through_a_proxy_that_the_environment_names(site: Site) -> 
             proxy.accept()
     assert found.levels("cluster") == {"well"}
     assert "go around it" in found.bad("proxies")["text"]
+
+
+def test_a_peer_that_fell_silent_is_told(site: Site) -> None:
+    assert doctor(site.home).levels("peers") == set()
+    peer_id = site.ask(write_peer(site.mesh, "south"))
+    site.register(
+        "update fleet.peer_feed set bookmark_at = now() - interval '3 minutes'"
+        f" where peer_id = '{peer_id}' returning tenant_id"
+    )
+    try:
+        found = doctor(site.home)
+        assert "cluster south is STALE 3m" in found.bad("peers")["text"]
+    finally:
+        site.register(f"delete from fleet.peer where peer_id = '{peer_id}' returning tenant_id")
 
 
 def test_a_machine_that_is_only_a_host_asks_as_that_host(site: Site) -> None:

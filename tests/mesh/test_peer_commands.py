@@ -14,6 +14,7 @@ from mosaic_framework.paths import Home
 
 from tests.mesh.test_renewal import command
 from tests.support.mesh import Mesh
+from tests.support.peers import write_peer
 
 
 class Admin:
@@ -94,3 +95,20 @@ async def test_two_admins_pair_grant_watch_and_part_from_the_command_line(
     assert (await there.reads("peer", "ls"))["items"] == []
     _, said = await there.types("peer", "show", "hq", code=3)
     assert "no-such-peer" in said
+
+
+async def test_a_mistyped_grant_or_token_gives_nothing_and_names_the_command_that_is_meant(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    here = Admin(mesh, tmp_path / "here")
+    await write_peer(mesh, "west")
+    await here.types("peer", "grant", "west", "claim", "*", "--max", "0", code=2)
+    for none in ("0s", "500ms"):
+        await here.types("peer", "grant", "west", "see", "*", "--for", none, code=2)
+    _, said = await here.types("peer", "join", stdin="half a token", code=4)
+    assert "mosaic peer token NAME" in said
+    assert "mosaic host token" not in said
+    (peer,) = (await here.reads("peer", "ls"))["items"]
+    assert peer["grants"] == []
+    _, said = await here.types("peer", "grant", "west", "send", "*")
+    assert "mosaic peer role west operator" in said, "a viewer's grant to send is of no use"

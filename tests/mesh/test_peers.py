@@ -119,7 +119,10 @@ async def test_a_pairing_that_one_side_ends_is_a_tombstone_on_both_until_it_is_r
         assert await cluster.register_value("select count(*) from fleet.peer_feed") == 0
     (row,) = await audited(west, "FederationService/Part")
     assert (row["caller_kind"], row["caller_name"], row["outcome"]) == ("peer", "hq", "done")
-    assert await code_of(peers(mesh).Grant(granting("west", "see"))) == "peer-revoked"
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await peers(mesh).Grant(granting("west", "see"))
+    told = wire.error_from_rpc(refused.value)
+    assert (told.code, told.why, told.details["peer"]) == ("peer-revoked", "enough", "west"), "no new login would help"
     await peers(mesh).Revoke(revoking("west"))  # again: nothing more happens
     assert len(await audited(west, "FederationService/Part")) == 1
 

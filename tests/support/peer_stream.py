@@ -121,6 +121,10 @@ class Owner:
         finally:
             await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
 
+    def stream(self, listener: Listener) -> AsyncIterator[pb.ExchangeDown]:
+        """Return the stream itself, for who reads it a frame at a time."""
+        return self._exchange.serve(self.caller, _says(listener))
+
     @asynccontextmanager
     async def followed(self, listener: Listener) -> AsyncIterator[Callable[[Callable[[], bool]], object]]:
         """Let `listener` hear all the while; lends what waits until it knows something."""

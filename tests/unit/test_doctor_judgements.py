@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
-from mosaic_cli.doctor import certificates, clock, disk, folders, health, lingering, names, terminal, versions
+from mosaic_cli.doctor import certificates, clock, disk, folders, health, lingering, names, peers, terminal, versions
 from mosaic_cli.doctor.certificates import Certificate
 from mosaic_cli.doctor.disk import Filesystem
 from mosaic_cli.doctor.folders import Place
@@ -16,6 +17,7 @@ from mosaic_cli.doctor.names import Reached
 from mosaic_cli.doctor.terminal import Server
 from mosaic_framework import units
 from mosaic_framework.health import Health
+from mosaic_proto.v1 import peers_pb2
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -121,3 +123,29 @@ def test_a_program_is_judged_by_what_it_says_of_itself() -> None:
     assert (hangs.level, hangs.repair.startswith("kill -KILL 7")) == ("wrong", True)
     assert (waits.level, waits.text) == ("wrong", "the host-agent (process 7) runs and is not ready: there is no link")
     assert (well.level, well.text) == ("well", "the host-agent is ready")
+
+
+@pytest.mark.parametrize(
+    ("state", "silent", "level", "said"),
+    [
+        ("LIVE", 4, "well", "is LIVE"),
+        ("STALE", 180, "wrong", "is STALE 3m: it cannot be reached"),
+        ("LOST", 7200, "wrong", "is LOST 2h"),
+        ("PAIRED", 0, "note", "is PAIRED"),
+        ("REVOKED", 0, "", ""),
+    ],
+)
+def test_a_peer_that_is_not_heard_of_is_told_with_since_when_and_why(
+    state: str, silent: int, level: str, said: str
+) -> None:
+    at = Timestamp(seconds=1_000_000)
+    peer = peers_pb2.PeerCluster(
+        name="east",
+        health=f"PEER_HEALTH_{state}",
+        heard_at=Timestamp(seconds=at.seconds - silent),
+        problem="" if state == "LIVE" else "it cannot be reached",
+    )
+    found = list(peers.judge([peer], at))
+    assert [(one.level, said in one.text, bool(one.repair)) for one in found] == (
+        [(level, True, level != "well")] if level else []
+    ), found

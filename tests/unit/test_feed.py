@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from mosaic_cli.feed import Fleet
 from mosaic_proto.v1 import fleet_pb2 as pb
+from mosaic_proto.v1 import peers_pb2
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,17 @@ def test_a_row_is_told_once_though_two_changes_brought_it(one: pb.WatchEvent, an
     assert fleet.cursor == "2"
     assert fleet.take(another)
     assert fleet.take(one), "what is as it was before has changed since"
+
+
+def test_with_a_pairing_each_row_that_was_shown_through_it_is_told_to_be_gone() -> None:
+    fleet = Fleet()
+    fleet.take(
+        pb.WatchEvent(agent=pb.Agent(id="a", name="ada", host="w1", cluster="west", state=pb.AGENT_STATE_WORKING))
+    )
+    fleet.take(pb.WatchEvent(host=pb.Host(id="h", name="w1", cluster="west")))
+    fleet.take(pb.WatchEvent(agent=pb.Agent(id="a", name="own")))
+    assert fleet.gone_with(peers_pb2.PeerCluster(name="west", health=peers_pb2.PEER_HEALTH_STALE)) == []
+    agent, host = fleet.gone_with(peers_pb2.PeerCluster(name="west", health=peers_pb2.PEER_HEALTH_REVOKED))
+    assert (agent.agent.removed, agent.agent.name, agent.agent.state) == (True, "ada", pb.AGENT_STATE_UNKNOWN)
+    assert (host.host.removed, host.host.name) == (True, "w1")
+    assert ([one.name for one in fleet.agents.values()], fleet.hosts) == (["own"], {})

@@ -124,7 +124,9 @@ def grant(
     fields: Annotated[
         list[Fields] | None, typer.Option("--with", help="Of see: more fields; may be said more than once.")
     ] = None,
-    most: Annotated[int, typer.Option("--max", min=0, help="Of claim: how many cards at once; default 1.")] = 0,
+    most: Annotated[
+        int | None, typer.Option("--max", min=1, help="Of claim: how many cards at once; default 1.")
+    ] = None,
     ttl: Annotated[
         float, typer.Option("--for", parser=duration, metavar="TIME", help="How long it lasts, at most 365d.")
     ] = 30 * 86400.0,
@@ -140,7 +142,7 @@ def grant(
         kind.value,
         selector,
         fields=[field.value for field in fields or ()],
-        most=most,
+        most=most or 0,
         ttl=ttl,
         form=output_form,
         context=context,

@@ -14,11 +14,12 @@ from mosaic_framework import __version__
 from mosaic_framework.errors import FleetError
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2 as pb
+from mosaic_proto.v1 import peers_pb2
 
 from mosaic_cli import context as contexts
 from mosaic_cli.client import Connection, connect
 from mosaic_cli.context import Context
-from mosaic_cli.doctor import clock, versions
+from mosaic_cli.doctor import clock, peers, versions
 from mosaic_cli.doctor.finding import NOTE, UNCHECKED, WELL, WRONG, Finding
 from mosaic_cli.machine.local import host_identity
 from mosaic_cli.text import age
@@ -43,6 +44,7 @@ def check(home: Home, context_name: str) -> Iterator[Finding]:
             reply = connection.call(connection.fleet.GetCluster, pb.GetClusterRequest())
             after = time.time()
             hosts = _hosts(connection) if known else {}
+            others = list(_peers(connection)) if known else []
     except FleetError as error:
         text = f"{error.what}{f': {error.why}' if error.why else ''}"
         by_certificate = list(_clock_by_certificate(home, context_name))
@@ -56,6 +58,7 @@ def check(home: Home, context_name: str) -> Iterator[Finding]:
     if reply.cursor_stall_ms >= _STALL_MS:
         text = f"an open transaction has held `fleet watch` back for {age(reply.cursor_stall_ms / 1000)}"
         yield Finding("watchers", WRONG, text, f"find it on the database's server: {_QUERY}")
+    yield from others
     database = reply.at.ToNanoseconds() / 1e9
     replica = reply.replica_at.ToNanoseconds() / 1e9 or database  # an older control plane does not tell its own
     yield from clock.judge(clock.Readings(before, after, replica, database), clock.set_clock())
@@ -99,6 +102,15 @@ def _hosts(connection: Connection) -> dict[str, str]:
     reply = connection.call(connection.hosts.List, pb.ListHostsRequest(tenant=connection.tenant))
     # What a silent host ran is nothing that runs.
     return {host.name: host.version for host in reply.hosts if host.state == pb.HOST_STATE_LIVE}
+
+
+def _peers(connection: Connection) -> Iterator[Finding]:
+    try:
+        reply = connection.call(connection.peers.List, peers_pb2.ListPeersRequest(tenant=connection.tenant))
+    except FleetError as error:  # as by an older control plane
+        yield Finding("peers", UNCHECKED, f"not looked at: {error.what}")
+        return
+    yield from peers.judge(reply.peers, reply.at)
 
 
 @contextmanager

@@ -14,12 +14,13 @@ from mosaic_framework.errors import FleetError, NotFound, Unreachable
 from mosaic_framework.selector import Of
 from mosaic_proto.v1 import fleet_pb2
 
-from mosaic_controlplane.federation.errors import NotGranted
+from mosaic_controlplane.federation.errors import NotGranted, PeerRevoked
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.identity.renewal import identity_of
 from mosaic_controlplane.identity.standings import Standings
 from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import peer as peer_table
 from mosaic_controlplane.register import peer_grant
 from mosaic_controlplane.register.agent import Seat
 from mosaic_controlplane.register.database import Connection
@@ -34,9 +35,12 @@ log = structlog.get_logger(__name__)
 
 
 async def grants(connection: Connection, caller: Caller, kind: str) -> list[GrantRow]:
-    """Return the grants of that kind that the calling peer has. Raises NotGranted when there is none at all."""
+    """Return the grants of that kind that the calling peer has. Raises NotGranted when there is none, PeerRevoked."""
     found = await peer_grant.active(connection, tenant_id=caller.tenant_id, peer_id=caller.id, kinds=[kind])
     if not found:
+        peer = await peer_table.find(connection, caller.id)
+        if peer is None or not peer.stands:  # it went with its grants, while the call or the stream was under way
+            raise PeerRevoked(why=peer.revoked_reason if peer else "")
         raise NotGranted(
             f"this cluster does not grant {_NAMES[kind]} to yours",
             next_step=f"ask its people for it: mosaic peer grant NAME {kind} SELECTOR",

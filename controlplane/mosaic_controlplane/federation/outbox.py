@@ -1,4 +1,7 @@
-"""The outbox: what waits here for peers that are away is handed over when they answer, or is ended at its deadline."""
+"""The outbox: what waits here for peers that are away is handed over when they answer, or is ended at its deadline.
+
+What they have is asked after until it has come to its end there, so that what is told of it here does not stay behind.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,9 @@ from mosaic_controlplane.register.replica import WakeKey
 
 AT_ONCE = 100
 """The most messages that one look takes for one peer."""
+
+ASKED_AT_ONCE = 20
+"""The most messages that one look asks one peer after."""
 
 PAUSE_FIRST, PAUSE_MOST = 1.0, 15.0
 """Seconds until a peer that was away is tried again: doubled each time, and at once when it is heard of meanwhile."""
@@ -55,6 +61,7 @@ class Outbox:
                 more = False
                 try:
                     more = await self.flush()
+                    await self.ask_after()
                 except Unreachable as error:
                     log.warning("the outbox could not be looked through", why=error.why or error.what)
                 if not more:
@@ -76,6 +83,23 @@ class Outbox:
         tried = [rows for rows in by_peer if peer_id is not None or self._may_be_there(rows[0])]
         done = await asyncio.gather(*(self._hand_over(rows) for rows in tried))
         return AT_ONCE in done
+
+    async def ask_after(self) -> None:
+        """Ask the peers that may be there how far messages are that they have not told the end of."""
+        async with self._database.connection() as connection:
+            rows = await table.on_their_way(connection, limit=ASKED_AT_ONCE)
+        by_peer = [list(rows) for _, rows in groupby(rows, key=lambda row: row.peer_id)]
+        await asyncio.gather(*(self._ask_after(rows) for rows in by_peer if self._may_be_there(rows[0])))
+
+    async def _ask_after(self, rows: Sequence[PeerMessageRow]) -> None:
+        for row in rows:
+            async with self._database.connection() as connection:
+                await table.asked(connection, tenant_id=row.tenant_id, message_id=row.message_id)
+            try:
+                await self._sends.settle(row)
+            except FleetError as error:  # it is asked again, and more and more rarely
+                log.info("a peer does not say how far a message is", message=str(row.message_id), code=error.code)
+                return
 
     def _may_be_there(self, row: PeerMessageRow) -> bool:
         away = self._away.get(row.peer_id)

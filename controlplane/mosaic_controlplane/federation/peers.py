@@ -183,6 +183,7 @@ async def find_named(connection: Connection, caller: Caller, name: str) -> PeerR
         raise PeerRevoked(
             f"the pairing with cluster {peer.name} is over",
             why=peer.revoked_reason or f"it was ended at {peer.revoked_at:%Y-%m-%d %H:%M:%S} UTC",
+            details={"peer": peer.name},
         )
     return peer
 
@@ -191,7 +192,9 @@ async def _held(connection: Connection, caller: Caller, name: str) -> PeerRow:
     """Return a peer that stands, and stands until the transaction ends."""
     peer = await find_named(connection, caller, name)
     if not await peer_table.hold(connection, tenant_id=peer.tenant_id, peer_id=peer.peer_id):
-        raise PeerRevoked(f"the pairing with cluster {peer.name} is over")
+        raise PeerRevoked(
+            f"the pairing with cluster {peer.name} is over", why=peer.revoked_reason, details={"peer": peer.name}
+        )
     return peer
 
 

@@ -172,7 +172,7 @@ class PeerSends:
         return await self.find(**key)
 
     async def settle(self, row: PeerMessageRow) -> None:
-        """Find out what became of a message that was offered and may not be offered again. Raises as `hand_over`."""
+        """Find out how far a message is that the peer has, or that may not be offered again. Raises as `hand_over`."""
 
         async def follow(stub: FederationServiceAsyncStub, onward: Onward) -> pb.Receipt:
             call = stub.Follow(

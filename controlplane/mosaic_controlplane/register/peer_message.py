@@ -153,6 +153,16 @@ async def due(connection: Connection, *, peer_id: UUID | None = None, limit: int
     return [PeerMessageRow(**found) for found in await connection.fetch(SQL.due, peer_id, limit)]
 
 
+async def on_their_way(connection: Connection, *, limit: int) -> list[PeerMessageRow]:
+    """Return what each peer is to be asked after, as it has it: at most `limit` for each, by peer."""
+    return [PeerMessageRow(**found) for found in await connection.fetch(SQL.on_their_way, limit)]
+
+
+async def asked(connection: Connection, *, tenant_id: UUID, message_id: UUID) -> None:
+    """The peer is asked after a message that it has."""
+    await connection.execute(SQL.asked, tenant_id, message_id)
+
+
 async def expire(connection: Connection) -> list[tuple[UUID, UUID]]:
     """End what is past its deadline or of a pairing that is over. Returns (tenant, message)."""
     return [(found["tenant_id"], found["message_id"]) for found in await connection.fetch(SQL.expire)]

@@ -86,6 +86,26 @@ cross join lateral (
 where p.revoked_at is null
 order by m.peer_id, m.made_at
 
+-- name: on_their_way
+-- What peers have and have not told the end of, to be asked after: more rarely as time goes by, at least once a minute, and not
+-- any more when a minute has passed since the deadline, by which it came to its end there.
+select m.tenant_id, m.message_id, m.peer_id, m.caller, m.address, m.request, m.origin, m.queued, m.made_at, m.deadline_at, m.state,
+  m.receipt, m.problem, m.tried_at, p.name as peer, true as stands, f.bookmark_at as heard_at, t.name as tenant
+from fleet.peer p join fleet.tenant t using (tenant_id)
+left join fleet.peer_feed f using (tenant_id, peer_id)
+cross join lateral (
+  select * from fleet.peer_message o
+  where o.peer_id = p.peer_id and o.tenant_id = p.tenant_id and o.state = 'handed' and not o.ended
+    and o.deadline_at > now() - interval '1 minute'
+    and o.tried_at < now() - least(interval '1 minute', greatest(interval '2 seconds', (o.tried_at - o.made_at) / 2))
+  order by o.tried_at limit $1
+) m
+where p.revoked_at is null
+order by m.peer_id, m.tried_at
+
+-- name: asked
+update fleet.peer_message set tried_at = clock_timestamp() where tenant_id = $1 and message_id = $2 and state = 'handed'
+
 -- name: expire
 -- Past the deadline, or of a pairing that is over: what surely was not handed over is at its end; of what was offered nobody
 -- can say any more.

@@ -114,6 +114,7 @@ create table fleet.peer_message (
 );
 
 create index peer_message_open on fleet.peer_message (peer_id, made_at) where state in ('waiting', 'offered');
+create index peer_message_on_its_way on fleet.peer_message (peer_id, tried_at) where state = 'handed' and not ended;
 create index peer_message_by_age on fleet.peer_message (tenant_id, made_at);
 
 create trigger peer_message_added after insert on fleet.peer_message
