@@ -16,7 +16,7 @@ from tests.support.owned_rows import Owned
 AGENTS = 16
 _STATES = ("working", "available", "waiting", "stuck")
 _ZONES = ("x1", "x2", "y1")
-_FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 @asynccontextmanager
@@ -53,7 +53,7 @@ class Played:
                     while not over.is_set():
                         await self.once(mine)
                         await asyncio.sleep(self._chance.uniform(0.02, 0.1))
-            except _FAILURES:
+            except FAILURES:
                 await asyncio.sleep(0.1)
 
     async def last(self) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Iterable
 
-import asyncpg
 import grpc.aio
 from mosaic_controlplane.federation.sharing import Sharing
 from mosaic_controlplane.register import peer_grant
@@ -19,7 +18,7 @@ from bench.faults.views import Watcher
 from bench.federation_faults.cluster import Cluster
 from bench.federation_faults.history import AcrossRun
 from bench.federation_faults.layout import MOST_CLAIMED, SIDES, Side
-from bench.federation_faults.owners import owned
+from bench.federation_faults.owners import FAILURES, owned
 from bench.federation_faults.site import Site
 
 _LIST_SECONDS = 3.0
@@ -180,7 +179,7 @@ async def _count_cards(owner: Cluster, run: AcrossRun) -> None:
                 "select peer.name, count(*) from fleet.card join fleet.peer on peer_id = holder_id"
                 " where holder_kind = 'peer' and status = 'claimed' group by peer.name"
             )
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except FAILURES:
         return
     for name, number in rows:
         assert name in MOST_CLAIMED
