@@ -30,18 +30,25 @@ Shown = dict[str, bytes]
 
 
 def shown_of(agents: Iterable[fleet_pb2.Agent], hosts: Iterable[fleet_pb2.Host]) -> Shown:
-    """Return rows in a form that can be compared: without what says at whose place they are shown (pure)."""
+    """Return rows in a form that can be compared: without what says at whose place they are shown (pure).
+
+    Nor with the times of a host-agent that only says again what was so: that is no change, of which nobody is told
+    within a cluster either.
+    """
     found: Shown = {}
     rows = {f"agent {one.name} {one.id}": one for one in agents} | {f"host {one.name} {one.id}": one for one in hosts}
     for name, row in rows.items():
         if row.removed:
             continue
         copy = type(row)()
-        copy.CopyFrom(row)  # type: ignore[arg-type]  # it is of the same type
+        copy.CopyFrom(row)
         copy.ClearField("tenant")
         copy.ClearField("cluster")
         if isinstance(copy, fleet_pb2.Host):
-            copy.ClearField("last_beat_at")  # a beat is no change, and nobody is told of it: as within a cluster
+            copy.ClearField("last_beat_at")
+        elif "-played" not in copy.host:
+            copy.ClearField("reported_at")
+            copy.ClearField("state_since")
         found[name] = copy.SerializeToString(deterministic=True)
     return found
 
@@ -102,7 +109,7 @@ async def _truth(owner: Cluster, viewer: str) -> Shown | None:
         peer_id = await mine.register.fetchval(
             "select peer_id from fleet.peer where name = $1 and revoked_at is null", viewer
         )
-        grants = await peer_grant.active(mine.register, tenant_id=mine.tenant_id, peer_id=peer_id)  # type: ignore[arg-type]  # a pool's
+        grants = await peer_grant.active(mine.register, tenant_id=mine.tenant_id, peer_id=peer_id)
     return granted(Sharing.of(grants), own.agents, own.hosts)
 
 
