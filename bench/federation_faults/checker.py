@@ -65,11 +65,11 @@ def _message(run: AcrossRun, sent: SentAcross, agents: list[str]) -> Iterator[st
         yield f"{what}: neither arrived nor ended at its owner: still {at_owner}"
     if at_owner in ARRIVED_STEPS and not agents:
         yield f"{what}: its owner says {at_owner}, and nobody carried it out"
-    if sent.outcome != OK or sent.acknowledged is None or agents:
+    if sent.outcome != OK or agents:
         return
-    if _taken_back(run.put_back, sent.via, sent.acknowledged) and told is None:
+    if _taken_back(run.put_back, sent.via, sent.asked) and told is None:
         return  # forgotten with everything else of that time
-    if _taken_back(run.put_back, sent.owner, sent.acknowledged):
+    if _taken_back(run.put_back, sent.owner, sent.asked):
         if told is None or told in OPEN_STEPS:
             yield f"{what}: its owner was put back to before it, and {sent.via} still says {told}"
         return
@@ -77,7 +77,7 @@ def _message(run: AcrossRun, sent: SentAcross, agents: list[str]) -> Iterator[st
 
 
 def _taken_back(put_back: list[PutBack], cluster: str, at: float) -> bool:
-    """Whether what was written at a cluster then may be gone."""
+    """Whether what was asked of a cluster then may be gone: its answer may have come later than its end."""
     return any(one.cluster == cluster and at < one.stopped for one in put_back)
 
 

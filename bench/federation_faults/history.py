@@ -11,7 +11,7 @@ from bench.faults.history import Run, View
 
 @dataclass(frozen=True, slots=True)
 class SentAcross:
-    """A message that `via` sent to an agent of `owner`. `acknowledged`: when; None: it was not."""
+    """A message that `via` sent to an agent of `owner`, first at `asked`."""
 
     message_id: str
     via: str
@@ -19,7 +19,7 @@ class SentAcross:
     agent: str
     mark: str
     outcome: str
-    acknowledged: float | None
+    asked: float
 
 
 @dataclass(frozen=True, slots=True)

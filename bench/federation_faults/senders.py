@@ -40,8 +40,7 @@ async def send_across(site: Site, client: Client, run: AcrossRun, via: str) -> N
                 lambda reply: reply.receipt.message_id,
             )
         finally:
-            acknowledged = write.ended if write.outcome == OK else None
-            run.across.append(SentAcross(write.request_id, via, owner, agent, mark, write.outcome, acknowledged))
+            run.across.append(SentAcross(write.request_id, via, owner, agent, mark, write.outcome, write.invoked))
         await asyncio.sleep(client.chance.uniform(*PAUSE_SECONDS))
 
 

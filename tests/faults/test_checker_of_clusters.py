@@ -29,8 +29,8 @@ def good() -> AcrossRun:
         writes=[Write("r1", "send", "a to b/b-one", "s", 0.0, 1.0, OK, 2, answers=["m1", "m1"])],
         across=[
             SentAcross("m1", "a", "b", "b-one", "x", OK, 1.0),
-            SentAcross("m2", "c", "b", "b-two", "y", UNKNOWN, None),
-            SentAcross("m3", "a", "b", "b-two", "z", FAIL, None),
+            SentAcross("m2", "c", "b", "b-two", "y", UNKNOWN, 1.0),
+            SentAcross("m3", "a", "b", "b-two", "z", FAIL, 1.0),
         ],
         steps={"a": {"m1": "queued", "m3": "failed"}, "b": {"m1": "submitted"}, "c": {"m2": "unknown"}},
         executed={"b-one": ["x"], "b-two": []},
@@ -75,7 +75,7 @@ def _lost_and_owned_up_to_by_nobody(run: AcrossRun) -> None:
 
 
 def _lost_after_a_restore(run: AcrossRun) -> None:
-    run.put_back = [PutBack("b", 0.2, 0.5)]
+    run.put_back = [PutBack("b", 0.2, 0.9)]
     run.executed["b-one"] = []
     del run.steps["b"]["m1"]
 
