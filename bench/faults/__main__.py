@@ -14,52 +14,16 @@ import argparse
 import json
 import os
 import sys
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.faults.machine import Verdict, missing, run
+from bench.faults.machine import missing, run
 from bench.faults.options import Options
 from bench.faults.schedule import KINDS
+from bench.faults.telling import known, line, table
 from tests.support.checkout import ROOT
 
 SECONDS_A_SEED = 25.0
-
-
-def _known(state: Path | None) -> dict[int, Verdict]:
-    if state is None or not state.exists():
-        return {}
-    return {told["seed"]: Verdict(**told) for told in map(json.loads, state.read_text().splitlines())}
-
-
-def _table(verdicts: list[Verdict]) -> None:
-    totals: Counter[str] = Counter()
-    for verdict in verdicts:
-        totals.update(verdict.counts)
-    kinds = Counter(kind for verdict in verdicts for fault in verdict.faults for kind in KINDS if f" {kind} " in fault)
-    broken = sum(bool(verdict.violations) for verdict in verdicts)
-    unjudged = [verdict for verdict in verdicts if verdict.gave_up]
-    print(f"\n{len(verdicts)} seeds: {broken} with violations, {len(unjudged)} without a judgement")
-    lasted = sorted(sum(verdict.seconds.values()) for verdict in verdicts if verdict.seconds)
-    if lasted:
-        print(f"seconds a seed: p50 {lasted[len(lasted) // 2]:.1f}, most {lasted[-1]:.1f} (at most {SECONDS_A_SEED:g})")
-        views = sorted(verdict.seconds["converge"] for verdict in verdicts if verdict.seconds)
-        print(f"views right after healing, s: p50 {views[len(views) // 2]:.1f}, last {views[-1]:.1f}")
-    for name, number in [*sorted(totals.items()), *sorted(kinds.items())]:
-        print(f"  {name:<44}{number:>9}")
-    for verdict in unjudged:
-        print(f"seed {verdict.seed} has no judgement: {verdict.gave_up}")
-    for verdict in verdicts:
-        for violation in verdict.violations:
-            print(f"seed {verdict.seed}: {violation}")
-
-
-def _line(verdict: Verdict) -> str:
-    phases = " ".join(f"{name} {seconds:.1f}" for name, seconds in verdict.seconds.items())
-    outcome = f"{len(verdict.violations)} VIOLATIONS, see {verdict.folder}" if verdict.violations else "ok"
-    if verdict.gave_up:
-        outcome = f"no judgement, see {verdict.folder}"
-    return f"seed {verdict.seed}: {outcome} ({phases})"
 
 
 def main() -> None:
@@ -82,10 +46,10 @@ def main() -> None:
     os.chdir(ROOT)
     if why := missing():
         sys.exit(f"bench.faults cannot run here: {why}")
-    known = {} if options.seed is not None else _known(options.state)
+    verdicts = known(options.state if options.seed is None else None)
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
     for seed in seeds:
-        if seed in known:
+        if seed in verdicts:
             continue
         verdict = run(
             Options(
@@ -96,16 +60,16 @@ def main() -> None:
                 without_fence=options.without_fence,
             )
         )
-        known[seed] = verdict
-        print(_line(verdict), flush=True)
+        verdicts[seed] = verdict
+        print(line(verdict), flush=True)
         if options.seed is not None:
             print("\n".join(verdict.faults))
         elif options.state is not None and not verdict.gave_up:  # else it is run again
             with options.state.open("a") as file:
                 file.write(json.dumps(asdict(verdict)) + "\n")
-    verdicts = [known[seed] for seed in seeds]
-    _table(verdicts)
-    sys.exit(any(verdict.violations or verdict.gave_up for verdict in verdicts))
+    found = [verdicts[seed] for seed in seeds]
+    table(found, KINDS, at_most=SECONDS_A_SEED)
+    sys.exit(any(verdict.violations or verdict.gave_up for verdict in found))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from bench.faults.history import ARRIVED_STEPS, FAIL, OK, OPEN_STEPS, UNARRIVED_ENDS, Completed, Holding, Run, Sent
+from bench.faults.history import (
+    ARRIVED_STEPS,
+    FAIL,
+    OK,
+    OPEN_STEPS,
+    UNARRIVED_ENDS,
+    Completed,
+    Holding,
+    Run,
+    Sent,
+    Write,
+)
 
 DIES_WITH_ITS_TERMINAL_SECONDS = 2.0
 """What was entered so shortly before its terminal was killed may be lost in the program, which is nobody's to mend."""
@@ -14,12 +25,12 @@ DIES_WITH_ITS_TERMINAL_SECONDS = 2.0
 def violations(run: Run, *, converge_seconds: float) -> list[str]:
     """Return what broke a promise. `converge_seconds`: how soon after healing each view has to be right."""
     found = [
-        *_answers(run),
+        *answers(run.writes),
         *_messages(run),
         *_order(run),
-        *_overlaps(run.holdings),
-        *_fences(run.holdings),
-        *_completions(run.completed, run.holdings),
+        *overlaps(run.holdings),
+        *fences(run.holdings),
+        *completions(run.completed, run.holdings),
         *(f"backlog verify: {one}" for one in run.mismatches),
         *run.register,
         *(f"a call ended in an internal error: {one}" for one in run.internal),
@@ -32,11 +43,12 @@ def violations(run: Run, *, converge_seconds: float) -> list[str]:
     return found
 
 
-def _answers(run: Run) -> Iterator[str]:
-    for write in run.writes:
-        answers = set(write.answers) - {""}  # of a claim: there was no work
-        if len(answers) > 1:
-            yield f"{write.kind} {write.request_id}: repeated, it was answered otherwise: {sorted(answers)}"
+def answers(writes: Iterable[Write]) -> Iterator[str]:
+    """A write that is repeated is answered as it was."""
+    for write in writes:
+        told = set(write.answers) - {""}  # of a claim: there was no work
+        if len(told) > 1:
+            yield f"{write.kind} {write.request_id}: repeated, it was answered otherwise: {sorted(told)}"
 
 
 def _messages(run: Run) -> Iterator[str]:
@@ -99,7 +111,7 @@ def _order(run: Run) -> Iterator[str]:
             newest = max(newest, number)
 
 
-def _overlaps(holdings: list[Holding]) -> Iterator[str]:
+def overlaps(holdings: list[Holding]) -> Iterator[str]:
     """No card is held twice at once: two may believe so only one after the other."""
     for card, claims in _by_card(holdings).items():
         for number, one in enumerate(claims):
@@ -108,7 +120,7 @@ def _overlaps(holdings: list[Holding]) -> Iterator[str]:
                     yield f"card {card}: held twice at once: by {_who(one)} and by {_who(other)}"
 
 
-def _fences(holdings: list[Holding]) -> Iterator[str]:
+def fences(holdings: list[Holding]) -> Iterator[str]:
     """Two claims never share a fence, and one asked for after another was told has the higher one."""
     for card, claims in _by_card(holdings).items():
         for number, one in enumerate(claims):
@@ -119,7 +131,7 @@ def _fences(holdings: list[Holding]) -> Iterator[str]:
                     yield f"card {card}: the fence fell from {one.fence} to {other.fence}"
 
 
-def _completions(completed: list[Completed], holdings: list[Holding]) -> Iterator[str]:
+def completions(completed: list[Completed], holdings: list[Holding]) -> Iterator[str]:
     """A card is completed once, and never by one whose claim somebody else has taken over since."""
     done: dict[str, Completed] = {}
     claims = _by_card(holdings)

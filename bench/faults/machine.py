@@ -12,10 +12,9 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bench.faults.clocks import FaketimeMissing, library
-from bench.faults.options import Options
 from tests.support.checkout import ROOT
 
 # The shell stays, as the first process there, and takes in what others leave behind; network namespaces get their
@@ -41,8 +40,15 @@ class Verdict:
     gave_up: str = ""
 
 
-def missing() -> str:
-    """Return why no seed can be run here; empty when one can."""
+class Seeded(Protocol):
+    """How a seed is run: a dataclass of what JSON can say."""
+
+    @property
+    def seed(self) -> int: ...
+
+
+def missing(*, clocks: bool = True) -> str:
+    """Return why no seed can be run here; empty when one can. `clocks`: it sets those of its machines."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     for program in ("ip", "nsenter", "unshare", "setpriv", "mount", "tmux"):
@@ -51,19 +57,21 @@ def missing() -> str:
     if not Path("/dev/net/tun").exists():
         return "there is no /dev/net/tun"
     try:
-        library()
+        if clocks:
+            library()
     except FaketimeMissing as error:
         return str(error)
     return ""
 
 
-def run(options: Options, *, limit: float = 180.0) -> Verdict:
-    """Run one seed to its end, at most `limit` seconds."""
+def run(options: Seeded, *, limit: float = 180.0, program: str = "bench.faults.seed") -> Verdict:
+    """Run one seed to its end by `program`, at most `limit` seconds."""
     _NETNS.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))  # short, as sockets are in it
     folder.chmod(0o711)
     command = ["unshare", "--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child", "--mount-proc"]
-    inner = [sys.executable, "-m", "bench.faults.seed", str(folder), json.dumps(asdict(options))]
+    told = json.dumps(asdict(options))  # type: ignore[call-overload]  # no type says that it is a dataclass
+    inner = [sys.executable, "-m", program, str(folder), told]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MOSAIC_", "TMUX"))}
     with (folder / "seed.log").open("wb") as log:
         process = subprocess.Popen(
@@ -88,7 +96,7 @@ def run(options: Options, *, limit: float = 180.0) -> Verdict:
     return _read(options, folder)
 
 
-def _read(options: Options, folder: Path) -> Verdict:
+def _read(options: Seeded, folder: Path) -> Verdict:
     path = folder / "verdict.json"
     if not path.exists():
         log = (folder / "seed.log").read_text(errors="replace")

@@ -42,17 +42,17 @@ def _shown(agents: list[fleet_pb2.Agent], hosts: list[fleet_pb2.Host]) -> Shown:
 class Watcher:
     """One stream of changes, folded into what it shows now."""
 
-    def __init__(self, name: str, identity: StoredIdentity, address: str) -> None:
+    def __init__(self, name: str, identity: StoredIdentity, address: str, *, cluster: str = "") -> None:
         self.name = name
-        self._identity, self._address = identity, address
-        self._agents: dict[str, fleet_pb2.Agent] = {}
-        self._hosts: dict[str, fleet_pb2.Host] = {}
+        self._identity, self._address, self._cluster = identity, address, cluster
+        self.agents: dict[str, fleet_pb2.Agent] = {}
+        self.hosts: dict[str, fleet_pb2.Host] = {}
         self._cursor = ""
         self.resumed = 0
         self.listed_anew = 0
 
     def shows(self) -> Shown:
-        return _shown(list(self._agents.values()), list(self._hosts.values()))
+        return _shown(list(self.agents.values()), list(self.hosts.values()))
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -83,17 +83,17 @@ class Watcher:
         if self._cursor:
             self.resumed += 1
         else:
-            self._agents, self._hosts = {}, {}
+            self.agents, self.hosts = {}, {}
         try:
-            async for event in stub.Watch(fleet_pb2.WatchRequest(cursor=self._cursor)):
+            async for event in stub.Watch(fleet_pb2.WatchRequest(cursor=self._cursor, cluster=self._cluster)):
                 match event.WhichOneof("event"):
                     case "agent":
-                        self._agents[event.agent.id] = event.agent
+                        self.agents[event.agent.id] = event.agent
                     case "host":
-                        self._hosts[event.host.id] = event.host
+                        self.hosts[event.host.id] = event.host
                     case "reset":
                         self.listed_anew += 1
-                        self._agents, self._hosts = {}, {}
+                        self.agents, self.hosts = {}, {}
                 self._cursor = event.cursor or ("" if event.HasField("reset") else self._cursor)
         except grpc.aio.AioRpcError:
             return

@@ -53,10 +53,11 @@ async def make_cards(client: Client, made: list[str]) -> None:
 
 
 class Worker:
-    """One worker: an operator's claimant with an id of its own."""
+    """One worker: an operator's claimant with an id of its own. `cluster`: the peer whose cards it works on."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, cluster: str = "") -> None:
         self.client = client
+        self.cluster = cluster
         self.id = str(new_id())
         self.stream: Any = None
 
@@ -100,6 +101,7 @@ async def work_by_calls(worker: Worker) -> None:
             claimant_id=worker.id,
             wait=_duration(WAIT_SECONDS),
             lease=_duration(LEASE_SECONDS),
+            cluster=worker.cluster,
         )
         answer = await client.write(write, lambda channel, request=request: _stub(channel).Claim(request), _claimed)
         if answer is None or not answer[0].claims:
@@ -121,7 +123,11 @@ async def work_by_calls(worker: Worker) -> None:
 async def _renew(worker: Worker, holding: Holding) -> None:
     write = worker.client.begin("renew", holding.card)
     request = pb.RenewRequest(
-        request_id=write.request_id, claimant_id=worker.id, card_id=holding.card, fence=holding.fence
+        request_id=write.request_id,
+        claimant_id=worker.id,
+        card_id=holding.card,
+        fence=holding.fence,
+        cluster=worker.cluster,
     )
     answer = await worker.client.write(
         write, lambda channel: _stub(channel).Renew(request), lambda reply: f"{reply.claims[0].fence}"
@@ -135,7 +141,12 @@ async def _release(worker: Worker, holding: Holding) -> None:
     write = worker.client.begin("release", holding.card)
     holding.until = min(holding.until, write.invoked)
     request = pb.ReleaseRequest(
-        request_id=write.request_id, claimant_id=worker.id, card_id=holding.card, fence=holding.fence, reason="tired"
+        request_id=write.request_id,
+        claimant_id=worker.id,
+        card_id=holding.card,
+        fence=holding.fence,
+        reason="tired",
+        cluster=worker.cluster,
     )
     await worker.client.write(
         write, lambda channel: _stub(channel).Release(request), lambda reply: f"{reply.card.id} is released"
@@ -152,6 +163,7 @@ async def _complete(worker: Worker, holding: Holding) -> None:
         card_id=holding.card,
         fence=holding.fence,
         result=f"{worker.client.name} {holding.fence}",
+        cluster=worker.cluster,
     )
     answer = await worker.client.write(
         write,

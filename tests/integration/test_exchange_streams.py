@@ -99,7 +99,7 @@ async def test_a_grant_that_ends_between_two_pages_shows_nothing_of_the_second(
         await owner.owned.agent(host, name)
     wide = await owner.grant("*")
     peer, ended = Listener(), False
-    async with asyncio.timeout(30), aclosing(owner.stream(peer)) as stream:  # type: ignore[type-var]  # a generator
+    async with asyncio.timeout(30), aclosing(owner.frames(peer)) as stream:
         async for down in stream:
             peer.take(down)
             if peer.told and not ended:  # the peer takes its time, and reads on after the grant has ended

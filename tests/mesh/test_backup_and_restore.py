@@ -91,6 +91,7 @@ async def test_a_fleet_put_back_to_a_backup_types_nothing_twice_and_gives_no_car
     await mesh.settled(host, "worker", tmp_path / "again")
     assert (tmp_path / "ran").read_text() == "x\ny\nz\n"
 
+    assert list((await backlog.Verify(pb.VerifyBacklogRequest())).mismatches) == [], "the history says what was done"
     taken = await claim(mesh, other, most=5)
     assert set(taken) == {"held", "free"}
     for card, fence in fences.items():

@@ -373,3 +373,19 @@ async def test_a_control_plane_killed_at_any_step_of_a_hand_over_loses_and_doubl
     assert (tmp_path / "ran").read_text() == "x\n"
     receipt = await both.east.receipt(message_id)
     assert (receipt.cluster, receipt.waits_here) == ("west", False)
+
+
+async def test_a_receipt_is_as_the_peer_has_it_now_and_unknown_once_the_peer_has_forgotten_it(both: Pair) -> None:
+    await both.grants(send="*")
+    done, lost = [await both.east.send("west/alpha/worker", "true") for _ in range(2)]
+    # Nobody followed either: what east shows, it asks for.
+    for one in (done, lost):
+        assert (await both.east.until_step(one)).step == messages_pb2.MESSAGE_STEP_SUBMITTED
+    # As a register is that was put back to before it.
+    forget = "with gone as (delete from fleet.{} where message_id = $1 returning 1) select count(*) from gone"
+    for table in ("message_step", "message"):
+        await both.west.register_value(forget.format(table), lost)
+    receipt = await both.east.receipt(lost)
+    assert receipt.step == messages_pb2.MESSAGE_STEP_UNKNOWN
+    assert "cluster west does not know it any more" in receipt.reason
+    assert (await both.east.receipt(done)).step == messages_pb2.MESSAGE_STEP_SUBMITTED

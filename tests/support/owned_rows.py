@@ -71,7 +71,7 @@ class Owned:
     async def set_state(self, agent_ids: Sequence[UUID], state: str) -> None:
         """Let seats be in another state."""
         await self.register.execute(
-            "update fleet.agent set state = $2, state_since = now() where agent_id = any($1::uuid[])",
+            "update fleet.agent set state = $2, state_since = now() where agent_id = any($1::uuid[]) and state <> $2",
             list(agent_ids),
             state,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -121,9 +121,10 @@ class Owner:
         finally:
             await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
 
-    def stream(self, listener: Listener) -> AsyncIterator[pb.ExchangeDown]:
-        """Return the stream itself, for who reads it a frame at a time."""
-        return self._exchange.serve(self.caller, _says(listener))
+    def frames(self, listener: Listener) -> AsyncGenerator[pb.ExchangeDown, None]:
+        """Return the stream, from where `listener` is, frame by frame. It is the caller's to close."""
+        frames: AsyncGenerator[pb.ExchangeDown, None] = self._exchange.serve(self.caller, _says(listener))  # type: ignore[assignment]  # it is a generator
+        return frames
 
     @asynccontextmanager
     async def followed(self, listener: Listener) -> AsyncIterator[Callable[[Callable[[], bool]], object]]:

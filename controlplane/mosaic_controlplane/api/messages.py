@@ -73,7 +73,7 @@ class MessageService(messages_pb2_grpc.MessageServiceServicer):
         tenant_id = tenant_of(caller_of(context), request.tenant)
         at_peer = await self._at_peers.named(self._messages, tenant_id=tenant_id, prefix=request.message_id)
         if at_peer is not None:
-            kept = await self._at_peers.find(tenant_id=tenant_id, message_id=at_peer)
+            kept = await self._at_peers.fresh(await self._at_peers.find(tenant_id=tenant_id, message_id=at_peer))
             said = pb.SendRequest.FromString(kept.request)
             return pb.ShowMessageReply(
                 receipt=receipt_of(kept), body=said.body, reply_to=said.reply_to, thread_id=said.thread_id

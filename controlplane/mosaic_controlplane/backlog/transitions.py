@@ -160,6 +160,17 @@ class Transitions:
 
         return await self._move(tenant_id, under, "cancel", "cancelled", change, reason, caller=caller)
 
+    async def _judged(self, connection: Connection, tenant_id: UUID, under: Under, verb: str, card_id: str) -> None:
+        """Lock a card for a change under a claim of it. Raises CardNotFound, or why that may not be."""
+        held = await transition_table.hold(
+            connection, tenant_id=tenant_id, card_id=card_id, verb=verb, fence=under.fence, actor=under.actor
+        )
+        if held is None:
+            raise CardNotFound(f"there is no card {card_id!r}")
+        card, refusal = held
+        if refusal:
+            raise refused(refusal, seen_by(card, under.actor), card_id=card_id, verb=verb, fence=under.fence)
+
     async def _move(
         self,
         tenant_id: UUID,
@@ -180,16 +191,12 @@ class Transitions:
             if written is not None:
                 if written[0] != kind or (under.card_id and not written[1].startswith(under.card_id)):
                     raise RequestReused(details={"request_id": str(under.request_id)})
+                if kind == "renewed":  # what is told of a lease has to be so now, and of the caller's own claim
+                    await self._judged(connection, tenant_id, under, verb, written[1])
+                    return await change(connection, written[1])
                 return (await card_table.get(connection, tenant_id=tenant_id, card_ids=[written[1]]))[written[1]]
             card_id = await named_or_held(connection, tenant_id=tenant_id, card_id=under.card_id, actor=under.actor)
-            held = await transition_table.hold(
-                connection, tenant_id=tenant_id, card_id=card_id, verb=verb, fence=under.fence, actor=under.actor
-            )
-            if held is None:
-                raise CardNotFound(f"there is no card {card_id!r}")
-            card, refusal = held
-            if refusal:
-                raise refused(refusal, seen_by(card, under.actor), card_id=card_id, verb=verb, fence=under.fence)
+            await self._judged(connection, tenant_id, under, verb, card_id)
             card = await change(connection, card_id)
             await transition_table.note(
                 connection,

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import grpc
 import grpc.aio
@@ -36,6 +37,7 @@ from mosaic_controlplane.identity.origin import AUDIENCE_KEY, ON_BEHALF_KEY, PAI
 from mosaic_controlplane.mesh.forwarding import Onward
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.peer import PeerRow
+from mosaic_controlplane.register.peer_message import PeerMessageRow
 
 if TYPE_CHECKING:
     from mosaic_proto.v1.federation_pb2_grpc import PairingServiceAsyncStub
@@ -176,6 +178,23 @@ def originator(caller: Caller, *, cluster: str) -> pb.OriginatingIdentity:
         ),
         role=caller.role,
         cluster=cluster,
+    )
+
+
+def speaker_of(row: PeerMessageRow) -> Caller:
+    """Return the caller for whom a message goes out, as `originator` wrote it down."""
+    said = pb.OriginatingIdentity.FromString(row.origin)
+    kinds = {number: kind for kind, number in _KINDS.items()}
+    return Caller(
+        kind=kinds.get(said.principal.kind, ""),
+        tenant_id=row.tenant_id,
+        tenant=row.tenant,
+        id=UUID(said.principal.id),
+        name=said.principal.name,
+        role=said.role,
+        identity_epoch=0,
+        peer_address="",
+        host=said.principal.host,
     )
 
 

@@ -11,11 +11,11 @@ from uuid import UUID
 from google.protobuf.duration_pb2 import Duration
 from mosaic_framework.errors import Denied, FleetError, InvalidInput, LimitReached, NotFound, Unreachable
 from mosaic_framework.steps import reached as reached_place
-from mosaic_proto.v1 import common_pb2, federation_pb2, federation_pb2_grpc
+from mosaic_proto.v1 import federation_pb2_grpc
 from mosaic_proto.v1 import messages_pb2 as pb
 
 from mosaic_controlplane.federation.elsewhere import Elsewhere, NotReached, ask
-from mosaic_controlplane.federation.outgoing import Outgoing, originator
+from mosaic_controlplane.federation.outgoing import Outgoing, originator, speaker_of
 from mosaic_controlplane.federation.receipts import receipt_of
 from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.caller import Caller
@@ -34,7 +34,8 @@ from mosaic_controlplane.register.replica import WakeKey
 if TYPE_CHECKING:
     from mosaic_proto.v1.federation_pb2_grpc import FederationServiceAsyncStub
 
-_KINDS = {common_pb2.PRINCIPAL_KIND_AGENT: "agent", common_pb2.PRINCIPAL_KIND_OPERATOR: "operator"}
+FRESH_SECONDS = 2.0
+"""How long whoever asks for a receipt waits for what the peer says of it."""
 
 Result = TypeVar("Result")
 
@@ -144,7 +145,7 @@ class PeerSends:
             return await stub.Send(request, metadata=onward.metadata, timeout=onward.timeout)
 
         try:
-            reply = await ask(self._outgoing, peer, _caller(row), send, request_id=str(row.message_id))
+            reply = await ask(self._outgoing, peer, speaker_of(row), send, request_id=str(row.message_id))
         except NotReached as error:
             async with self._database.connection() as connection:
                 await table.not_reached(connection, **key, attempt=attempt, problem=error.told.what)
@@ -173,6 +174,40 @@ class PeerSends:
 
     async def settle(self, row: PeerMessageRow) -> None:
         """Find out how far a message is that the peer has, or that may not be offered again. Raises as `hand_over`."""
+        try:
+            await self._keep(row, await self._asked(row))
+        except NotReached as error:
+            raise error.told from error
+        except NotFound:
+            await self._not_known(row)
+
+    async def fresh(self, row: PeerMessageRow) -> PeerMessageRow:
+        """Return a message as its peer says now; as it was said last, when the peer does not answer soon."""
+        if row.state != "handed" or _step(receipt_of(row)) in ENDS:
+            return row
+        try:
+            async with asyncio.timeout(FRESH_SECONDS):
+                return await self._keep(row, await self._asked(row))
+        except NotFound:
+            await self._not_known(row)
+            return await self.find(tenant_id=row.tenant_id, message_id=row.message_id)
+        except (TimeoutError, NotReached, FleetError):
+            return row
+
+    async def _not_known(self, row: PeerMessageRow) -> None:
+        """Write down that the peer does not know a message: it was never given it, or has forgotten it."""
+        key = {"tenant_id": row.tenant_id, "message_id": row.message_id}
+        async with self._database.connection() as connection:
+            if row.state == "handed":
+                problem = f"cluster {row.peer} does not know it any more: its register was put back to before it"
+                await table.forgotten(connection, **key, problem=problem)
+            else:
+                problem = f"cluster {row.peer} never got it"
+                await table.refused(connection, **key, attempt=row.tried_at, problem=problem)
+        self._tell(row)
+
+    async def _asked(self, row: PeerMessageRow) -> pb.Receipt:
+        """Return the receipt of a message as its peer has it. Raises what the peer says, NotReached."""
 
         async def follow(stub: FederationServiceAsyncStub, onward: Onward) -> pb.Receipt:
             call = stub.Follow(
@@ -187,22 +222,7 @@ class PeerSends:
 
         async with self._database.connection() as connection:
             peer = await self._peer(connection, row)
-        try:
-            receipt = await ask(self._outgoing, peer, _caller(row), follow, request_id="")
-        except NotReached as error:
-            raise error.told from error
-        except NotFound:
-            async with self._database.connection() as connection:
-                await table.refused(
-                    connection,
-                    tenant_id=row.tenant_id,
-                    message_id=row.message_id,
-                    attempt=row.tried_at,
-                    problem=f"cluster {row.peer} never got it",
-                )
-            self._tell(row)
-        else:
-            await self._keep(row, receipt)
+        return await ask(self._outgoing, peer, speaker_of(row), follow, request_id="")
 
     async def follow(self, *, tenant_id: UUID, message_id: UUID, until: str) -> AsyncIterator[pb.Receipt]:
         """Yield the receipt now and at every step, here and then at the peer. Raises NotFound, PeerUnreachable."""
@@ -222,7 +242,7 @@ class PeerSends:
         request = pb.FollowRequest(
             message_id=str(message_id), until=pb.MessageStep.Value(f"MESSAGE_STEP_{until.upper()}")
         )
-        async with self._outgoing.to(peer, _caller(row)) as onward:
+        async with self._outgoing.to(peer, speaker_of(row)) as onward:
             stub: FederationServiceAsyncStub = federation_pb2_grpc.FederationServiceStub(onward.channel)
             async for newer in onward.replies(stub.Follow(request, metadata=onward.metadata)):
                 yield receipt_of(await self._keep(row, newer))
@@ -354,22 +374,6 @@ class PeerSends:
         self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # told to the caller, or written down beside the message
-
-
-def _caller(row: PeerMessageRow) -> Caller:
-    """Return the caller for whom a message goes out, as it was kept."""
-    said = federation_pb2.OriginatingIdentity.FromString(row.origin)
-    return Caller(
-        kind=_KINDS.get(said.principal.kind, ""),
-        tenant_id=row.tenant_id,
-        tenant=row.tenant,
-        id=UUID(said.principal.id),
-        name=said.principal.name,
-        role=said.role,
-        identity_epoch=0,
-        peer_address="",
-        host=said.principal.host,
-    )
 
 
 def _problem(error: FleetError) -> str:

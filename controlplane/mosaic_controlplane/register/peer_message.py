@@ -141,6 +141,11 @@ async def in_doubt(
     await connection.execute(SQL.in_doubt, tenant_id, message_id, attempt, problem)
 
 
+async def forgotten(connection: Connection, *, tenant_id: UUID, message_id: UUID, problem: str) -> None:
+    """The peer does not know any more what it had been given."""
+    await connection.execute(SQL.forgotten, tenant_id, message_id, problem)
+
+
 async def cancel(
     connection: Connection, *, tenant_id: UUID, message_id: UUID, reason: str, peer_has_it_not: bool = False
 ) -> bool:

@@ -65,6 +65,11 @@ returning message_id
 update fleet.peer_message set problem = $4
 where tenant_id = $1 and message_id = $2 and state = 'offered' and tried_at = $3
 
+-- name: forgotten
+-- The peer had it, and does not know it any more: nobody can say what became of it.
+update fleet.peer_message set state = 'unknown', problem = $3
+where tenant_id = $1 and message_id = $2 and state = 'handed'
+
 -- name: cancel
 -- $4: the peer has said that it has not got it, and will not take it.
 update fleet.peer_message set state = 'cancelled', problem = $3

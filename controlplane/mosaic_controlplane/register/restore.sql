@@ -43,11 +43,11 @@ with moved as (
     lease_until = null, renew_until = null
   from fleet.card was
   where was.tenant_id = c.tenant_id and was.card_id = c.card_id and c.status not in ('done', 'cancelled')
-  returning c.tenant_id, c.card_id, c.fence, c.run_id, was.status = 'claimed' as held
+  returning c.tenant_id, c.card_id, c.status, c.fence, c.run_id, was.status = 'claimed' as held
 ), noted as (
   insert into fleet.card_event (tenant_id, card_id, kind, status, fence, actor_kind, actor_id, actor_name, run_id, reason)
-  select m.tenant_id, m.card_id, 'reclaimed', 'ready', m.fence, 'operator', $1, 'restore', m.run_id,
-    'the register was restored from a backup'
-  from moved m where m.held
+  select m.tenant_id, m.card_id, case when m.held then 'reclaimed' else 'changed' end, m.status, m.fence,
+    'operator', $1, 'restore', m.run_id, 'the register was restored from a backup'
+  from moved m
 )
 select count(*) from moved where held

@@ -258,6 +258,23 @@ async def test_a_late_proposal_of_what_nobody_has_taken_is_accepted_and_another_
         await propose(yard.tenant_id, Under(new_id(), who, "b", b.fence), Proposal(head="abc"))
 
 
+async def test_a_renewal_that_is_repeated_tells_of_the_callers_own_claim_alone(yard: Yard) -> None:
+    await yard.create("a")
+    who, other = yard.worker(), yard.worker()
+    (a,) = await yard.claim(who)
+    under, renew = Under(new_id(), who, "a", a.fence), yard.backlog.transitions.renew
+    first, again = await renew(yard.tenant_id, under), await renew(yard.tenant_id, under)
+    assert first.lease_until
+    assert again.lease_until
+    assert again.lease_until >= first.lease_until
+    await yard.run_out("a")
+    await yard.reap()
+    (theirs,) = await yard.claim(other)
+    with pytest.raises(FenceSuperseded):
+        await renew(yard.tenant_id, under)
+    assert (await yard.card("a")).fence == theirs.fence
+
+
 async def test_renew_release_and_block_need_a_lease_that_is_live(yard: Yard) -> None:
     await yard.create("a")
     who = yard.worker()
