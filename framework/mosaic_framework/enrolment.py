@@ -38,9 +38,7 @@ from mosaic_framework.renewal import renew_at
 PREFIX = "mosaic1"
 TOKEN_LIMIT = 16 * 1024
 JOIN_PATIENCE = 60.0  # seconds that a joiner waits, over all attempts, while too many join at once
-DOOR_PATIENCE = (
-    20.0  # the same while connections are closed unheard: four times what a silent one may stand
-)
+DOOR_PATIENCE = 20.0  # the same while connections are closed unheard: four times what a silent one may stand
 _DOOR_PAUSE = (0.1, 0.5)  # seconds between two knocks
 _CLOSED = ("socket closed", "connection reset", "broken pipe")  # gRPC's words for a connection that was closed on us
 KINDS = {"host": common_pb2.PRINCIPAL_KIND_HOST, "operator": common_pb2.PRINCIPAL_KIND_OPERATOR}
