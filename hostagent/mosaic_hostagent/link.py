@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from mosaic_proto.v1 import host_link_pb2_grpc, runtimes_pb2
 from mosaic_hostagent.backoff import full_jitter
 from mosaic_hostagent.beats import Beats
 from mosaic_hostagent.outgoing import Outgoing
+from mosaic_hostagent.waiting import wait_at_most
 
 if TYPE_CHECKING:
     from grpc.aio import StreamStreamCall
@@ -256,6 +256,4 @@ class Link:
                 self._outgoing.answer(pb.HostFrame(beat=pb.Beat(sequence=sequence)))
                 beats.sent(now)
             beats.changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(beats.next_look(now)):
-                    await beats.changed.wait()
+            await wait_at_most(beats.changed, beats.next_look(now))
