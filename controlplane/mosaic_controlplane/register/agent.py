@@ -147,15 +147,14 @@ async def list_agents(
     connection: Connection,
     *,
     tenant_id: UUID,
-    agent_id: UUID | None = None,
     after: tuple[str, str] = FIRST,
     limit: int | None = None,
 ) -> list[AgentRow]:
-    """Return the seats of a tenant by host and name; with `agent_id`, that one even when it has been removed.
+    """Return the seats of a tenant by host and name.
 
     `after`: the (host, name) after which to begin. `limit`: how many at most.
     """
-    rows = await connection.fetch(SQL.list_agents, tenant_id, agent_id, *after, limit)
+    rows = await connection.fetch(SQL.list_agents, tenant_id, *after, limit)
     return [AgentRow(**{field: row[field] for field in _FIELDS}, class_name=row["class"]) for row in rows]
 
 

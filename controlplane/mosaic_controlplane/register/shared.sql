@@ -8,7 +8,8 @@ select a.tenant_id, a.agent_id, a.host_id, t.name as tenant, h.name as host, h.s
   a.supervision, a.unit, a.enabled, a.output_at, a.running_runtime, a.running_model,
   a.reported_model, a.runtime_version, a.runtime_session,
   coalesce((select string_agg(c.card_id, ', ' order by c.claimed_at) from fleet.card c
-            where c.tenant_id = a.tenant_id and c.run_id = a.run_id and c.status = 'claimed'), '') as card,
+            where c.tenant_id = a.tenant_id and c.run_id = a.run_id and (c.status = 'claimed' or c.expired) and not c.expired), '')
+    as card,
   a.driver, a.driven_since
 from fleet.agent a
 join fleet.host h using (tenant_id, host_id)
