@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import json
 import os
 import resource
 import sys
@@ -57,6 +59,8 @@ class Measured:
     lost: int = 0
     dialled_again: int = 0
     ended: dict[str, int] = field(default_factory=dict)
+    warnings: dict[str, int] = field(default_factory=dict)
+    """what the replica's log says of trouble, and how often: a host is not always told why its link ended"""
 
     @property
     def beat_cpu(self) -> float:
@@ -135,7 +139,19 @@ async def measure(hosts: int, *, steady: float, changes: int) -> Measured:
             for crowd in crowds:
                 crowd.close()
             program.kill()
+            found.warnings = _warnings(program.log)
     return found
+
+
+def _warnings(log: Path) -> dict[str, int]:
+    """Count the warnings and errors of a program's log by what they say."""
+    told: dict[str, int] = {}
+    for line in log.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if entry.get("level") in ("warning", "error", "critical"):
+                told[entry["event"]] = told.get(entry["event"], 0) + 1
+    return told
 
 
 async def _rest(found: Measured, crowds: list[Hosts], replica: psutil.Process, register: Path, seconds: float) -> None:
@@ -187,6 +203,8 @@ def _table(measured: list[Measured]) -> None:
     for m in measured:
         for why, number in m.ended.items():
             print(f"{m.hosts:,} hosts: {number} links ended: {why}")
+        for what, number in m.warnings.items():
+            print(f"{m.hosts:,} hosts: the replica's log says {number} times: {what}")
         if m.lists.get("list_error"):
             print(f"{m.hosts:,} hosts: {m.lists['list_error']}")
 
@@ -212,7 +230,8 @@ def main() -> None:
     measured = []
     for size in sizes:
         measured.append(asyncio.run(measure(size, steady=options.steady, changes=options.changes)))
-        print(f"{size:,} hosts measured", flush=True)
+        last = measured[-1]
+        print(f"{size:,} hosts measured: {last.lists}, {last.ended}, {last.warnings}", flush=True)
     _table(measured)
 
 

@@ -185,7 +185,7 @@ async def changes(crowd: Crowd, operator: grpc.aio.Channel, count: int) -> dict[
     watching = asyncio.create_task(watch())
     await asyncio.wait_for(complete.wait(), _PATIENCE_SECONDS)
     for number in range(count):
-        host = random.choice(crowd.hosts)
+        host = random.choice([one for one in crowd.hosts if not one.ended])
         detail = f"change {number}"
         sent[detail] = time.monotonic()
         await host.change(random.randrange(8), detail)
