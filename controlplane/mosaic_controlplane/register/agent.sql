@@ -36,6 +36,17 @@ from fleet.agent a join fleet.host h using (tenant_id, host_id)
 where a.tenant_id = $1 and a.removed_at is null
 order by h.name, a.name
 
+-- name: addressed
+select a.agent_id, a.name, a.host_id, h.name as host, a.class
+from fleet.host h join fleet.agent a using (tenant_id, host_id)
+where h.tenant_id = $1 and h.name = $2 and a.name = $3 and a.removed_at is null
+
+-- name: named
+select a.agent_id, a.name, a.host_id, h.name as host, a.class
+from fleet.agent a join fleet.host h using (tenant_id, host_id)
+where a.tenant_id = $1 and a.name = $2 and a.removed_at is null
+order by h.name, a.name
+
 -- name: called
 -- Seats of one name, with all that a grant may choose them by.
 select a.agent_id, a.name, a.host_id, h.name as host, a.class, a.runtime, a.spec
