@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import signal
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 from hypothesis import settings
 from mosaic_controlplane.register.database import Database
 
-from tests.support import run_folder
+from tests.support import children, run_folder
 from tests.support.postgres import Databases, Server, shared_databases
 
 # How long an example takes is the machine's affair: no time is asserted in tests.
@@ -17,6 +18,9 @@ settings.load_profile("mosaic")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to a job in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    children.watch()
     if not hasattr(config, "workerinput"):  # else a worker of xdist: its parent has made the folder
         run_folder.make()
 
@@ -24,6 +28,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         run_folder.remove()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    """Blame the test that left a child process behind, and not the one in which it is collected."""
+    yield
+    if left := children.take_left_behind():
+        pytest.fail("child processes were left before their end was seen: " + "; ".join(left))
 
 
 @pytest.fixture(scope="session")

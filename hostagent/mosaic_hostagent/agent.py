@@ -301,7 +301,8 @@ class HostAgent:
             journal_id=self._journal.journal_id,
             journal_epoch=self._journal.link_epoch,
             journal_sequence=sequence,
-            seats=[resident.report() for resident in self._supervisor.residents.values()],
+            # One that nobody has looked for yet is told when somebody has: what the register knows of it stands.
+            seats=[one.report() for one in self._supervisor.residents.values() if one.looked_for],
             observed_generation=self._supervisor.applied,
             version=__version__,
             machine=socket.gethostname(),

@@ -73,7 +73,8 @@ class SeatKeeper:
         self._starting = asyncio.Semaphore(_STARTS_AT_ONCE)
         self._burials: set[asyncio.Task[None]] = set()
 
-    def _tell(self, resident: Resident) -> None:
+    def tell(self, resident: Resident) -> None:
+        """Report how a seat is."""
         resident.standing = self._supervision.standing(resident.seat.agent_id, resident.seat.name)
         self.on_change(resident)
 
@@ -232,7 +233,7 @@ class SeatKeeper:
         told = (resident.note, resident.problem, resident.acted, resident.standing)
         if not known or told != (note, "", acted, standing):
             resident.note, resident.problem, resident.acted = note, "", acted
-            self._tell(resident)
+            self.tell(resident)
 
     def _rest(self, resident: Resident, seat: Seat) -> None:
         if resident.alive and resident.session is not None:
@@ -246,7 +247,7 @@ class SeatKeeper:
             resident.problem = resident.note = ""
             changed |= resident.enter(NOT_RUNNING)
         if changed:
-            self._tell(resident)
+            self.tell(resident)
 
     def _occupy(self, resident: Resident, session: Session, state: State) -> None:
         self._unwatch(resident)
@@ -270,7 +271,7 @@ class SeatKeeper:
         resident.watch = ExitWatch(session.pid, lambda: self._ended(resident, session))
         resident.enter(state)
         resident.stir()
-        self._tell(resident)
+        self.tell(resident)
         self.on_occupied(resident)
 
     def _unwatch(self, resident: Resident) -> None:
@@ -300,7 +301,7 @@ class SeatKeeper:
                 resident.not_before = time.monotonic() + resident.crashes.delay
                 resident.note = _note_of_ended(resident)
             resident.enter(exited(status))
-            self._tell(resident)
+            self.tell(resident)
         reason = reconcile.EXITED if there else reconcile.VANISHED
         try:
             await self._journal.run_ended(session.run_id, reason=reason, exit_status=status)

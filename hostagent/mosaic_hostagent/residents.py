@@ -101,6 +101,11 @@ class Resident:
         return self.pane is not None
 
     @property
+    def looked_for(self) -> bool:
+        """Whether anything was told of it since this host-agent began: until then nobody knows if it runs."""
+        return self.told > 0
+
+    @property
     def run_id(self) -> str:
         """The id of the run that lives, or lived last."""
         return self.session.run_id if self.session is not None else ""

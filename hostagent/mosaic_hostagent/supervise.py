@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 import structlog
 from mosaic_framework.errors import FleetError
@@ -108,6 +108,8 @@ class Supervisor:
             if resident.seat.running and (error := failed.get(resident.seat.server)) is not None:
                 self._refuse(resident, error)
         seats = {key: one.seat for key, one in self.residents.items() if one.seat.server not in failed}
+        if not self._runs_checked:
+            self._tell_of_absent(seats.keys() - {one.agent_id for one in observed})
         # As of now: one that is not wanted any more when this round ends is seen by the next, and ended by its plan.
         kept = {key for key, one in self.residents.items() if one.seat.running} | {one.agent_id for one in observed}
         awaited = await self._awaited(observed)
@@ -132,6 +134,12 @@ class Supervisor:
         if wanted.generation > self.applied:
             self.applied = wanted.generation
             self._on_applied(wanted.generation)
+
+    def _tell_of_absent(self, agent_ids: Set[str]) -> None:
+        """Tell that these do not run, which the register may believe of them still: their start can take a while."""
+        for agent_id in agent_ids:
+            if not self.residents[agent_id].looked_for:
+                self._keeper.tell(self.residents[agent_id])
 
     async def _keep_only(self, kept: set[str]) -> None:
         """Let go of seats that are neither wanted nor seen. One that is seen is ended by its plan, which says why."""

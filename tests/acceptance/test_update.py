@@ -51,8 +51,11 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    return Environment.make(tmp_path_factory.mktemp("user") / "environment")
+def installed(tmp_path_factory: pytest.TempPathFactory, wheels: dict[str, Path]) -> Environment:
+    environment = Environment.make(tmp_path_factory.mktemp("user") / "environment")
+    environment.install(wheels["0.1.0"])
+    environment.keep()
+    return environment
 
 
 class User:
@@ -114,9 +117,9 @@ class User:
 
 
 @pytest.fixture
-def user(bare: Environment, wheels: dict[str, Path], tmp_path: Path) -> User:
-    bare.install(wheels["0.1.0"])
-    return User(bare, tmp_path / "home")
+def user(installed: Environment, tmp_path: Path) -> User:
+    installed.put_back()
+    return User(installed, tmp_path / "home")
 
 
 def test_what_is_a_persons_survives_two_updates_byte_for_byte_and_an_untouched_file_follows(

@@ -9,8 +9,11 @@ import pytest
 
 from bench.faults.machine import Verdict, missing, run
 from bench.faults.options import Options
+from bench.faults.schedule import KINDS, schedule
 
 LIMIT_SECONDS = 220.0
+SEEDS = [104, 105, 106, 107, 108]
+WINDOW, FAULTS = 4.0, 4
 
 pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"no machine can be made for a seed: {missing()}"),
@@ -23,9 +26,13 @@ def verdict_of(seed: int, *, window: float, faults: int, without_fence: bool = F
     return run(options, limit=LIMIT_SECONDS)
 
 
-@pytest.mark.parametrize("seed", [101, 102, 103, 104, 105])
+def test_the_seeds_meet_every_kind_of_fault_between_them() -> None:
+    assert {fault.kind for seed in SEEDS for fault in schedule(seed, window=WINDOW, faults=FAULTS)} == set(KINDS)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_no_promise_is_broken_under_the_faults_of(seed: int) -> None:
-    verdict = verdict_of(seed, window=6.0, faults=6)
+    verdict = verdict_of(seed, window=WINDOW, faults=FAULTS)
     assert not verdict.gave_up, (verdict.gave_up, verdict.folder)
     assert verdict.violations == [], (verdict.faults, verdict.folder)
     # It was a run: messages arrived, and cards were claimed and completed.

@@ -284,4 +284,5 @@ async def test_the_machines_own_login_is_renewed_while_nobody_uses_it(
             while is_due(home):
                 await asyncio.sleep(0.05)
         keeping.cancel()
+        await asyncio.wait({keeping})  # it ends the renewal that it started
     assert StoredIdentity.load(folder).key_pem != ada.key_pem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -139,8 +140,12 @@ async def test_a_command_killed_during_a_send_leaves_the_message_on_its_way_or_n
     mesh.write_context(Home(home))
     command = Program(["mosaic", "agent", "send", "worker", "-m", f"echo x >> {tmp_path}/ran"], home, {})
     known = {receipt.message_id for receipt in await mesh.sent()}
-    command.start(killed_at=place)
-    await command.killed()
+    host.program.signal(signal.SIGSTOP)  # else it may be done before the command has begun to follow
+    try:
+        command.start(killed_at=place)
+        await command.killed()
+    finally:
+        host.program.signal(signal.SIGCONT)
     sent = [receipt for receipt in await mesh.sent() if receipt.message_id not in known]
     assert len(sent) == (0 if place == "cli.before-send" else 1)
     for receipt in sent:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -40,15 +37,7 @@ async def second(mesh: Mesh) -> AsyncIterator[Replica]:
 
 
 async def login(mesh: Mesh, name: str, folder: Path, *, role: str = "viewer") -> StoredIdentity:
-    made = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "mosaic_controlplane.main", "operator-token", "--name", name, "--role", role],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, **mesh.controlplane.environment, "MOSAIC_HOME": str(mesh.controlplane.home)},
-    )
-    return await asyncio.to_thread(enrolment.enrol, JoinToken.parse(made.stdout.strip()), folder)
+    return await mesh.another_operator(name, role=role, folder=str(folder))
 
 
 async def revoke(mesh: Mesh, kind: common_pb2.PrincipalKind.ValueType, name: str) -> identity_pb2.RevokeReply:

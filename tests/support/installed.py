@@ -26,6 +26,9 @@ if place:
 """
 
 
+_PIP = {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_COMPILE": "0"}
+
+
 def build_wheel(source: Path, folder: Path) -> Path:
     """Build the wheel of a source tree into a folder that has no other, and return it."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
@@ -77,13 +80,22 @@ class Environment:
         done = self.run(self.python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", str(wheel))
         assert done.returncode == 0, done.stderr
 
+    def keep(self) -> None:
+        """Put what is installed now aside, for `put_back`."""
+        shutil.copytree(self.packages, self.folder / "kept", symlinks=True)
+
+    def put_back(self) -> None:
+        """Be as at the time of `keep`, whatever was installed, or half installed, since."""
+        shutil.rmtree(self.packages)
+        shutil.copytree(self.folder / "kept", self.packages, symlinks=True)
+
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command with nothing of the checkout in its environment."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MOSAIC_", "PIP_"))}
         return subprocess.run(
             command,
             cwd=self.folder,
-            env={**kept, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **environment},
+            env={**kept, **_PIP, **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -119,10 +119,10 @@ async def run_tool(tools: Tools, name: str, arguments: Sequence[str], *, url: st
     )
     try:
         out, complaint = await process.communicate()
-    except BaseException:
-        process.terminate()
-        await process.wait()
-        raise
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
     if process.returncode:
         lines = [line for line in complaint.decode(errors="replace").splitlines() if "error:" in line]
         raise ToolFails(

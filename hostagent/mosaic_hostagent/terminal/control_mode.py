@@ -8,13 +8,13 @@ Flag bit 0 marks what this client asked for; other blocks and notifications are 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
+from mosaic_hostagent.terminal.client import ControlClient
 from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 from mosaic_hostagent.terminal.quoting import command_line
 
@@ -23,7 +23,6 @@ FLAGS = "no-output,ignore-size"
 VIEW_FLAGS = "read-only,ignore-size,pause-after=1"
 """Of a client that sees output: see tap.py."""
 _CHUNK = 256 * 1024
-_DETACH_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -94,12 +93,8 @@ class ReplyParser:
 class ControlMode:
     """A live control-mode client. When the server goes away every call raises TerminalLost; open a new one then."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        if process.stdin is None or process.stdout is None:
-            raise AssertionError("the client was started without pipes")
-        self._process = process
-        self._stdin = process.stdin
-        self._stdout = process.stdout
+    def __init__(self, client: ControlClient) -> None:
+        self._client = client
         self._waiting: deque[_Waiting] = deque()
         self._attached: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._parser = ReplyParser()
@@ -111,28 +106,13 @@ class ControlMode:
     @classmethod
     async def attach(cls, tmux: Sequence[str], session: str, *, env: Mapping[str, str]) -> ControlMode:
         """Attach to `session` of the server that the argument vector `tmux` names. Raises TerminalLost."""
-        process = await asyncio.create_subprocess_exec(
-            *tmux,
-            "-u",
-            "-C",
-            "attach-session",
-            "-t",
-            f"={session}:",
-            "-f",
-            FLAGS,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=dict(env),
-            start_new_session=True,  # a Ctrl-C in a terminal of ours is not for this client
-        )
-        client = cls(process)
+        client = cls(await ControlClient.start(tmux, f"={session}:", FLAGS, env=env))
         try:
             async with asyncio.timeout(REPLY_SECONDS):
                 attached = await asyncio.shield(client._attached)
         except TimeoutError:
             attached = False
-        except TerminalLost:
+        except (TerminalLost, asyncio.CancelledError):
             await client.close()
             raise
         if not attached:
@@ -143,7 +123,7 @@ class ControlMode:
     @property
     def pid(self) -> int:
         """The process id of the client."""
-        return self._process.pid
+        return self._client.pid
 
     async def run(self, *commands: Command | Conditional) -> list[Reply]:
         """Run `commands` as one line, with nothing of anybody else's between them; return a reply for each.
@@ -156,7 +136,7 @@ class ControlMode:
             raise AssertionError("a condition comes last")
         waiting = _Waiting(sum(map(_replies, commands)), asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        self._stdin.write(" ; ".join(map(_line, commands)).encode() + b"\n")
+        self._client.stdin.write(" ; ".join(map(_line, commands)).encode() + b"\n")
         try:
             async with asyncio.timeout(REPLY_SECONDS):
                 return await asyncio.shield(waiting.future)
@@ -168,22 +148,12 @@ class ControlMode:
     async def close(self) -> None:
         """Detach. The server and its sessions go on."""
         self._lose("it was closed")
-        self._stdin.close()  # a control client without input ends
-        try:
-            async with asyncio.timeout(_DETACH_SECONDS):
-                await asyncio.shield(self._reader)
-        except TimeoutError:
-            if self._process.returncode is None:
-                self._process.kill()
-            await self._reader
-        await self._process.wait()
-        with contextlib.suppress(OSError):
-            await self._stdin.wait_closed()
+        await self._client.end(self._reader)
 
     async def _read(self) -> None:
         reason = "the server ended"
         try:
-            while data := await self._stdout.read(_CHUNK):
+            while data := await self._client.stdout.read(_CHUNK):
                 for ours, succeeded, lines in self._parser.feed(data):
                     self._take(ours, succeeded, lines)
                 if self._parser.sessions_changed:

@@ -18,6 +18,7 @@ from mosaic_framework.paths import runtime_root, tmux_folder
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.seats import ServerKey, Session
+from mosaic_hostagent.terminal.client import ControlClient
 from mosaic_hostagent.terminal.control_mode import Command, Conditional, ControlMode, Reply
 from mosaic_hostagent.terminal.panes import PANE_FORMAT, Observed, read_panes
 from mosaic_hostagent.terminal.problems import (
@@ -251,24 +252,10 @@ class TmuxServer:
             ["set-option", "-t", target, "@mosaic_reset", str(session.reset)],
         )
 
-    async def attach_client(self, session_id: str, flags: str) -> asyncio.subprocess.Process:
-        """Start a control client on a session, with pipes; its end is the caller's. Raises TerminalLost."""
+    async def attach_client(self, session_id: str, flags: str) -> ControlClient:
+        """Start a control client on a session; its end is the caller's. Raises TerminalLost."""
         try:
-            return await asyncio.create_subprocess_exec(
-                *self._tmux,
-                "-u",
-                "-C",
-                "attach-session",
-                "-t",
-                f"{session_id}:",
-                "-f",
-                flags,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=self._env,
-                start_new_session=True,
-            )
+            return await ControlClient.start(self._tmux, f"{session_id}:", flags, env=self._env)
         except OSError as error:
             raise TerminalLost("no tmux client can be started", why=str(error)) from error
 

@@ -10,23 +10,19 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from mosaic_hostagent.terminal.client import ControlClient
 from mosaic_hostagent.terminal.control_mode import VIEW_FLAGS, Command
 from mosaic_hostagent.terminal.quoting import command_line
 from mosaic_hostagent.terminal.server import TmuxServer
 
 _CHUNK = 64 * 1024
-_DETACH_SECONDS = 2.0
 
 
 class Tap:
     """One such client. `on_output` is called once after each `rearm`, when there was output, and when it has ended."""
 
-    def __init__(self, process: asyncio.subprocess.Process, pane_id: str, on_output: Callable[[], None]) -> None:
-        if process.stdin is None or process.stdout is None:
-            raise AssertionError("the client was started without pipes")
-        self._process = process
-        self._stdin = process.stdin
-        self._stdout = process.stdout
+    def __init__(self, client: ControlClient, pane_id: str, on_output: Callable[[], None]) -> None:
+        self._client = client
         self._pane_id = pane_id
         self._on_output = on_output
         self.ended = False
@@ -40,27 +36,17 @@ class Tap:
     @property
     def rearm(self) -> Command:
         """The command, for the server's command client, after which the next output is told."""
-        return ["refresh-client", "-t", f"client-{self._process.pid}", "-A", f"{self._pane_id}:continue"]
+        return ["refresh-client", "-t", f"client-{self._client.pid}", "-A", f"{self._pane_id}:continue"]
 
     async def close(self) -> None:
         """Detach."""
-        self._stdin.close()  # a control client without input ends
-        try:
-            async with asyncio.timeout(_DETACH_SECONDS):
-                await asyncio.shield(self._reader)
-        except TimeoutError:
-            if self._process.returncode is None:
-                self._process.kill()
-            await self._reader
-        await self._process.wait()
-        with contextlib.suppress(OSError):
-            await self._stdin.wait_closed()
+        await self._client.end(self._reader)
 
     async def _read(self) -> None:
         rest = b""
         paused: set[bytes] = set()
         with contextlib.suppress(OSError):
-            while data := await self._stdout.read(_CHUNK):
+            while data := await self._client.stdout.read(_CHUNK):
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     kind, _, about = line.partition(b" ")
@@ -77,6 +63,6 @@ class Tap:
     def _pause(self, pane: str) -> None:
         """Ask for silence. Other panes that a person opened in the session stay silent for good."""
         with contextlib.suppress(OSError):
-            self._stdin.write(f"{command_line(['refresh-client', '-A', f'{pane}:pause'])}\n".encode())
+            self._client.stdin.write(f"{command_line(['refresh-client', '-A', f'{pane}:pause'])}\n".encode())
         if pane == self._pane_id:
             self._on_output()

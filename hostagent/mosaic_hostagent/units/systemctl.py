@@ -45,13 +45,15 @@ class Systemctl:
                 async with asyncio.timeout(_SECONDS):
                     out, err = await process.communicate()
             except TimeoutError:
-                process.kill()
-                await process.wait()
                 raise SystemdRefused(
                     f"systemd did not finish `{arguments[0]}`",
                     why=f"it took over {_SECONDS:.0f} s",
                     next_step="systemctl --user list-jobs",
                 ) from None
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
         if process.returncode:
             said = " ".join(err.decode("utf-8", "replace").split())
             raise SystemdRefused(

@@ -106,7 +106,7 @@ def test_the_whole_life_of_seats_under_systemd(machine: Supervised) -> None:
     os.kill(before["clerk"], signal.SIGKILL)
     verdict = machine.verified()["clerk"]
     assert (verdict["lives"], bool(verdict["problem"])) in ((False, True), (True, False))  # it may be back already
-    until(lambda: machine.pids()["clerk"] not in (0, before["clerk"]), "clerk is back")
+    until(lambda: machine.pids()["clerk"] not in (None, before["clerk"]), "clerk is back")
     assert machine.pids()["coder-0"] == before["coder-0"]
 
     # A host-agent that hangs is ended by its watchdog and begun anew; the seats are the same.

@@ -20,6 +20,9 @@ from mosaic_hostagent import link as link_module
 from mosaic_hostagent.agent import HostAgent
 from mosaic_hostagent.config import Config
 from mosaic_hostagent.link import HostReplaced
+from mosaic_hostagent.seats import ServerKey
+from mosaic_hostagent.terminal.panes import Observed
+from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_proto.v1 import fleet_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
@@ -291,7 +294,8 @@ async def test_seats_go_on_and_are_kept_while_the_control_plane_is_away(
     )
     await plane.start(port)
     second = await plane.link(count=2)
-    assert second.hello.observed_generation == 3
+    said = second.hello
+    await eventually(lambda: said.observed_generation == 3 or second.of("applied"), "all is as it was wanted last")
     reasons = []
     await eventually(
         lambda: reasons.extend(f.event.run_ended.reason for f in second.of("event")) or "vanished" in reasons,
@@ -353,6 +357,33 @@ async def test_a_home_that_was_given_to_another_host_ends_the_process(host: Runn
     with pytest.raises(ExceptionGroup) as ended:
         await asyncio.wait_for(host.task, 10)
     assert ended.group_contains(HostReplaced)
+
+
+async def test_a_seat_is_told_after_a_restart_only_when_somebody_has_looked_for_it(
+    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"), seat("b"), generation=1)
+    await link.has("applied")
+    await host.stop()
+    host.private.tmux("kill-session", "-t", "=b:")
+    may_look, observe = asyncio.Event(), ServerPool.observe
+
+    async def late(pool: ServerPool, key: ServerKey, *, start: bool) -> Observed:
+        await may_look.wait()
+        return await observe(pool, key, start=start)
+
+    monkeypatch.setattr(ServerPool, "observe", late)
+    await host.start()
+    second = await plane.link(count=2)
+    assert list(second.hello.seats) == [], "the register knows better: a runs"
+    may_look.set()
+    await second.has("applied")
+    told = [frame.seat for frame in second.of("seat")]
+    assert all(report.pid for report in told if report.name == "a")
+    states = [report.state for report in told if report.name == "b"]
+    assert states[:2] == [fleet_pb2.AGENT_STATE_EXITED, fleet_pb2.AGENT_STATE_STARTING], "b was seen not to run"
 
 
 async def test_a_desired_state_of_another_host_identity_is_not_used(

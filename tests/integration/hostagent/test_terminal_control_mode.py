@@ -7,9 +7,11 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mosaic_hostagent.terminal import client as client_module
 from mosaic_hostagent.terminal.control_mode import ControlMode, ReplyParser
 from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 from mosaic_hostagent.terminal.server import TmuxServer
@@ -129,6 +131,27 @@ async def test_a_session_that_is_not_there_cannot_be_attached(server: TmuxServer
     await server.control()
     with pytest.raises(TerminalLost):
         await ControlMode.attach(["tmux", "-L", server.key.socket_name], "nobody", env=server._env)
+
+
+async def test_an_attachment_that_is_given_up_leaves_no_client_behind(
+    server: TmuxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "DETACH_SECONDS", 0.05)
+    await server.control()
+    ((pid,),) = await server.run(["display-message", "-p", "#{pid}"])
+    known = {child.pid for child in psutil.Process().children()}
+    os.kill(int(pid), signal.SIGSTOP)
+    try:
+        attaching = asyncio.create_task(ControlMode.attach(server.command, server.key.holder, env=server._env))
+        while not (clients := [one for one in psutil.Process().children() if one.pid not in known]):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        attaching.cancel()
+        await asyncio.wait({attaching})
+    finally:
+        os.kill(int(pid), signal.SIGCONT)
+    assert attaching.cancelled()
+    assert not any(client.is_running() for client in clients)
 
 
 async def test_closing_twice_is_fine(server: TmuxServer) -> None:

@@ -26,6 +26,12 @@ _SIGNALS = {"OPENCODE_CONFIG_DIR"}
 RUNTIMES = ["claude", "codex", "pi", "opencode", "shell"]
 
 
+def launched_by(runtimes: list[str], *, by_systemd: list[str]) -> pytest.MarkDecorator:
+    """Each runtime as the host-agent starts it, and some by systemd, which gets the same launch by another way."""
+    ways = [("built-in", runtime) for runtime in runtimes] + [("systemd", runtime) for runtime in by_systemd]
+    return pytest.mark.parametrize(("world", "runtime"), ways, indirect=["world"])
+
+
 @pytest.fixture
 async def seats(world: World, tmp_path: Path, manifest: Callable[[str], Manifest]) -> Seats:
     world.start()
@@ -87,7 +93,7 @@ def read(argument: str, wanted: object) -> object:
     return json.loads(argument) if argument.startswith("{") else tomllib.loads(argument)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@launched_by(RUNTIMES, by_systemd=["claude", "shell"])
 async def test_every_field_arrives_as_data(seats: Seats, runtime: str) -> None:
     base = await seats.base()
     program, text = seats.stand_in(runtime), seats.text
@@ -140,7 +146,7 @@ async def test_every_field_arrives_as_data(seats: Seats, runtime: str) -> None:
     assert not seats.trace.exists()
 
 
-@pytest.mark.parametrize("runtime", ["claude", "opencode"])
+@launched_by(["claude", "opencode"], by_systemd=["claude"])
 async def test_a_command_of_ones_own_arrives_as_it_is_and_finds_its_contract_in_a_file(
     seats: Seats, runtime: str
 ) -> None:
@@ -151,7 +157,7 @@ async def test_a_command_of_ones_own_arrives_as_it_is_and_finds_its_contract_in_
     assert "Be kind." in Path(started.env["MOSAIC_SEED_FILE"]).read_text()
 
 
-@pytest.mark.parametrize("runtime", ["claude", "codex", "pi"])
+@launched_by(["claude", "codex", "pi"], by_systemd=["claude"])
 async def test_a_long_contract_still_arrives_whole(seats: Seats, runtime: str) -> None:
     contract = ("x" * 63 + "\n") * 1_500
     argv = (await seats.launched(seats.stand_in(runtime), runtime=runtime, contract=contract)).argv

@@ -1,0 +1,59 @@
+"""A tmux control client as a process of ours, spoken to by pipes, that can always be ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
+from collections.abc import Mapping, Sequence
+
+DETACH_SECONDS = 2.0
+_BUFFER = 64 * 1024
+
+
+class ControlClient:
+    """One such process. What it writes is read by its owner, until the end of `stdout`."""
+
+    def __init__(self, process: Process, transport: asyncio.SubprocessTransport) -> None:
+        if process.stdin is None or process.stdout is None:
+            raise AssertionError("the client was started without pipes")
+        self.stdin = process.stdin
+        self.stdout = process.stdout
+        self.pid = process.pid
+        self._process = process
+        self._transport = transport
+
+    @classmethod
+    async def start(cls, tmux: Sequence[str], target: str, flags: str, *, env: Mapping[str, str]) -> ControlClient:
+        """Attach to a session of the server that the argument vector `tmux` names. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        # As asyncio.create_subprocess_exec does it, which keeps the transport to itself.
+        transport, protocol = await loop.subprocess_exec(
+            lambda: SubprocessStreamProtocol(limit=_BUFFER, loop=loop),
+            *(*tmux, "-u", "-C", "attach-session", "-t", target, "-f", flags),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=dict(env),
+            start_new_session=True,  # a Ctrl-C in a terminal of ours is not for this client
+        )
+        return cls(Process(transport, protocol, loop), transport)
+
+    async def end(self, reader: asyncio.Task[None]) -> None:
+        """Detach, and wait for the task that reads; kill a client whose server does not let it go."""
+        self.stdin.close()  # a control client without input ends
+        try:
+            async with asyncio.timeout(DETACH_SECONDS):
+                await asyncio.shield(reader)
+        except TimeoutError:
+            if self._process.returncode is None:
+                self._process.kill()
+            # The server was given the same pipes: one that hangs holds them open when the client is dead.
+            if self.stdin.transport.get_write_buffer_size():
+                self.stdin.transport.abort()
+            if (pipe := self._transport.get_pipe_transport(1)) is not None:
+                pipe.close()
+            await reader
+        await self._process.wait()
+        with contextlib.suppress(OSError):
+            await self.stdin.wait_closed()
