@@ -125,6 +125,9 @@ def revoke(name: str, *, reason: str, dry_run: bool, yes: bool, form: Format, co
     with connect(context, tenant=tenant) as connection:
         found = connection.call(connection.peers.List, pb.ListPeersRequest(tenant=connection.tenant, name=name))
         peer = min(found.peers, key=lambda one: health_of(one) == "revoked")
+        if dry_run and form in _FOR_PROGRAMS:
+            show_peer(peer, found.at, form)
+            return
         if dry_run:
             output.say(f"would end the pairing with {peer.name}, which is {health_of(peer)}")
             for one in peer.grants:
