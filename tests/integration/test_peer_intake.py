@@ -216,6 +216,25 @@ async def test_nothing_is_kept_of_a_peer_whose_pairing_ends_meanwhile(owner: Own
     assert await stream.agents() == set()
 
 
+async def test_what_waits_for_a_peer_goes_nowhere_when_the_pairing_ends(owner: Owner) -> None:
+    states = ("waiting", "offered", "handed", "cancelled")
+    for state in states:
+        await owner.owned.register.execute(
+            "insert into fleet.peer_message (tenant_id, message_id, peer_id, caller, address, request, origin, queued,"
+            " deadline_at, state) values ($1, $2, $3, '', $4, '', '', true, now() + interval '1 hour', $4)",
+            owner.owned.tenant_id,
+            new_id(),
+            owner.peer_id,
+            state,
+        )
+    async with owner.database.transaction() as connection:
+        await peer_table.revoke(
+            connection, tenant_id=owner.owned.tenant_id, peer_id=owner.peer_id, by="us", by_name="anna", reason=""
+        )
+    became = dict(await owner.owned.register.fetch("select address, state from fleet.peer_message"))
+    assert [became[state] for state in states] == ["failed", "unknown", "handed", "cancelled"]
+
+
 async def test_a_pairing_that_ends_waits_for_what_is_being_kept_and_then_takes_it_along(
     owner: Owner, stream: Taking
 ) -> None:

@@ -109,7 +109,8 @@ async def test_the_people_of_a_peer_count_as_what_the_owner_says_and_never_as_it
 async def test_a_pairing_that_one_side_ends_is_a_tombstone_on_both_until_it_is_removed_or_begun_again(
     mesh: Mesh, west: Mesh
 ) -> None:
-    first = await join(west, await token(mesh, "west"), name="hq")
+    used, spare = await token(mesh, "west"), await token(mesh, "west")
+    first = await join(west, used, name="hq")
     await peers(mesh).Grant(granting("west", "see"))
     ended = (await peers(mesh).Revoke(revoking("west", "enough"))).peer
     assert (ended.health, ended.revoked_by, ended.problem) == (peers_pb2.PEER_HEALTH_REVOKED, "us", "")
@@ -127,6 +128,9 @@ async def test_a_pairing_that_one_side_ends_is_a_tombstone_on_both_until_it_is_r
     assert (told.code, told.why, told.details["peer"]) == ("peer-revoked", "enough", "west"), "no new login would help"
     await peers(mesh).Revoke(revoking("west"))  # again: nothing more happens
     assert len(await audited(west, "FederationService/Part")) == 1
+
+    assert await code_of(join(west, used, name="hq")) == "token-spent", "what it began is over"
+    assert await code_of(join(west, spare, name="hq")) == "token-expired", "it was made for what was before"
 
     second = await join(west, await token(mesh, "west"), name="hq")
     assert second.id != first.id
