@@ -65,7 +65,8 @@ async def test_who_is_not_let_in_is_told_why_and_is_in_the_audit_with_the_name_i
         assert str(why) in told.value.why
     rows = await audited(mesh, "PairingService/Standing")
     assert [row["outcome"] for row in rows] == [code for *_, code in tries]
-    assert [row["caller_name"] for row in rows] == ["west", "west", ""]
+    assert {row["caller_kind"] for row in rows} == {"unknown"}, "nothing proves whose certificate it is"
+    assert [row["target"] for row in rows] == ["peer/west", "peer/west", ""]
     assert [row["detail"]["pairing"] for row in rows] == [peer_id, peer_id, str(strange.peer_id)]
     for row in rows:
         assert str(row["detail"]["claimed"]).startswith(f"spiffe://{domain}/replica/")

@@ -96,22 +96,20 @@ class PairingService(federation_pb2_grpc.PairingServiceServicer):
         """Write down that somebody is not let in: whose leaf TLS does not take is refused before it can call."""
         if not self._standings_audited.take(request.peer_id) or not self._unknown_audited.take():
             return
+        detail = {"pairing": request.peer_id, "claimed": name_in(request.certificate_der), "why": refused.why}
+        caller = peer if peer is not None and not peer.stands else None  # a leaf that is not a peer's may be anybody's
         async with self._database.connection() as connection:
             await audit.record(
                 connection,
                 tenant_id=peer.tenant_id if peer else None,
-                caller_kind="peer" if peer else "unknown",
-                caller_id=str(peer.peer_id) if peer else "",
-                caller_name=peer.name if peer else "",
+                caller_kind="peer" if caller else "unknown",
+                caller_id=str(caller.peer_id) if caller else "",
+                caller_name=caller.name if caller else "",
                 peer_address=address,
                 method=STANDING,
                 target=f"peer/{peer.name}" if peer else "",
                 outcome=type(refused).code,
-                detail={
-                    "pairing": request.peer_id,
-                    "claimed": name_in(request.certificate_der),
-                    **({"why": refused.why} if refused.why else {}),
-                },
+                detail={name: text for name, text in detail.items() if text},
             )
 
 
