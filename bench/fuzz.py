@@ -68,6 +68,8 @@ def listeners(fuzzed: Fuzzed) -> list[tuple[str, Program, WAY]]:
         ("enrolment, raw", control, lambda source, count: fuzzed.raw(source, count, fuzzed.enrol_address)),
         ("fleet", control, fuzzed.fleet),
         ("fleet, raw", control, lambda source, count: fuzzed.raw(source, count, fuzzed.fleet_address)),
+        ("peers", control, fuzzed.peer),
+        ("peers, raw", control, lambda source, count: fuzzed.raw(source, count, fuzzed.peer_address)),
         ("pane", agent, fuzzed.pane),
         ("pane, raw", agent, lambda source, count: fuzzed.raw(source, count, fuzzed.pane_address)),
         ("reports of hooks", agent, fuzzed.reports),

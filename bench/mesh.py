@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import json
 import os
 import resource
 import sys
@@ -52,11 +54,14 @@ class Measured:
     database_cpu: float = 0.0
     memory_before: int = 0
     memory: int = 0
-    lists: dict[str, Any] = field(default_factory=dict)
+    snapshot: dict[str, Any] = field(default_factory=dict)
+    listing: dict[str, Any] = field(default_factory=dict)
     changes: list[float] = field(default_factory=list)
     lost: int = 0
     dialled_again: int = 0
     ended: dict[str, int] = field(default_factory=dict)
+    warnings: dict[str, int] = field(default_factory=dict)
+    """what the replica's log says of trouble, and how often: a host is not always told why its link ended"""
 
     @property
     def beat_cpu(self) -> float:
@@ -123,7 +128,8 @@ async def measure(hosts: int, *, steady: float, changes: int) -> Measured:
             found.link_beats = sum([(await crowd.ask("beats"))["beats"] for crowd in crowds])
             await asyncio.sleep(_SETTLES_SECONDS)
             await _rest(found, crowds, replica, register, steady)
-            found.lists = await crowds[0].ask("list")
+            found.snapshot = await _looked("snapshot", found, crowds[0], replica, register)
+            found.listing = await _looked("list", found, crowds[0], replica, register)
             told = await crowds[0].ask(f"changes {changes}")
             found.changes, found.lost = told["taken"], told["lost"]
             for crowd in crowds:
@@ -135,7 +141,19 @@ async def measure(hosts: int, *, steady: float, changes: int) -> Measured:
             for crowd in crowds:
                 crowd.close()
             program.kill()
+            found.warnings = _warnings(program.log)
     return found
+
+
+def _warnings(log: Path) -> dict[str, int]:
+    """Count the warnings and errors of a program's log by what they say."""
+    told: dict[str, int] = {}
+    for line in log.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if entry.get("level") in ("warning", "error", "critical"):
+                told[entry["event"]] = told.get(entry["event"], 0) + 1
+    return told
 
 
 async def _rest(found: Measured, crowds: list[Hosts], replica: psutil.Process, register: Path, seconds: float) -> None:
@@ -149,6 +167,15 @@ async def _rest(found: Measured, crowds: list[Hosts], replica: psutil.Process, r
     found.memory = replica.memory_info().rss
 
 
+async def _looked(what: str, found: Measured, crowd: Hosts, replica: psutil.Process, register: Path) -> dict[str, Any]:
+    """Let all be looked at; with `cpu`, what replica and database spent on it in ms, beside what they spend at rest."""
+    began, spent = time.monotonic(), _cpu(replica) + _cpu_of_database(register)
+    told: dict[str, Any] = await crowd.ask(what)
+    spent = _cpu(replica) + _cpu_of_database(register) - spent
+    at_rest = (found.replica_cpu + found.database_cpu) / found.steady_seconds * (time.monotonic() - began)
+    return {**told, "cpu": (spent - at_rest) * 1000}
+
+
 _Row = tuple[str, Callable[[Measured], float | None], int, bool]
 _ROWS: list[_Row] = [
     ("all linked after, s", lambda m: m.linked_seconds, 1, True),
@@ -159,8 +186,10 @@ _ROWS: list[_Row] = [
     ("beats a second", lambda m: m.beats / m.steady_seconds, 0, True),
     ("replica memory a host, KB", lambda m: (m.memory - m.memory_before) / m.hosts / 1000, 0, False),
     ("replica memory, MB", lambda m: m.memory / 1e6, 0, True),
-    ("a watcher's whole snapshot, ms", lambda m: m.lists["snapshot_ms"], 0, True),
-    ("ListAgents of all, ms", lambda m: m.lists["list_ms"], 0, True),
+    ("a watcher's whole snapshot, ms", lambda m: m.snapshot["ms"], 0, True),
+    ("   CPU of replica and database, ms", lambda m: m.snapshot["cpu"], 0, True),
+    ("ListAgents of all, ms", lambda m: m.listing["ms"], 0, True),
+    ("   CPU of replica and database, ms", lambda m: m.listing["cpu"], 0, True),
     ("change until the watcher, p50 ms", lambda m: _percentile(m.changes, 0.5), 1, False),
     ("change until the watcher, p99 ms", lambda m: _percentile(m.changes, 0.99), 1, False),
     ("dialled again while linking", lambda m: m.dialled_again, 0, True),
@@ -187,8 +216,11 @@ def _table(measured: list[Measured]) -> None:
     for m in measured:
         for why, number in m.ended.items():
             print(f"{m.hosts:,} hosts: {number} links ended: {why}")
-        if m.lists.get("list_error"):
-            print(f"{m.hosts:,} hosts: {m.lists['list_error']}")
+        for what, number in m.warnings.items():
+            print(f"{m.hosts:,} hosts: the replica's log says {number} times: {what}")
+        for told in (m.snapshot, m.listing):
+            if told["error"]:
+                print(f"{m.hosts:,} hosts: {told['error']}")
 
 
 def _cell(value: float | None, digits: int) -> str:
@@ -212,7 +244,8 @@ def main() -> None:
     measured = []
     for size in sizes:
         measured.append(asyncio.run(measure(size, steady=options.steady, changes=options.changes)))
-        print(f"{size:,} hosts measured", flush=True)
+        last = measured[-1]
+        print(f"{size:,} hosts measured: {last.snapshot}, {last.listing}, {last.ended}, {last.warnings}", flush=True)
     _table(measured)
 
 

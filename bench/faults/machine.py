@@ -39,6 +39,11 @@ class Verdict:
     folder: str = ""
     gave_up: str = ""
 
+    @property
+    def lasted(self) -> float:
+        """How long the seed took, in seconds."""
+        return sum(self.seconds.values())
+
 
 class Seeded(Protocol):
     """How a seed is run: a dataclass of what JSON can say."""

@@ -10,7 +10,6 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -170,10 +169,11 @@ class Site:
         service: fleet_pb2_grpc.HostServiceAsyncStub = fleet_pb2_grpc.HostServiceStub(channel)
         for number, (name, host) in enumerate(self.hosts.items()):
             reply = await service.CreateToken(fleet_pb2.CreateHostTokenRequest(request_id=str(new_id()), name=name))
-            identity = await asyncio.to_thread(enrolment.enrol, JoinToken.parse(reply.token), host.pki)
-            # Each dials another replica first, so that every replica holds links.
+            await asyncio.to_thread(enrolment.enrol, JoinToken.parse(reply.token), host.pki)
+            # Each dials another replica first, so that every replica holds links: by its own order none of four may.
             first = number % len(self.addresses)
-            replace(identity, fleet_addresses=self.addresses[first:] + self.addresses[:first]).save(host.pki)
+            dials = self.addresses[first:] + self.addresses[:first]
+            host.program.environment["MOSAIC_HOSTAGENT_ADDRESSES"] = ",".join(dials)
 
     async def _apply(self, channel: grpc.aio.Channel) -> None:
         agents = [

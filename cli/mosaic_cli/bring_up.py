@@ -156,7 +156,7 @@ class BringUp:
             token = JoinToken.parse(operator_token(operator))
             private_folder(self._home.pki)
             private_folder(folder.parent)
-            enrol(replace(token, addresses=[here.enrol_address]), folder)
+            enrol(replace(token, addresses=[here.enrol_address]), folder, tell=self._say)
             self._say(f"logged in as operator {operator}")
         known = context.load(self._home)
         item = Context(LOCAL, (here.fleet_address,), OPERATOR_FOLDER, default_host=name)
@@ -174,7 +174,8 @@ class BringUp:
         name = present.name if present is not None and present.trust_domain == here.trust_domain else name
         request = pb.CreateHostTokenRequest(tenant=connection.tenant, name=name)
         reply = connection.call(connection.hosts.CreateToken, request)
-        enrol(replace(JoinToken.parse(reply.token), addresses=[here.enrol_address]), host_folder(self._home))
+        token = replace(JoinToken.parse(reply.token), addresses=[here.enrol_address])
+        enrol(token, host_folder(self._home), tell=self._say)
         self._say(f"this machine joined as host {name}")
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -38,7 +39,7 @@ ELSEWHERE_WITHIN = 16.0
 """Seconds of a call that the control plane makes at another cluster: it must find out, and tell, that it is away."""
 
 WAIT_AT_MOST = 8.0
-"""Seconds, over all of its attempts, that one call waits for a limit before the limit is told as an error."""
+"""Seconds, over all of its attempts, that a call without a deadline of its own waits for a limit before it is told."""
 TELL_FROM = 1.0
 """Seconds from which on a wait is told."""
 
@@ -66,15 +67,19 @@ class NoAnswer(Unreachable):
 
 
 class Patience:
-    """Waits out the limits of one call: what a limit refused had no effect, and may be tried again when it says."""
+    """Waits out the limits of one call: what a limit refused had no effect, and may be tried again when it says.
 
-    def __init__(self) -> None:
-        self._left = WAIT_AT_MOST
+    `until`, on time.monotonic(), is the call's own deadline: then it waits as long as that allows.
+    """
 
-    def wait(self, told: FleetError, *, until: float | None = None) -> bool:
+    def __init__(self, *, until: float | None = None) -> None:
+        self._until = math.inf if until is None else until
+        self._left = WAIT_AT_MOST if until is None else math.inf
+
+    def wait(self, told: FleetError) -> bool:
         """Wait as long as `told` says, and return True; False, at once, when it says nothing or too long."""
         seconds = told.retry_after if isinstance(told, LimitReached) else None
-        if seconds is None or seconds > self._left or (until is not None and time.monotonic() + seconds >= until):
+        if seconds is None or seconds > self._left or time.monotonic() + seconds >= self._until:
             return False
         if seconds >= TELL_FROM:
             sys.stderr.write(f"{told.what} ({type(told).code}); trying again in {seconds:.1f} s\n")
@@ -232,7 +237,7 @@ class Connection:
 
     def stream(self, method: Callable[..., Any], request: Any, *, until: float | None = None) -> Iterator[Any]:
         """Yield the replies of a streaming call; `until` is a deadline on time.monotonic(). Raises as `call` does."""
-        patience, begun = Patience(), False
+        patience, begun = Patience(until=until), False
         while True:
             timeout = None if until is None else max(until - time.monotonic(), 0.001)
             with interrupts.held_back():  # a call interrupted while gRPC makes it leaves a channel that never closes
@@ -243,7 +248,7 @@ class Connection:
                     yield reply
             except grpc.RpcError as error:
                 told = self.failure(error, "")
-                if begun or not patience.wait(told, until=until):
+                if begun or not patience.wait(told):
                     raise told from error
             else:
                 return

@@ -29,7 +29,7 @@ def login_operator(token_file: Path | None, *, name: str = "") -> Context:
     folder = f"pki/operators/{name}"
     private_folder(home.pki)
     private_folder(home.pki / "operators")
-    identity = enrol(token, home.root / folder)
+    identity = enrol(token, home.root / folder, tell=output.say)
     known = context.load(home)
     item = Context(name, tuple(identity.fleet_addresses), folder, tenant=identity.tenant)
     context.save(home, known.put(item, make_current=True))
@@ -63,7 +63,7 @@ def _join(home: Home, token_file: Path | None, *, name: str, start: bool, replac
             why=f"the token is for host {token.name!r} of {token.trust_domain}",
             next_step="mosaic host join --replace, or join under another MOSAIC_HOME",
         )
-    identity = enrol(token, host_folder(home), name=name or None)
+    identity = enrol(token, host_folder(home), name=name or None, tell=output.say)
     output.say(f"joined {identity.cluster} as host {identity.name} of tenant {identity.tenant}")
     if not start:
         output.say("start it with: mosaic up")

@@ -140,9 +140,7 @@ def _watch(
             # Pause before the redraw, so that the newest state is what stays on the screen.
             if not first:
                 time.sleep(max(0.0, drawn + _REDRAW - time.monotonic()) if sys.stdout.isatty() else 0.0)
-            if sys.stdout.isatty():
-                output.write("\x1b[H\x1b[2J")
-            output.show(listing(fleet), form)
+            output.show_anew(listing(fleet), form)
             drawn = time.monotonic()
         first = False
 

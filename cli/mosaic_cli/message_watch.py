@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -76,9 +75,7 @@ def watch_messages(*, agent: str, open_only: bool, limit: int, form: Format, con
             if not shown.take(event):
                 continue
             if form is not Format.JSON:
-                if sys.stdout.isatty():
-                    output.write("\x1b[H\x1b[2J")
-                output.show(message_listing(shown.newest_first(), now()), form)
+                output.show_anew(message_listing(shown.newest_first(), now()), form)
                 continue
             changed = event.WhichOneof("event") == "receipt"
             for receipt in [event.receipt] if changed else shown.newest_first()[::-1]:

@@ -81,6 +81,13 @@ class Thing:
         return {"apiVersion": API_VERSION, "kind": self.kind, **self.body}
 
 
+def show_anew(what: Listing[Any] | Thing, form: Format) -> None:
+    """Write `what` in place of what a terminal shows; elsewhere after what was written before."""
+    if sys.stdout.isatty():
+        write("\x1b[H\x1b[2J")
+    show(what, form)
+
+
 def show(what: Listing[Any] | Thing, form: Format) -> None:
     """Write `what` to stdout in the form asked for."""
     if form is Format.JSON:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import Any
 
-from mosaic_framework.errors import Unreachable
 from mosaic_proto.v1 import peers_pb2 as pb
 
 from mosaic_cli import output
 from mosaic_cli.client import connect
+from mosaic_cli.looking import looks
 from mosaic_cli.output import Format
 from mosaic_cli.peer_view import peer_document, peer_listing
 
-LOOK_SECONDS = 1.0
 _RUNS_ON = ("heardAt", "heardAgoSeconds")
 """What of a peer differs at every look, and is no change."""
 
@@ -22,21 +19,10 @@ _RUNS_ON = ("heardAt", "heardAgoSeconds")
 def watch_peers(*, form: Format, context: str, tenant: str) -> None:
     """Show peers until interrupted: JSON as one object a peer that changes or is removed, else the listing anew."""
     shown: dict[str, dict[str, Any]] = {}
-    first, lost = True, False
+    first = True
     with connect(context, tenant=tenant) as connection:
-        while True:
-            try:
-                reply = connection.call(connection.peers.List, pb.ListPeersRequest(tenant=connection.tenant))
-            except Unreachable as error:
-                if first:
-                    raise
-                if not lost:
-                    output.say(f"the connection is lost ({error.why}); trying again")
-                lost = True
-                time.sleep(LOOK_SECONDS)
-                connection.reconnect()
-                continue
-            lost = False
+        request = pb.ListPeersRequest(tenant=connection.tenant)
+        for reply in looks(connection, lambda: connection.call(connection.peers.List, request)):
             found = {peer.id: peer_document(peer, reply.at) for peer in reply.peers}
             news = [document for one, document in found.items() if _lasting(document) != _lasting(shown.get(one))]
             gone = [document for one, document in shown.items() if one not in found]
@@ -45,11 +31,8 @@ def watch_peers(*, form: Format, context: str, tenant: str) -> None:
                 for document in news + gone:
                     output.show_line("Peer", document | {"removed": document["id"] not in found})
             elif news or gone or first:
-                if sys.stdout.isatty():
-                    output.write("\x1b[H\x1b[2J")
-                output.show(peer_listing(reply.peers, reply.at), form)
+                output.show_anew(peer_listing(reply.peers, reply.at), form)
             first = False
-            time.sleep(LOOK_SECONDS)
 
 
 def _lasting(document: dict[str, Any] | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from mosaic_framework.paths import Home, write_private
 
 from mosaic_controlplane import config
 from mosaic_controlplane.identity import authority_key
-from mosaic_controlplane.register import backup, embedded
+from mosaic_controlplane.register import audit, backup, embedded, restore
 from mosaic_controlplane.register.backup_folder import (
     DUMP,
     KEY,
@@ -26,6 +26,7 @@ from mosaic_controlplane.register.backup_folder import (
 )
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.embedded import DatabaseAlreadyRunning
+from mosaic_controlplane.register.migrate import migrate
 
 
 @contextlib.asynccontextmanager
@@ -109,6 +110,35 @@ async def put_back(home: Home, folder: Path, *, replace: bool, dry_run: bool) ->
             caller_id=str(os.getuid()),
         )
     return [f"restored {of}", f"register epoch {done.register_epoch}", done.told]
+
+
+async def migrate_whole(database: Database) -> None:
+    """Bring a register up to date. Raises what migrations raise, and RestoreUnfinished for one restored by half."""
+    connection = await database.dedicated()
+    try:
+        await backup.check_whole(connection)
+        await migrate(connection)
+    finally:
+        await connection.close()
+
+
+async def take_up(home: Home) -> restore.Restored:
+    """Take up a register that was restored from a backup. Raises ReplicaRuns while a replica runs on it."""
+    async with register_of(home) as database:
+        await migrate_whole(database)
+        async with database.transaction() as connection:
+            done = await restore.take_up(connection, register_epoch=new_id())
+            await audit.record(
+                connection,
+                tenant_id=None,
+                caller_kind="local",
+                caller_id=str(os.getuid()),
+                caller_name="restored",
+                peer_address="",
+                method="restored",
+                target=str(done.register_epoch),
+            )
+    return done
 
 
 def _check_key(home: Home, folder: Path, manifest: Manifest) -> bool:

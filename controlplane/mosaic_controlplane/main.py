@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -16,10 +15,10 @@ import grpc.aio
 import structlog
 from grpc_health.v1 import health_pb2_grpc
 from mosaic_framework import health, logs, open_files, pki, wire
-from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, PortInUse, told
+from mosaic_framework.errors import EXIT_INTERRUPTED, FleetError, told
 from mosaic_framework.ids import new_id
 from mosaic_framework.notify import say_stopping
-from mosaic_framework.paths import Home, write_private
+from mosaic_framework.paths import Home
 from mosaic_framework.watchdog import keep_watchdog
 from mosaic_proto.v1 import (
     backlog_pb2_grpc,
@@ -36,7 +35,7 @@ from mosaic_proto.v1 import (
     terminal_pb2_grpc,
 )
 
-from mosaic_controlplane import arguments, authority_verbs, backups, config
+from mosaic_controlplane import arguments, authority_verbs, backups, config, listening
 from mosaic_controlplane.api.admission import Admission
 from mosaic_controlplane.api.audit import AuditService
 from mosaic_controlplane.api.backlog import BacklogService
@@ -75,31 +74,15 @@ from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.metrics import Metrics
 from mosaic_controlplane.observing import PROGRAM, Observing
 from mosaic_controlplane.operator_tokens import database_url, operator_token
-from mosaic_controlplane.register import audit, replica, restore
-from mosaic_controlplane.register.backup import check_whole
+from mosaic_controlplane.register import replica
 from mosaic_controlplane.register.card_claim import connect_hot
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.embedded import run_foreground
-from mosaic_controlplane.register.migrate import migrate
 
 STOP_SECONDS = 3.0
 KEPT_FILES = 1_024  # for the register, enrolment, logs; the rest may be connections of the fleet
 
 log = structlog.get_logger(__name__)
-
-
-def _bind(server: grpc.aio.Server, address: str, port: int, credentials: grpc.ServerCredentials) -> str:
-    """Bind and return host:port as bound. Raises PortInUse."""
-    host = f"[{address}]" if ":" in address else address
-    try:
-        bound = server.add_secure_port(f"{host}:{port}", credentials)
-    except RuntimeError as error:
-        raise PortInUse(f"port {port} on {address} is in use", why="another program listens there") from error
-    return f"{host}:{bound}"
-
-
-def _advertised(bound: str, advertise: str) -> str:
-    return f"{advertise}:{bound.rpartition(':')[2]}" if advertise else bound
 
 
 async def serve(home: Home) -> None:
@@ -112,7 +95,7 @@ async def serve(home: Home) -> None:
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
-        await _migrate(database)
+        await backups.migrate_whole(database)
         lifetime = timedelta(seconds=settings.leaf_lifetime)
         cluster = await open_cluster(database, home, alias=settings.cluster, leaf_lifetime=lifetime)
         replica_leaf = ReplicaLeaf(cluster, replica_id)
@@ -220,27 +203,27 @@ async def serve(home: Home) -> None:
         health_servicer = HealthService()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, fleet_server)
 
-        enrol_bound = _bind(
+        enrol_bound = listening.bind(
             enrol_server,
             settings.listen,
             settings.enrol_port,
             wire.rotating_server_credentials(lambda: replica_leaf.current, for_joiners=True),
         )
-        fleet_bound = _bind(
+        fleet_bound = listening.bind(
             fleet_server,
             settings.listen,
             settings.fleet_port,
             wire.rotating_server_credentials(lambda: replica_leaf.current, for_joiners=False),
         )
-        enrol_addresses.append(_advertised(enrol_bound, settings.advertise))
-        fleet_address = _advertised(fleet_bound, settings.advertise)
+        enrol_addresses.append(listening.advertised(enrol_bound, settings.advertise))
+        fleet_address = listening.advertised(fleet_bound, settings.advertise)
         federating.enrol_address = enrol_addresses[0]
         servers = [enrol_server, fleet_server]
         if settings.peer_port_wanted is not None:
             await federating.bundles.read()
             credentials = wire.rotating_server_credentials(lambda: federating.bundles.current, for_joiners=False)
-            peer_bound = _bind(federating.server, settings.listen, settings.peer_port_wanted, credentials)
-            federating.peer_address = _advertised(peer_bound, settings.advertise)
+            peer_bound = listening.bind(federating.server, settings.listen, settings.peer_port_wanted, credentials)
+            federating.peer_address = listening.advertised(peer_bound, settings.advertise)
             servers.append(federating.server)
         liveness = Liveness(
             database,
@@ -293,7 +276,7 @@ async def serve(home: Home) -> None:
         for server in servers:
             await server.start()
         await observing.serving()
-        _write_run_file(
+        listening.write_run_file(
             home, enrol_addresses[0], fleet_address, federating.peer_address, replica_id, cluster.trust_domain
         )
         watchdog = asyncio.create_task(keep_watchdog(os.environ))
@@ -307,15 +290,6 @@ async def serve(home: Home) -> None:
         say_stopping()
         log.info("stopping")
         await observing.stopping()
-
-
-async def _migrate(database: Database) -> None:
-    connection = await database.dedicated()
-    try:
-        await check_whole(connection)
-        await migrate(connection)
-    finally:
-        await connection.close()
 
 
 async def _stop_asked() -> None:
@@ -340,37 +314,6 @@ async def _stop(
         log.warning("could not leave the register", why=error.why)
 
 
-def _write_run_file(home: Home, enrol: str, fleet: str, peer: str, replica_id: UUID, trust_domain: str) -> None:
-    facts = {
-        "pid": os.getpid(),
-        "enrol_address": enrol,
-        "fleet_address": fleet,
-        "peer_address": peer,
-        "replica_id": str(replica_id),
-        "trust_domain": trust_domain,
-    }
-    write_private(home.run / "controlplane.json", json.dumps(facts).encode())
-
-
-async def restored(home: Home) -> restore.Restored:
-    """Take up a register that was restored from a backup. Raises ReplicaRuns while a replica runs on it."""
-    async with backups.register_of(home) as database:
-        await _migrate(database)
-        async with database.transaction() as connection:
-            done = await restore.take_up(connection, register_epoch=new_id())
-            await audit.record(
-                connection,
-                tenant_id=None,
-                caller_kind="local",
-                caller_id=str(os.getuid()),
-                caller_name="restored",
-                peer_address="",
-                method="restored",
-                target=str(done.register_epoch),
-            )
-    return done
-
-
 def run() -> None:
     """Entry point of the mosaic-controlplane command."""
     options = arguments.parse(sys.argv[1:])
@@ -385,7 +328,7 @@ def run() -> None:
             case "database":
                 sys.exit(run_foreground(home))
             case "restored":
-                done = asyncio.run(restored(home))
+                done = asyncio.run(backups.take_up(home))
                 sys.stdout.write(f"register epoch {done.register_epoch}\n{done.told}\n")
             case "backup":
                 lines = asyncio.run(backups.make(home, options.folder.absolute(), with_key=options.with_key))

@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -37,6 +38,9 @@ from mosaic_framework.renewal import renew_at
 PREFIX = "mosaic1"
 TOKEN_LIMIT = 16 * 1024
 JOIN_PATIENCE = 60.0  # seconds that a joiner waits, over all attempts, while too many join at once
+DOOR_PATIENCE = 20.0  # the same while connections are closed unheard: four times what a silent one may stand
+_DOOR_PAUSE = (0.1, 0.5)  # seconds between two knocks
+_CLOSED = ("socket closed", "connection reset", "broken pipe")  # gRPC's words for a connection that was closed on us
 KINDS = {"host": common_pb2.PRINCIPAL_KIND_HOST, "operator": common_pb2.PRINCIPAL_KIND_OPERATOR}
 PEER = "peer"
 """The kind of a token that pairs two clusters: whoever joins with it keeps its own certificate authority."""
@@ -47,6 +51,12 @@ class FalseIdentity(Denied):
 
     code = "false-identity"
     hint = "do not use this server; ask whoever gave you the token"
+
+
+class TurnedAway(Unreachable):
+    """The connection was taken and closed before a word was said."""
+
+    code = "turned-away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +158,22 @@ class JoinToken:
         return pki.SpiffeId(self.trust_domain, self.kind, self.name, tenant=self.tenant)
 
 
-def enrol(token: JoinToken, folder: Path, *, name: str | None = None, timeout: float = 10.0) -> StoredIdentity:
+def enrol(
+    token: JoinToken,
+    folder: Path,
+    *,
+    name: str | None = None,
+    timeout: float = 10.0,
+    patience: float = DOOR_PATIENCE,
+    tell: Callable[[str], None] = lambda _line: None,
+) -> StoredIdentity:
     """Turn a token into an identity saved in `folder`, replacing the one there. The private key never leaves it.
 
     `name` is what the joiner believes to be called (default: the token's). When the reply is lost, the same call again
     gets the same certificate: the key waits in `folder` until the identity is saved. `timeout` is in seconds, over all
-    addresses.
-    Raises TokenInvalid, TokenSpent, TokenExpired, TokenWrongName, Unreachable, FalseIdentity.
+    addresses. Who is turned away, as others take up the listener, tries again for `patience` seconds; `tell` hears why.
+    Raises TokenInvalid, TokenSpent, TokenExpired, TokenWrongName, TooManyAttempts, Unreachable, TurnedAway or
+    FalseIdentity.
     """
     private_folder(folder)
     with alone(folder):
@@ -166,7 +185,10 @@ def enrol(token: JoinToken, folder: Path, *, name: str | None = None, timeout: f
             key = pki.new_key()
             write_private(pending, pki.key_to_pem(key))
         try:
-            reply = _ask_patiently(token, name or token.name, pki.signing_request(key), timeout)
+            request = pki.signing_request(key)
+            reply = _ask_patiently(
+                lambda: _ask(token, name or token.name, request, timeout), patience=patience, tell=tell
+            )
         except Denied as refused:
             # Nothing was issued for a key that was made just now, when the server itself refused it; nor ever will be
             # for any by a token that is spent or over. What else went wrong may have been after a lost reply.
@@ -181,22 +203,35 @@ def enrol(token: JoinToken, folder: Path, *, name: str | None = None, timeout: f
     return identity
 
 
-def _ask_patiently(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enrolment_pb2.EnrolReply:
+def _ask_patiently(
+    ask: Callable[[], enrolment_pb2.EnrolReply], *, patience: float, tell: Callable[[str], None]
+) -> enrolment_pb2.EnrolReply:
     """Ask, and ask again when too many join at once: a fleet that is set up behind one address gets in one by one."""
-    patience = JOIN_PATIENCE
+    left = JOIN_PATIENCE
+    until = time.monotonic() + patience
+    told = False
     while True:
         try:
-            return _ask(token, name, request_der, timeout)
+            return ask()
         except TooManyAttempts as busy:
             seconds = (busy.retry_after or 1.0) * random.uniform(1, 3)  # noqa: S311 - so that not all come again at once
-            if seconds > patience:
+            left -= seconds
+            if left < 0:
                 raise
-            patience -= seconds
-            time.sleep(seconds)
+            what = busy.what
+        except TurnedAway as closed:
+            seconds = random.uniform(*_DOOR_PAUSE)  # noqa: S311 - nobody says when there is room, so all knock
+            if time.monotonic() + seconds >= until:
+                raise
+            what = closed.what
+        if not told:
+            tell(f"{what}; trying again")
+            told = True
+        time.sleep(seconds)
 
 
 def _ask(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enrolment_pb2.EnrolReply:
-    """Try the token's addresses in turn until one answers. A refusal is an answer."""
+    """Try the token's addresses in turn until one answers. A refusal is an answer. Raises TurnedAway, too."""
     request = enrolment_pb2.EnrolRequest(
         secret=token.secret, kind=KINDS[token.kind], name=name, signing_request_der=request_der
     )
@@ -204,6 +239,7 @@ def _ask(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enr
     credentials = grpc.ssl_channel_credentials(root_certificates=roots)
     deadline = time.monotonic() + timeout
     failure: FleetError = Unreachable("the control plane cannot be reached")
+    turned_away: list[str] = []
     for position, address in enumerate(token.addresses):
         share = (deadline - time.monotonic()) / (len(token.addresses) - position)
         with grpc.secure_channel(address, credentials, options=wire.client_options()) as channel:
@@ -213,6 +249,14 @@ def _ask(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enr
                 failure = wire.error_from_rpc(error)
                 if not isinstance(failure, (Unreachable, NotLoggedIn)):
                     raise failure from error
+                if type(failure) is Unreachable and any(word in failure.why.lower() for word in _CLOSED):
+                    turned_away.append(address)
+    if turned_away:
+        raise TurnedAway(
+            f"{', '.join(turned_away)} closes the connection at once",
+            why="as many connections stand there as it takes, or nobody is behind what forwards it",
+            next_step="check that the control plane runs (mosaic status, there), then run this again",
+        ) from failure
     if isinstance(failure, NotLoggedIn):
         raise TokenInvalid(
             f"the server at {', '.join(token.addresses)} is not of the cluster that made this token",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +19,19 @@ MOST = 8
 log = structlog.get_logger(__name__)
 
 
+def spread(addresses: Sequence[str], *, host_id: str) -> list[str]:
+    """Return the addresses in this host's own order, always the same: each of n is the first of about 1/n of all hosts.
+
+    One that comes or goes leaves the order of the others as it is (rendezvous hashing, Thaler and Ravishankar 1998).
+    """
+    return sorted(set(addresses), key=lambda address: hashlib.sha256(f"{host_id} {address}".encode()).digest())
+
+
 class KnownAddresses:
-    """Fleet addresses (host:port), the newest word first. `state/addresses.json` names the host identity it is of."""
+    """Fleet addresses (host:port), the newest word first, in the host's own order.
+
+    `state/addresses.json` names the host identity it is of.
+    """
 
     def __init__(self, folder: Path, *, host_id: str) -> None:
         self._path = folder / FILE
@@ -28,11 +40,11 @@ class KnownAddresses:
 
     def to_dial(self, of_identity: Sequence[str]) -> list[str]:
         """Return all that may be dialled, in order: what the control plane said, then what the host joined with."""
-        return list(dict.fromkeys([*self._told, *of_identity]))
+        return list(dict.fromkeys([*self._told, *spread(of_identity, host_id=self._host_id)]))
 
     def learn(self, told: Sequence[str]) -> None:
         """Take the addresses of the replicas that live now; those known before stay behind them while there is room."""
-        told = [address for address in told if is_address(address)]
+        told = spread([address for address in told if is_address(address)], host_id=self._host_id)
         known = list(dict.fromkeys([*told, *self._told]))[:MOST]
         if not told or known == self._told:
             return

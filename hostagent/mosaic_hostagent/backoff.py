@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mosaic_framework.errors import FleetError, LimitReached
+
 from mosaic_hostagent.crashes import LONG_ENOUGH, LOOP_AFTER, count_after, delay
 
 
@@ -17,6 +19,12 @@ def full_jitter(
     Full jitter spreads hosts that lost the same control plane at the same moment.
     """
     return chance() * min(longest, first * 2.0 ** min(attempt, 16))
+
+
+def before_next_dial(attempt: int, failure: FleetError | None, *, chance: Callable[[], float] = random.random) -> float:
+    """Return the seconds before a link is dialled again: full jitter, after what a limit said if one refused it."""
+    told = failure.retry_after if isinstance(failure, LimitReached) else None
+    return (told or 0.0) + full_jitter(attempt, chance=chance)
 
 
 def held_back(refusals: int, *, longest: float) -> float:

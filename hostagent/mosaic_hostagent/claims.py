@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -11,6 +10,7 @@ from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_hostagent.outgoing import Outgoing
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.waiting import wait_at_most
 
 RENEW_SECONDS = 60.0
 """A lease that is renewed for an agent lasts 5 min: four renewals may be lost."""
@@ -55,9 +55,7 @@ class Claims:
             if self._linked():
                 self._vouched = living_runs(self._residents)
                 self._outgoing.answer(pb.HostFrame(runs_alive=pb.RunsAlive(run_ids=self._vouched)))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._renew_seconds):
-                    await self._now.wait()
+            await wait_at_most(self._now, self._renew_seconds)
             self._now.clear()
 
     def link_is_up(self) -> None:

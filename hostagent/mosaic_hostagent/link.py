@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from mosaic_framework.wire import aio_channel, error_from_rpc, how_to_come_back
 from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import host_link_pb2_grpc, runtimes_pb2
 
-from mosaic_hostagent.backoff import full_jitter
+from mosaic_hostagent.backoff import before_next_dial
 from mosaic_hostagent.beats import Beats
 from mosaic_hostagent.outgoing import Outgoing
+from mosaic_hostagent.waiting import wait_at_most
 
 if TYPE_CHECKING:
     from grpc.aio import StreamStreamCall
@@ -99,16 +99,21 @@ class Link:
         return self._dials
 
     async def run(self) -> None:
-        """Dial until cancelled: one address after another, with full jitter from 0.2 s up to 10 s between."""
+        """Dial until cancelled: one address after another, with full jitter from 0.2 s up to 10 s between.
+
+        After a limit's refusal not before it said that there is room.
+        """
         attempt = 0
+        failure: FleetError | None
         while True:
-            began = time.monotonic()
+            began, failure = time.monotonic(), None
             try:
                 await self._dial()
             except HostReplaced:
                 raise  # everything else of this process is the other host's
             except FleetError as error:
                 refused = isinstance(error, Denied)
+                failure = error
                 log.log(
                     40 if refused else 30,
                     "link down",
@@ -120,7 +125,7 @@ class Link:
             else:
                 log.info("link ended by the control plane")
             attempt = 0 if time.monotonic() - began >= STABLE_SECONDS else attempt + 1
-            await asyncio.sleep(full_jitter(attempt))
+            await asyncio.sleep(before_next_dial(attempt, failure))
 
     async def _dial(self) -> None:
         identity = self._identity()
@@ -256,6 +261,4 @@ class Link:
                 self._outgoing.answer(pb.HostFrame(beat=pb.Beat(sequence=sequence)))
                 beats.sent(now)
             beats.changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(beats.next_look(now)):
-                    await beats.changed.wait()
+            await wait_at_most(beats.changed, beats.next_look(now))

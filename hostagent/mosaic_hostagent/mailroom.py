@@ -23,6 +23,7 @@ from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.terminal.pane import NotNow
 from mosaic_hostagent.terminal.problems import TerminalLost
 from mosaic_hostagent.turn_book import InFlight, Namer, TurnBook
+from mosaic_hostagent.waiting import wait_at_most
 
 REMOVED = "its seat was taken out of the roster"
 TAKEN_BACK = Evidence("journal", "taken back before it was typed")
@@ -309,7 +310,7 @@ class Mailroom:
             if box.soonest is None:
                 await box.sooner.wait()
             elif not late:
-                await _wait(box.sooner, self._left(box.soonest))
+                await wait_at_most(box.sooner, self._left(box.soonest))
 
     def _left(self, message: Incoming) -> float:
         return self._clock.now().until(message.deadline) / 1000
@@ -335,12 +336,12 @@ class Mailroom:
                 else:
                     return True
                 self._on_wait(message.message_id, why)
-                await _wait(changed, min(delay, left))
+                await wait_at_most(changed, min(delay, left))
                 delay = min(delay * 2, _LOOK_LAST)
             else:
                 why = _why_not(resident) or why
                 self._on_wait(message.message_id, why)
-                await _wait(changed, left)
+                await wait_at_most(changed, left)
                 delay = _LOOK_FIRST
         return False
 
@@ -372,14 +373,6 @@ def _why_not(resident: Resident | None) -> str:
     if resident.state.state is AgentState.STARTING:
         return f"its seat starts: {resident.state.detail}"
     return f"its seat is {resident.state.state}: {resident.state.detail}"
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -11,6 +11,7 @@ from mosaic_hostagent import reconcile
 from mosaic_hostagent.journal_updates import DONE, FAILED, Seen, Update
 from mosaic_hostagent.readiness import AgentState
 from mosaic_hostagent.residents import Resident
+from mosaic_hostagent.waiting import wait_at_most
 
 GRACE_SECONDS = 30.0
 """On top of what the manifest gives the program to be ready: a host that relaunches many is slow."""
@@ -62,7 +63,7 @@ class Relaunching:
                     return Seen(name, well=False, detail=f"it ended at once: {resident.state.detail}")
             elif resident.problem:
                 return Seen(name, well=False, detail=resident.problem)
-            await _wait(changed, min(1.0, max(0.0, deadline - time.monotonic())))
+            await wait_at_most(changed, min(1.0, max(0.0, deadline - time.monotonic())))
         return Seen(name, well=False, detail=f"not up within {self._seconds:g} s: {resident.state.detail}")
 
 
@@ -72,11 +73,3 @@ def _problem(seen: Sequence[Seen], *, left: int) -> str:
     more = f" (and {len(short) - 1} more)" if len(short) > 1 else ""
     rest = f"; {left} other seat{'s' if left != 1 else ''} run on as before" if left else ""
     return f"{first}{more}{rest}"
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

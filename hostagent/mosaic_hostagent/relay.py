@@ -125,7 +125,11 @@ class Relay(grpc.GenericRpcHandler):
         try:
             session = self._sessions.of_token(sent.get(pane.TOKEN_KEY, ""))
             if self._calls[session.agent_id] >= AT_ONCE:
-                raise TooManyCalls.until(seconds=_BUSY_SECONDS, why=f"{AT_ONCE} calls of this agent are under way")
+                raise TooManyCalls.until(
+                    "this agent has too many calls under way",
+                    seconds=_BUSY_SECONDS,
+                    why=f"its host carries {AT_ONCE} at one moment, and what follows a message is one until it ends",
+                )
         except FleetError as error:
             await _refuse(context, error, method)
             return

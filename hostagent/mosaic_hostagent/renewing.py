@@ -19,6 +19,8 @@ from mosaic_framework.wire import error_from_rpc
 from mosaic_proto.v1 import identity_pb2 as pb
 from mosaic_proto.v1.identity_pb2_grpc import IdentityServiceStub
 
+from mosaic_hostagent.waiting import wait_at_most
+
 ANSWER_SECONDS = 10.0
 _LONGEST_WAIT = 60.0  # a machine that was suspended finds its leaf old when it wakes up
 _SPREAD_SECONDS = 30.0  # hosts that were all away, or all hear of a new root, do not come at one moment
@@ -72,9 +74,7 @@ class Renewing:
                 pause = await self._look(identity)
             except (FleetError, OSError) as error:
                 pause = self._failed(error)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._poked.wait()
+            await wait_at_most(self._poked, pause)
             self._poked.clear()
 
     async def _look(self, identity: StoredIdentity) -> float:

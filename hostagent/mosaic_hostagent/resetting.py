@@ -7,7 +7,6 @@ each act, so that a host-agent killed amid it resets nothing twice. While a rese
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -32,6 +31,7 @@ from mosaic_hostagent.terminal.command import Unproven, enter_command, finish_co
 from mosaic_hostagent.terminal.deliver import NotNow, Pane
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.problems import TerminalLost
+from mosaic_hostagent.waiting import wait_at_most
 
 RESTART = "restart"
 HOLD = "it is being reset"
@@ -193,7 +193,7 @@ class Resetting:
             if (now := await self._journal.reset_of(resident.seat.agent_id)) is None:
                 return
             reset = now
-            await _wait(changed, delay)
+            await wait_at_most(changed, delay)
             delay = min(delay * 2, _LOOK_LAST)
 
     async def _finish(self, resident: Resident, session: Session, evidence: str) -> None:
@@ -214,7 +214,7 @@ class Resetting:
         while resident.seat.reset_way != RESTART and not is_calm(resident):
             if _pane_of(resident, session) is None:
                 return
-            await _wait(resident.changed, _LOOK_LAST)
+            await wait_at_most(resident.changed, _LOOK_LAST)
         if _pane_of(resident, session) is not None:
             log.info("a seat is reset by a restart", agent=resident.seat.agent_id, why=why)
             self._journalled.discard(resident.seat.agent_id)
@@ -286,9 +286,3 @@ def is_calm(resident: Resident) -> bool:
         return False
     now = time.monotonic()
     return now - resident.wrote >= CALM_SECONDS or now - resident.since >= LONG_CALM_SECONDS
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -22,6 +22,7 @@ from mosaic_hostagent.seats import ServerKey, Session
 from mosaic_hostagent.terminal.panes import Observed, Unmanaged
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.units.supervision import Supervision
+from mosaic_hostagent.waiting import wait_at_most
 
 NET_SECONDS = 5.0
 RETRY_SECONDS = 15.0
@@ -92,11 +93,7 @@ class Supervisor:
                     await self._round(self._wanted)
                 except FleetError as error:
                     log.error("a round of reconciling broke off", what=error.what, why=error.why)
-            try:
-                async with asyncio.timeout(self._seconds_to_next_round()):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await wait_at_most(self._wake, self._seconds_to_next_round())
 
     def _seconds_to_next_round(self) -> float:
         now = time.monotonic()

@@ -17,6 +17,7 @@ from mosaic_hostagent.screen_facts import ScreenFacts
 from mosaic_hostagent.seats import ServerKey
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_hostagent.terminal.screen import look
+from mosaic_hostagent.waiting import wait_at_most
 
 SECONDS = 1.0
 _SOONEST = 0.05
@@ -55,11 +56,7 @@ class Watching:
                 # tmux tells only a session's own clients of its output: a clock has to wake whoever would see it.
                 next_round = time.monotonic() + self._interval()
             await self._look_at_poked()
-            try:
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + next_round - time.monotonic()):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await wait_at_most(self._wake, next_round - time.monotonic())
 
     def poke(self, resident: Resident) -> None:
         """A signal of this seat came: look at it now."""

@@ -232,6 +232,16 @@ def test_the_command_line_waits_for_a_limit_as_long_as_it_says_and_not_for_ever(
     assert slept == [0.5, 5.0]
 
 
+def test_a_command_with_a_deadline_waits_for_a_limit_as_long_as_that_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr(client.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(client.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    patience, waits = client.Patience(until=1_060.0), 0
+    while patience.wait(TooManyCalls.until(seconds=0.5)):
+        waits += 1
+    assert (waits, now[0]) == (119, 1_059.5)
+
+
 async def test_commands_over_a_limit_wait_and_do_their_work(database_url: str, tmp_path: Path) -> None:
     slow = {"MOSAIC_LIMIT_CALLS_PER_SECOND": "1", "MOSAIC_LIMIT_CALLS_BURST": "1"}
     async with running_mesh(database_url, environment=slow) as mesh:

@@ -55,6 +55,13 @@ async def test_malformed_requests_of_every_method_at_the_fleet_listener_hurt_nob
     await unhurt(fuzzed, fuzzed.mesh.controlplane, outcomes, before)
 
 
+async def test_malformed_requests_by_a_peer_hurt_nobody(fuzzed: Fuzzed) -> None:
+    before = await settled(fuzzed.mesh.controlplane)
+    outcomes = await fuzzed.peer(random.Random(SEED), COUNT)
+    await unhurt(fuzzed, fuzzed.mesh.controlplane, outcomes, before)
+    assert outcomes.codes["UNAVAILABLE"] == 0, "TLS takes the peer"
+
+
 async def test_malformed_requests_from_a_pane_hurt_nobody(fuzzed: Fuzzed) -> None:
     before = await settled(fuzzed.honest.program)
     outcomes = await fuzzed.pane(random.Random(SEED), COUNT)

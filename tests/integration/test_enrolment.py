@@ -17,9 +17,10 @@ from mosaic_controlplane.identity.bootstrap import open_cluster
 from mosaic_controlplane.register import revocation, tenant
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import pki, wire
-from mosaic_framework.enrolment import KINDS, FalseIdentity, JoinToken, enrol
+from mosaic_framework.enrolment import KINDS, FalseIdentity, JoinToken, TurnedAway, enrol
 from mosaic_framework.errors import (
     EXIT_DENIED,
+    EXIT_UNREACHABLE,
     Denied,
     FleetError,
     InvalidInput,
@@ -43,6 +44,19 @@ LIST = "mosaic.v1.FleetService/ListAgents"
 async def listeners(database: Database, tmp_path: Path) -> AsyncIterator[Listeners]:
     async with running(database, tmp_path) as made:
         yield made
+
+
+def token_to(address: str) -> JoinToken:
+    """Return a token of a cluster that is nowhere."""
+    return JoinToken(
+        kind="host",
+        tenant="default",
+        name="builder",
+        trust_domain="a.mosaic",
+        addresses=[address],
+        authority_der=pki.certificate_to_der(pki.Authority.create("a.mosaic").certificate),
+        secret="s",
+    )
 
 
 async def audit_outcomes(database: Database) -> list[str]:
@@ -323,17 +337,8 @@ async def test_a_reply_that_is_not_what_the_token_promised_is_not_saved(listener
 
 
 async def test_nobody_at_the_address_is_told_with_what_to_do(tmp_path: Path) -> None:
-    token = JoinToken(
-        kind="host",
-        tenant="default",
-        name="builder",
-        trust_domain="a.mosaic",
-        addresses=["127.0.0.1:1"],
-        authority_der=pki.certificate_to_der(pki.Authority.create("a.mosaic").certificate),
-        secret="s",
-    )
     with pytest.raises(Unreachable) as failed:
-        await asyncio.to_thread(enrol, token, tmp_path / "host", timeout=3)
+        await asyncio.to_thread(enrol, token_to("127.0.0.1:1"), tmp_path / "host", timeout=3)
     assert "127.0.0.1:1" in failed.value.what
 
 
@@ -406,3 +411,39 @@ async def test_connections_that_say_nothing_do_not_keep_a_joiner_out(listeners: 
     finally:
         for _, writer in silent:
             writer.close()
+
+
+async def test_who_finds_the_listener_taken_up_gets_in_when_those_who_say_nothing_are_let_go(
+    database: Database, tmp_path: Path
+) -> None:
+    few = [("grpc.max_allowed_incoming_connections", 16), ("grpc.server_handshake_timeout_ms", 1_000)]
+    async with running(database, tmp_path, options=few) as listeners:
+        token = await listeners.token("host", "builder")
+        host, _, port = listeners.enrol_address.partition(":")
+        silent = await asyncio.gather(*(asyncio.open_connection(host, int(port)) for _ in range(16)))
+        told: list[str] = []
+        try:
+            identity = await asyncio.to_thread(enrol, token, tmp_path / "builder", tell=told.append)
+        finally:
+            for _, writer in silent:
+                writer.close()
+    assert identity.name == "builder"
+    assert told == [f"{listeners.enrol_address} closes the connection at once; trying again"]
+
+
+async def test_who_is_turned_away_for_long_is_told_why_and_what_to_do(tmp_path: Path) -> None:
+    knocks = 0
+
+    def closes(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal knocks
+        knocks += 1
+        writer.close()
+
+    async with await asyncio.start_server(closes, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(TurnedAway) as failed:
+            await asyncio.to_thread(enrol, token_to(address), tmp_path / "host", patience=1.0)
+    assert knocks > 1
+    assert address in failed.value.what
+    assert "as many connections" in failed.value.why
+    assert failed.value.exit_code == EXIT_UNREACHABLE

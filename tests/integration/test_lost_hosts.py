@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 from mosaic_controlplane.identity.caller import Caller
-from mosaic_controlplane.mesh.links import HelloFacts, Links
+from mosaic_controlplane.mesh.held_link import HelloFacts
+from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import host, host_life
 from mosaic_controlplane.register.card_claim import Actor

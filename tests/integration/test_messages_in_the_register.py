@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import host_events, rosters
-from mosaic_controlplane.mesh.links import HelloFacts, Links
+from mosaic_controlplane.mesh.held_link import HelloFacts
+from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.messages import Draft, MessageReused, Messages, MessageTooLarge
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import host as host_table

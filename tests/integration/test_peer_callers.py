@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.message import Message
+from mosaic_controlplane.api.limits import REFUSALS_BURST
 from mosaic_controlplane.identity.origin import AUDIENCE_KEY, FORWARDED_KEY, ON_BEHALF_KEY, PAIRING_KEY, Origin
 from mosaic_controlplane.register import peer as peer_table
 from mosaic_controlplane.register import tenant
@@ -325,6 +326,21 @@ async def test_a_pairing_whose_end_was_not_heard_of_is_found_by_the_next_look(li
         assert await fallen(connection, [replace(stood, role="operator")]) == {peer_id}
         await revoke(listeners, peer_id)
         assert await fallen(connection, [stood]) == {peer_id}
+
+
+async def test_a_pairing_that_is_refused_over_and_over_shuts_out_no_other_of_the_same_cluster(
+    listeners: Listeners,
+) -> None:
+    east = Cluster.made("east")
+    over = await pair(listeners, east, role="viewer")
+    stands = await pair(listeners, east, role="viewer", tenant_name="acme")
+    await revoke(listeners, over)
+    async with channel_of(listeners, east.leaf()) as channel:
+        for _ in range(REFUSALS_BURST + 5):
+            with pytest.raises(grpc.RpcError) as told:
+                await call(channel, PART, metadata=saying(listeners, over))
+            assert wire.error_from_rpc(told.value).code == "peer-revoked"
+        await call(channel, PART, metadata=saying(listeners, stands))
 
 
 def exchange_at(channel: grpc.aio.Channel) -> Any:

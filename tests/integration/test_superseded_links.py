@@ -11,8 +11,9 @@ from uuid import UUID
 
 import pytest
 from mosaic_controlplane.mesh import host_events
+from mosaic_controlplane.mesh.held_link import Downward, HeldLink
 from mosaic_controlplane.mesh.host_events import RunBegan, Step
-from mosaic_controlplane.mesh.links import Downward, HeldLink, Links
+from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.messages import Draft, Messages
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import host

@@ -7,9 +7,13 @@ import json
 import sys
 from pathlib import Path
 
+import grpc
+import pytest
 from mosaic_framework import pane
 from mosaic_framework.ids import new_id
-from mosaic_proto.v1 import common_pb2, fleet_pb2
+from mosaic_framework.wire import error_from_rpc
+from mosaic_hostagent.relay import AT_ONCE
+from mosaic_proto.v1 import common_pb2, fleet_pb2, fleet_pb2_grpc
 
 from tests.support.mesh import Host, Mesh, eventually
 from tests.support.pane import inside, mosaic
@@ -102,3 +106,25 @@ async def test_the_sockets_folder_is_closed_to_others_and_the_token_in_no_argume
     assert token.encode() not in arguments
     kept = [path for path in host.folder.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
     assert kept == []
+
+
+async def test_a_command_of_an_agent_with_too_many_calls_under_way_waits_for_one_to_end(mesh: Mesh) -> None:
+    host = await a_host_with_seats(mesh, coder="code")
+    environment = await inside(mesh, "coder")
+    token = ((pane.TOKEN_KEY, environment[pane.TOKEN]),)
+    async with grpc.aio.insecure_channel(f"unix:{environment[pane.SOCKET]}") as channel:
+        fleet = fleet_pb2_grpc.FleetServiceStub(channel)
+        watches = [fleet.Watch(fleet_pb2.WatchRequest(), metadata=token) for _ in range(AT_ONCE)]
+        for watch in watches:
+            assert await watch.read() is not grpc.aio.EOF
+        with pytest.raises(grpc.RpcError) as refused:
+            await fleet.ListAgents(fleet_pb2.ListAgentsRequest(), metadata=token)
+        told = error_from_rpc(refused.value)
+        assert (told.code, told.what) == ("too-many-calls", "this agent has too many calls under way")
+        assert str(AT_ONCE) in told.why
+        command = asyncio.create_task(asyncio.to_thread(mosaic, environment, "agent", "ls"))
+        refusals = f'"{told.code}"'
+        await eventually(lambda: host.program.log.read_text().count(refusals) > 1, "it is refused", host.program)
+        watches[0].cancel()
+        done = await command
+        assert done.code == 0, done

@@ -43,7 +43,7 @@ async def follow(
 async def test_a_host_that_knows_two_replicas_moves_to_the_other_when_its_own_dies(
     mesh: Mesh, second: Replica, tmp_path: Path
 ) -> None:
-    host = await mesh.join("alpha")
+    host = await mesh.join("alpha", dials=[mesh.address, second.address])
     await mesh.apply({"worker": "alpha"})
     await mesh.until_available("worker")
     before = (await mesh.agents())["worker"]
@@ -86,14 +86,14 @@ async def test_a_terminal_is_shown_by_either_replica_whichever_holds_the_link(me
 async def test_each_replica_tells_who_joins_of_both(mesh: Mesh, second: Replica) -> None:
     host = await mesh.join("alpha", started=False)
     known = StoredIdentity.load(host.pki).fleet_addresses
-    assert sorted(known) == sorted([f"{mesh.listen}:{mesh.fleet_port}", second.address])
+    assert sorted(known) == sorted([mesh.address, second.address])
 
 
 async def test_a_host_learns_of_a_replica_that_came_after_it_joined_and_moves_there_when_its_own_dies(
     mesh: Mesh,
 ) -> None:
     host = await mesh.join("alpha")
-    assert StoredIdentity.load(host.pki).fleet_addresses == [f"{mesh.listen}:{mesh.fleet_port}"]
+    assert StoredIdentity.load(host.pki).fleet_addresses == [mesh.address]
     second = Replica(mesh)
     await second.start()
     try:

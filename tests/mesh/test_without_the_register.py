@@ -139,7 +139,7 @@ async def test_a_host_leaves_a_replica_that_is_cut_off_for_one_that_is_not_and_s
     second.program.environment["MOSAIC_DATABASE_URL"] = way.url
     await second.start()
     try:
-        host = await mesh.join("alpha")
+        host = await mesh.join("alpha", dials=[mesh.address, second.address])
         mesh.controlplane.kill()
         linked_to = "select linked_replica::text from fleet.host where name = 'alpha'"
         before = await mesh.register_value(linked_to)

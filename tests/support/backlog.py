@@ -98,13 +98,13 @@ class Yard:
         return await self.backlog.transitions.unblock(self.tenant_id, under, reason="", caller=self.operator)
 
     async def link(self, card_id: str, *depends_on: str) -> CardRow:
-        card, _ = await self.backlog.cards.link(
+        card, _ = await self.backlog.dependencies.link(
             card_id, depends_on, caller=self.operator, tenant_id=self.tenant_id, request_id=new_id(), payload=b""
         )
         return card
 
     async def unlink(self, card_id: str, *depends_on: str) -> CardRow:
-        card, _ = await self.backlog.cards.unlink(
+        card, _ = await self.backlog.dependencies.unlink(
             card_id, depends_on, caller=self.operator, tenant_id=self.tenant_id, request_id=new_id(), payload=b""
         )
         return card

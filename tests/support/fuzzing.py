@@ -20,6 +20,7 @@ import psutil
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 from mosaic_controlplane.api.policy import all_methods, load_policy
+from mosaic_controlplane.identity.origin import ON_BEHALF_KEY
 from mosaic_framework import enrolment, pane, wire
 from mosaic_framework.enrolment import JoinToken
 from mosaic_framework.health import address_file
@@ -31,6 +32,7 @@ from mosaic_proto.v1 import host_link_pb2
 from tests.support.malformed import Malformer
 from tests.support.mesh import Host, Mesh, Program, running_mesh
 from tests.support.pane import inside
+from tests.support.peers import StandInPeer, stand_in_peer
 from tests.support.raw_garbage import Door, throw, tls_context
 
 NO_LIMITS = {
@@ -47,6 +49,7 @@ FOR_STRANGERS = (
     "mosaic.v1.PairingService/Pair",
     "mosaic.v1.PairingService/Standing",
 )
+FOR_PEERS = tuple(sorted(method for method in all_methods() if method.startswith("mosaic.v1.FederationService/")))
 _TRACEBACK = re.compile(r"Traceback|File \"|\.py\b|asyncpg|Exception")
 
 
@@ -114,8 +117,21 @@ def metrics_of(program: Program) -> str:
 class Fuzzed:
     """A mesh with one honest host and seat, and identities of every kind that misbehave."""
 
-    def __init__(self, mesh: Mesh, honest: Host, identities: dict[str, StoredIdentity], pane_token: str) -> None:
-        self.mesh, self.honest, self.identities, self.pane_token = mesh, honest, identities, pane_token
+    def __init__(
+        self,
+        mesh: Mesh,
+        honest: Host,
+        identities: dict[str, StoredIdentity],
+        pane_token: str,
+        peers: dict[str, StandInPeer],
+    ) -> None:
+        self.mesh, self.honest, self.identities, self.pane_token, self.peers = (
+            mesh,
+            honest,
+            identities,
+            pane_token,
+            peers,
+        )
         self.policy = load_policy()
         self.methods = sorted(all_methods())
 
@@ -203,6 +219,26 @@ class Fuzzed:
             await in_parallel(count, one)
         return outcomes
 
+    async def peer(self, source: random.Random, count: int) -> Outcomes:
+        """Malformed requests by a peer that all is granted to, and by one that parts again and again."""
+        outcomes = Outcomes()
+        async with contextlib.AsyncExitStack() as stack:
+            lent = {name: await stack.enter_async_context(peer.channel(self.mesh)) for name, peer in self.peers.items()}
+
+            def one() -> Awaitable[None]:
+                method = source.choice(FOR_PEERS if source.random() < 0.9 else self.methods)
+                name = "leaving" if method.endswith("/Part") else "west"
+                metadata = self.peers[name].metadata(self.mesh)
+                if source.random() < 0.1:
+                    metadata = ((source.choice(metadata)[0], source.choice(("", "x", "x" * 3_000, str(new_id())))),)
+                told = source.choice((b"", b"\xff\0", source.randbytes(200), b"\x0a" * 3_000))
+                return call(
+                    lent[name], method, self._requests(source, method), outcomes, (*metadata, (ON_BEHALF_KEY, told))
+                )
+
+            await in_parallel(count, one)
+        return outcomes
+
     async def raw(self, source: random.Random, count: int, *addresses: str) -> Outcomes:
         """Garbage below gRPC, at each of these addresses in turn."""
         outcomes = Outcomes()
@@ -278,7 +314,7 @@ async def call(
     method: str,
     requests: list[bytes],
     outcomes: Outcomes,
-    metadata: tuple[tuple[str, str], ...] = (),
+    metadata: tuple[tuple[str, str | bytes], ...] = (),
 ) -> None:
     """Make one call with requests as bytes, read what it answers for a moment, and note how it ended."""
     outcomes.made += 1
@@ -349,4 +385,5 @@ async def fuzzed_mesh(database_url: str) -> AsyncIterator[Fuzzed]:
             "host": await asyncio.to_thread(enrolment.enrol, fuzzed_host, mesh.folder / "fuzzed"),
         }
         environment = await inside(mesh, "worker")
-        yield Fuzzed(mesh, honest, identities, environment[pane.TOKEN])
+        peers = {name: await stand_in_peer(mesh, name) for name in ("west", "leaving")}
+        yield Fuzzed(mesh, honest, identities, environment[pane.TOKEN], peers)

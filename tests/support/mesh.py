@@ -200,6 +200,11 @@ class Mesh:
         self._channel: grpc.aio.Channel | None = None
         self.roster_version = 0
 
+    @property
+    def address(self) -> str:
+        """Where hosts and commands reach the control plane."""
+        return f"{self.listen}:{self.fleet_port}"
+
     async def start(self) -> None:
         self.controlplane.start()
         await self.serving()
@@ -233,14 +238,14 @@ class Mesh:
 
     def write_context(self, home: Home) -> None:
         """Make `home` one from which `mosaic` reaches this mesh as its operator."""
-        context = Context("test", (f"{self.listen}:{self.fleet_port}",), str(self.folder / "operator"))
+        context = Context("test", (self.address,), str(self.folder / "operator"))
         save(home, Contexts().put(context, make_current=True))
 
     @property
     def channel(self) -> grpc.aio.Channel:
         if self._channel is None:
             assert self.operator is not None
-            self._channel = wire.aio_channel(self.operator, f"{self.listen}:{self.fleet_port}")
+            self._channel = wire.aio_channel(self.operator, self.address)
         return self._channel
 
     @property
@@ -262,9 +267,13 @@ class Mesh:
         )
         return reply.token
 
-    async def join(self, name: str, *, prefix: Sequence[str] = (), started: bool = True) -> Host:
-        """Enrol a host; `started`: wait until it is live."""
+    async def join(
+        self, name: str, *, prefix: Sequence[str] = (), dials: Sequence[str] = (), started: bool = True
+    ) -> Host:
+        """Enrol a host; `started`: wait until it is live; `dials`: these replicas, in this order, and not its own."""
         host = Host(self, name, self.folder / f"host-{name}", prefix)
+        if dials:
+            host.program.environment["MOSAIC_HOSTAGENT_ADDRESSES"] = ",".join(dials)
         self.hosts[name] = host
         await asyncio.to_thread(enrolment.enrol, JoinToken.parse(await self.token(name)), host.pki)
         if started:

@@ -8,15 +8,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
+import grpc.aio
 from cryptography import x509
 from mosaic_controlplane.federation.outgoing import Outgoing
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity, open_cluster
+from mosaic_controlplane.identity.origin import AUDIENCE_KEY, PAIRING_KEY
 from mosaic_controlplane.register import peer as peer_table
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.peer import PeerRow
+from mosaic_framework import wire
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
-from mosaic_framework.pki import Authority, certificate_to_pem
+from mosaic_framework.pki import SERVER_NAME, Authority, SpiffeId, certificate_to_pem, key_to_pem, new_key
 
 from tests.support.mesh import Mesh
 
@@ -121,24 +124,65 @@ async def peer_row(mesh: Mesh, name: str) -> PeerRow:
     return found
 
 
-async def write_peer(mesh: Mesh, name: str, *, tenant: str = "default") -> str:
-    """Write a peer into the register that nobody runs; returns the pairing's id."""
+async def write_peer(
+    mesh: Mesh, name: str, *, tenant: str = "default", role: str = "viewer", authority: Authority | None = None
+) -> str:
+    """Write a peer into the register that nobody runs, of that authority's roots; returns the pairing's id."""
     peer_id = str(new_id())
     domain = f"{name}.{tenant}"
+    authority = authority or Authority.create(domain)
     async with _register(mesh) as connection:
         await connection.execute(
             "with made as (insert into fleet.peer"
-            " (tenant_id, peer_id, name, trust_domain, cluster, their_tenant, bundle, paired_by)"
-            " select tenant_id, $1, $2, $3, $2, 'default', $4, 'a test'"
+            " (tenant_id, peer_id, name, trust_domain, cluster, their_tenant, bundle, paired_by, role)"
+            " select tenant_id, $1, $2, $3, $2, 'default', $4, 'a test', $6"
             " from fleet.tenant where name = $5 returning tenant_id, peer_id)"
             " insert into fleet.peer_feed (tenant_id, peer_id) select tenant_id, peer_id from made",
             peer_id,
             name,
             domain,
-            certificate_to_pem(Authority.create(domain).certificate),
+            certificate_to_pem(authority.certificate),
             tenant,
+            role,
         )
     return peer_id
+
+
+@dataclass(frozen=True)
+class StandInPeer:
+    """A peer of which there is nothing but a replica's certificate."""
+
+    peer_id: str
+    key_pem: bytes
+    certificate_pem: bytes
+
+    def channel(self, mesh: Mesh) -> grpc.aio.Channel:
+        """Return a channel to the peer listener of `mesh`."""
+        assert mesh.operator is not None
+        address = f"{mesh.listen}:{mesh.peer_port}"
+        return wire.replica_channel(self.key_pem, self.certificate_pem, mesh.operator.bundle_pem, address)
+
+    def metadata(self, mesh: Mesh) -> tuple[tuple[str, str], ...]:
+        """Return what its calls of `mesh` say of themselves."""
+        assert mesh.operator is not None
+        return ((PAIRING_KEY, self.peer_id), (AUDIENCE_KEY, mesh.operator.trust_domain))
+
+
+async def stand_in_peer(mesh: Mesh, name: str) -> StandInPeer:
+    """Pair `mesh` with a cluster that nobody runs, and let it see, send to, watch and claim everything."""
+    authority = Authority.create(f"{name}.default")
+    key, replica_id = new_key(), str(new_id())
+    leaf = authority.issue(
+        key.public_key(),
+        SpiffeId.parse(f"spiffe://{name}.default/replica/{replica_id}"),
+        identity_id=replica_id,
+        identity_epoch=1,
+        dns_names=[SERVER_NAME],
+    )
+    peer_id = await write_peer(mesh, name, role="operator", authority=authority)
+    for kind, most in (("see", 0), ("send", 0), ("watch", 0), ("claim", 5)):
+        await grant(mesh, peer_id, kind, most=most)
+    return StandInPeer(peer_id, key_to_pem(key), certificate_to_pem(leaf))
 
 
 async def _grants_changed(connection: asyncpg.Connection[asyncpg.Record], peer_id: str) -> None:

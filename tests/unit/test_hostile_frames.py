@@ -16,7 +16,8 @@ from mosaic_controlplane.api.host_reports import decode_event, decode_reports
 from mosaic_controlplane.api.messages import deadline_of
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.mesh import host_events, links
-from mosaic_controlplane.mesh.links import Downward, HeldLink, HostNotHere, Links
+from mosaic_controlplane.mesh.held_link import Downward, HeldLink, HostNotHere
+from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register.database import Database
 from mosaic_controlplane.register.host import LinkKey

@@ -70,7 +70,7 @@ def test_the_secret_is_in_no_repr_of_a_token() -> None:
 def test_rubbish_is_told_to_be_no_token(text: str) -> None:
     with pytest.raises(TokenInvalid) as refused:
         JoinToken.parse(text)
-    assert "mosaic host token NAME" in refused.value.next_step
+    assert "make a new one where it came from" in refused.value.next_step
 
 
 @pytest.mark.parametrize(

@@ -6,22 +6,18 @@ shown is compared with what is there, also after a lost connection. No state is 
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mosaic_framework.errors import Unreachable
 from mosaic_proto.v1 import backlog_pb2 as pb
 
 from mosaic_cli import output
 from mosaic_cli.backlog.documents import card_document
 from mosaic_cli.backlog.view import NOTHING_HERE, card_listing
 from mosaic_cli.client import connect
+from mosaic_cli.looking import looks
 from mosaic_cli.output import Format
-
-LOOK_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -48,30 +44,15 @@ def _state(card: pb.Card | None) -> tuple[Any, ...]:
 
 def watch_cards(request: pb.ListCardsRequest, *, form: Format, context: str, tenant: str) -> None:
     """Show a page of cards until interrupted: JSON as one object a card that changes, else the page anew."""
-    page, first, lost = Page(), True, False
+    page, first = Page(), True
     with connect(context, tenant=tenant) as connection:
         request.tenant = connection.tenant
         request.bodies = request.dependencies = form is Format.JSON
-        while True:
-            try:
-                reply = connection.call(connection.backlog.List, request)
-            except Unreachable as error:
-                if first:
-                    raise
-                if not lost:
-                    output.say(f"the connection is lost ({error.why}); trying again")
-                lost = True
-                time.sleep(LOOK_SECONDS)
-                connection.reconnect()
-                continue
-            lost = False
+        for reply in looks(connection, lambda: connection.call(connection.backlog.List, request)):
             changes = page.changes(reply.cards)
             if form is Format.JSON:
                 for card, left in changes:
                     output.show_line("Card", card_document(card) | {"left": left})
             elif changes or first:
-                if sys.stdout.isatty():
-                    output.write("\x1b[H\x1b[2J")
-                output.show(card_listing(reply.cards, reply.at, empty=NOTHING_HERE), form)
+                output.show_anew(card_listing(reply.cards, reply.at, empty=NOTHING_HERE), form)
             first = False
-            time.sleep(LOOK_SECONDS)  # nobody tells of cards

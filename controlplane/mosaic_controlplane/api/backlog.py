@@ -64,7 +64,7 @@ class BacklogService(ClaimCalls):
         self, request: pb.LinkRequest, context: ServicerContext[pb.LinkRequest, pb.CardReply]
     ) -> pb.CardReply:
         caller = caller_of(context)
-        row, depends_on = await self._backlog.cards.link(
+        row, depends_on = await self._backlog.dependencies.link(
             named(request.card_id),
             list(request.depends_on),
             caller=caller,
@@ -78,7 +78,7 @@ class BacklogService(ClaimCalls):
         self, request: pb.LinkRequest, context: ServicerContext[pb.LinkRequest, pb.CardReply]
     ) -> pb.CardReply:
         caller = caller_of(context)
-        row, depends_on = await self._backlog.cards.unlink(
+        row, depends_on = await self._backlog.dependencies.unlink(
             named(request.card_id),
             list(request.depends_on),
             caller=caller,

@@ -30,8 +30,7 @@ from mosaic_controlplane.mesh.forwarding import Forwarder
 from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.rosters import WantedSeat
 from mosaic_controlplane.mesh.wakes import Wakes
-from mosaic_controlplane.register import agent as agent_table
-from mosaic_controlplane.register import briefing, replica, request
+from mosaic_controlplane.register import briefing, replica, request, shared
 from mosaic_controlplane.register import roster as roster_table
 from mosaic_controlplane.register.agent import AgentRow, SeatSpecRow
 from mosaic_controlplane.register.change import Cursor
@@ -172,9 +171,9 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
                 reset_way=request_.reset_way,
             )
             wakes.extend(done.wakes)
-            rows = await agent_table.list_agents(connection, tenant_id=tenant_id)
+            rows = await shared.agents(connection, tenant_id=tenant_id, ids=done.agent_ids)
             return pb.ChangeSeatsReply(
-                agents=[encode.agent(row) for row in rows if row.agent_id in done.agent_ids],
+                agents=[encode.agent(row) for row in sorted(rows.values(), key=lambda row: (row.host, row.name))],
                 generations=_generations(done.generations),
             )
 
@@ -276,7 +275,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             return pb.TailReply(text=shown, agent=pb.Agent(cluster=elsewhere.peer.name, host=host, name=name))
         async with self._database.connection() as connection:
             seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request_.address)
-            row = (await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=seat.agent_id))[0]
+            row = await shared.agent(connection, tenant_id=tenant_id, agent_id=seat.agent_id)
         holder = await self._links.elsewhere(tenant_id=tenant_id, host_id=seat.host_id)
         if holder is not None:
             async with self._forwarder.to(holder) as onward:

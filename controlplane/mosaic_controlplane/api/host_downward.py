@@ -10,7 +10,7 @@ from mosaic_proto.v1 import fleet_pb2, runtimes_pb2, seeding_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from mosaic_controlplane.api import encode
-from mosaic_controlplane.mesh.links import Downward
+from mosaic_controlplane.mesh.held_link import Downward
 from mosaic_controlplane.mesh.pace import answer_within
 from mosaic_controlplane.register.agent import DesiredSeat
 from mosaic_controlplane.register.message import Offer

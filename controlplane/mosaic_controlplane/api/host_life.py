@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from mosaic_controlplane.identity.caller import Caller
 
-SHORTEST_LOST_AFTER = timedelta(seconds=20)  # four beats of the fastest pace: sooner, one lost packet could end it
-LONGEST_LOST_AFTER = timedelta(days=30)
+SHORTEST_LOST_AFTER = 20.0  # seconds; four beats of the fastest pace: sooner, one lost packet could end it
+LONGEST_LOST_AFTER = 30 * 86_400.0
 
 
 class HostHasSeats(Conflict):
@@ -117,9 +117,12 @@ class HostLifeService(host_life_pb2_grpc.HostLifeServiceServicer):
     ) -> pb.LostPolicy:
         caller = caller_of(context)
         tenant_id = tenant_of(caller, request.tenant)
-        lost_after = timedelta(milliseconds=request.lost_after_ms) if request.lost_after_ms else None
-        if lost_after is not None and not SHORTEST_LOST_AFTER <= lost_after <= LONGEST_LOST_AFTER:
-            raise InvalidInput("that time is out of range", why="a host is lost after 20 s to 30 days without a beat")
+        lost_after = None
+        if request.lost_after_ms:
+            if not SHORTEST_LOST_AFTER <= request.lost_after_ms / 1000 <= LONGEST_LOST_AFTER:
+                why = "a host is lost after 20 s to 30 days without a beat"
+                raise InvalidInput("that time is out of range", why=why)
+            lost_after = timedelta(milliseconds=request.lost_after_ms)
         if request.lost_claims not in ("", *host_life.LOST_CLAIMS):
             raise InvalidInput(
                 f"{request.lost_claims[:40]!r} is nothing that can become of claims",

@@ -27,7 +27,8 @@ from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import host_events
-from mosaic_controlplane.mesh.links import HeldLink, HelloFacts, Links
+from mosaic_controlplane.mesh.held_link import HeldLink, HelloFacts
+from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.mesh.pace import answer_within
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register.database import Database

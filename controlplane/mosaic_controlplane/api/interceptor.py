@@ -139,11 +139,11 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     async def _call(self, method: str, request: Any, context: Context, *, streams: bool) -> AsyncIterator[None]:
         request_id = request_id_of(request, context)
         caller: Caller | None = None
-        leaf = b""
+        leaf, pairing = b"", ""
 
         async def failed(error: FleetError) -> None:
             if isinstance(error, Denied):
-                self._limits.refused(leaf, error)
+                self._limits.refused(leaf, error, pairing)
             await self._auditor.failed(
                 error,
                 caller=caller,
@@ -161,8 +161,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 )
             since = self._standings.changes
             origin = await self._origin(context, request_id)
-            leaf = origin.leaf_pem
-            self._limits.knock(leaf)
+            leaf, pairing = origin.leaf_pem, origin.pairing
+            self._limits.knock(leaf, pairing)
             found = await self._authenticate(origin)
             caller = found.caller
             self._allow(method, caller)

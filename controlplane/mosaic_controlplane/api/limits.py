@@ -82,9 +82,12 @@ class Limits:
             if not under_way[caller.key]:
                 del under_way[caller.key]
 
-    def knock(self, leaf_pem: bytes) -> None:
-        """Raise what a certificate was refused with last, when it was over and over just now: no register is asked."""
-        name = _digest(leaf_pem)
+    def knock(self, leaf_pem: bytes, pairing: str = "") -> None:
+        """Raise what a certificate was refused with last, when it was over and over just now: no register is asked.
+
+        One certificate of another cluster speaks for several pairings, of which only one may be over.
+        """
+        name = _digest(leaf_pem, pairing)
         if name not in self._refused:
             return
         wait = self._refusals.wait(name)
@@ -94,12 +97,12 @@ class Limits:
             raise type(error)(error.what, why=error.why, next_step=error.next_step, details=dict(error.details))
         del self._refused[name]
 
-    def refused(self, leaf_pem: bytes, error: Denied) -> None:
+    def refused(self, leaf_pem: bytes, error: Denied, pairing: str = "") -> None:
         """Count a call that was refused for who makes it."""
         self._metrics.refused(type(error).code)
         if not isinstance(error, NotAuthenticated):
             return  # an agent whose session is over must not shut out the host that speaks for it
-        name = _digest(leaf_pem)
+        name = _digest(leaf_pem, pairing)
         if name not in self._refused and not self._refusals.take(name):
             self._refused[name] = error
             while len(self._refused) > CALLERS:
@@ -124,5 +127,5 @@ class Limits:
             raise Overloaded.until(seconds=BUSY_SECONDS, why=f"{settings.limit_calls_together:,} calls are under way")
 
 
-def _digest(leaf_pem: bytes) -> str:
-    return hashlib.sha256(leaf_pem).hexdigest()
+def _digest(leaf_pem: bytes, pairing: str) -> str:
+    return hashlib.sha256(leaf_pem + b"\0" + pairing.encode()).hexdigest()

@@ -14,7 +14,7 @@ from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.mesh.clusters import Choice
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import host as host_table
-from mosaic_controlplane.register import replica
+from mosaic_controlplane.register import replica, shared
 from mosaic_controlplane.register import roster as roster_table
 from mosaic_controlplane.register import tenant as tenant_table
 from mosaic_controlplane.register.database import Connection
@@ -36,11 +36,12 @@ async def list_agents(
         chosen = (await addresses.one_seat(connection, tenant_id=tenant_id, address=asked.address)).agent_id
     reply = pb.ListAgentsReply(at=encode.timestamp(await replica.database_time(connection)))
     if choice.own:
-        agents = await agent_table.list_agents(
-            connection, tenant_id=tenant_id, agent_id=chosen, after=after, limit=size
-        )
+        if chosen is not None:
+            agents = [await shared.agent(connection, tenant_id=tenant_id, agent_id=chosen)]
+        else:
+            agents = await agent_table.list_agents(connection, tenant_id=tenant_id, after=after, limit=size)
         reply.agents.extend(encode.agent(row) for row in agents)
-        if size is not None and len(agents) == size:
+        if chosen is None and len(agents) == size:
             reply.next_page_token = f"{agents[-1].host}/{agents[-1].name}"
     if not asked.page_token:
         newest = await roster_table.newest(connection, tenant_id=tenant_id)

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.mesh import addresses
-from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import briefing as briefing_table
+from mosaic_controlplane.register import shared
 from mosaic_controlplane.register.database import Database
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class SeedingService(seeding_pb2_grpc.SeedingServiceServicer):
         tenant_id = tenant_of(caller_of(context), request.tenant)
         async with self._database.connection() as connection:
             seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request.address)
-            row = (await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=seat.agent_id))[0]
+            row = await shared.agent(connection, tenant_id=tenant_id, agent_id=seat.agent_id)
             briefing = pb.Briefing.FromString(await briefing_table.get(connection, tenant_id=tenant_id))
         spec = fleet_pb2.SeatSpec.FromString(row.spec)
         spec.host = seat.host

@@ -13,7 +13,7 @@ from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.mesh.forwarding import Forwarder
 from mosaic_controlplane.mesh.links import Links
-from mosaic_controlplane.register import agent as agent_table
+from mosaic_controlplane.register import shared
 from mosaic_controlplane.register.database import Database
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class SignalService(signals_pb2_grpc.SignalServiceServicer):
         tenant_id = tenant_of(caller_of(context), request.tenant)
         async with self._database.connection() as connection:
             seat = await addresses.one_seat(connection, tenant_id=tenant_id, address=request.address)
-            row = (await agent_table.list_agents(connection, tenant_id=tenant_id, agent_id=seat.agent_id))[0]
+            row = await shared.agent(connection, tenant_id=tenant_id, agent_id=seat.agent_id)
         holder = await self._links.elsewhere(tenant_id=tenant_id, host_id=seat.host_id)
         if holder is not None:
             async with self._forwarder.to(holder) as onward:

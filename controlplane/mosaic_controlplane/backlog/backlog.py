@@ -11,6 +11,7 @@ from mosaic_framework.errors import FleetError
 
 from mosaic_controlplane.backlog.cards import Cards
 from mosaic_controlplane.backlog.claiming import AGENT_LEASE, Claiming, Wish, completed
+from mosaic_controlplane.backlog.dependencies import Dependencies
 from mosaic_controlplane.backlog.errors import CardNotFound, HostDraining
 from mosaic_controlplane.backlog.exchange import Exchange
 from mosaic_controlplane.backlog.standing import held_card, resolve
@@ -37,6 +38,7 @@ class Backlog:
         self.database = database
         self.claiming = Claiming(hot, wakes)
         self.cards = Cards(database, self.claiming)
+        self.dependencies = Dependencies(database, self.claiming)
         self.transitions = Transitions(database, self.claiming)
         self.views = Views(database)
         self.exchange = Exchange(database, self.claiming)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from mosaic_framework.errors import Ambiguous, InvalidInput, NotFound
-from mosaic_framework.names import match_address, nearest, split_cluster
+from mosaic_framework.names import AGENT_NAME, match_address, nearest, split_cluster
 
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import cluster as cluster_table
@@ -23,7 +23,13 @@ class OfAnotherCluster(InvalidInput):
 async def one_seat(connection: Connection, *, tenant_id: UUID, address: str) -> Seat:
     """Return the seat. Raises NotFound with the nearest names, Ambiguous with the candidates, or OfAnotherCluster."""
     here = await of_own(connection, address)
-    return choose(await agent_table.addresses(connection, tenant_id=tenant_id), here)
+    found: list[Seat] = []
+    parts = here.split("/")
+    if len(parts) <= 2 and all(AGENT_NAME.fullmatch(part) for part in parts):
+        *host, name = parts
+        found = await agent_table.named(connection, tenant_id=tenant_id, name=name, host="".join(host))
+    # All are read only for an address that nobody has, to say which come near it.
+    return choose(found or await agent_table.addresses(connection, tenant_id=tenant_id), here)
 
 
 async def of_own(connection: Connection, address: str) -> str:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
-from mosaic_framework.errors import FleetError, Unreachable
 from mosaic_framework.ids import new_id
 from mosaic_framework.protocol import PACE
 from mosaic_framework.steps import reached
 
 from mosaic_controlplane.identity.caller import Caller
+from mosaic_controlplane.mesh.held_link import HeldLink, HelloFacts, HostNotHere, NoExplanation, TerminalUnavailable
 from mosaic_controlplane.mesh.wakes import Wakes, wait_for_wake
 from mosaic_controlplane.register import agent as agent_table
 from mosaic_controlplane.register import briefing as briefing_table
@@ -27,12 +26,10 @@ from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import replica as replica_table
 from mosaic_controlplane.register import run as run_table
 from mosaic_controlplane.register import runtime_update as update_table
-from mosaic_controlplane.register.agent import DesiredSeat, SeatReportRow
+from mosaic_controlplane.register.agent import SeatReportRow
 from mosaic_controlplane.register.database import Connection, Database, RegisterUnreachable
 from mosaic_controlplane.register.host import LinkKey, LinkSuperseded, OpenedLink
-from mosaic_controlplane.register.message import Offer
 from mosaic_controlplane.register.replica import Holder, WakeKey
-from mosaic_controlplane.register.runtime_update import WantedUpdate
 
 JOURNAL_REPLACED = "the host's journal was replaced or restored, so nobody can say whether it was typed"
 CAPTURE_SECONDS = 3.0
@@ -40,79 +37,6 @@ AT_ONCE = 5
 """Links that read from the register at one moment; its pool has 8 connections."""
 
 log = structlog.get_logger(__name__)
-
-
-class HostNotHere(Unreachable):
-    """The host has no link to this control plane."""
-
-    code = "host-unreachable"
-    hint = "mosaic host ls"
-
-
-class NoExplanation(FleetError):
-    """The host cannot explain this seat."""
-
-    code = "no-explanation"
-
-
-class TerminalUnavailable(FleetError):
-    """The terminal cannot be shown."""
-
-    code = "terminal-unavailable"
-
-
-@dataclass(frozen=True, slots=True)
-class HelloFacts:
-    """What a host says of itself when it dials."""
-
-    journal_id: UUID
-    journal_epoch: int
-    journal_sequence: int | None
-    """None: a host-agent that does not tell"""
-    version: str
-    machine: str
-    observed_generation: int
-
-
-@dataclass(slots=True)
-class Downward:
-    """How the api pushes frames to one host. Each function returns when the frame is in the stream's queue."""
-
-    desired: Callable[[int, list[DesiredSeat], bytes], Awaitable[None]]
-    dispatch: Callable[[Offer], Awaitable[None]]
-    cancel: Callable[[UUID], Awaitable[None]]
-    capture: Callable[[str, UUID, int], Awaitable[None]]
-    explain: Callable[[str, UUID], Awaitable[None]]
-    open_view: Callable[[str, UUID, bool], Awaitable[None]]
-    update: Callable[[WantedUpdate], Awaitable[None]]
-    pace: Callable[[timedelta], Awaitable[None]]
-    roots: Callable[[bytes], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class HeldLink:
-    """One live link."""
-
-    key: LinkKey
-    host_name: str
-    downward: Downward
-    capabilities: frozenset[str] = frozenset()
-    beat_interval: timedelta = timedelta(seconds=5)
-    """what the host was told last"""
-    generation: int = -1
-    """what the host was told last; below 0: nothing yet"""
-    roots: bytes = b""
-    """which roots the host was told of last"""
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    captures: dict[str, asyncio.Future[str]] = field(default_factory=dict)
-    explanations: dict[str, asyncio.Future[bytes]] = field(default_factory=dict)
-    cancels: frozenset[UUID] = frozenset()
-    """asked for under this link already"""
-    cut_off: bool = False
-    """it ends since this replica is without the register"""
-    waiting: Callable[[], tuple[int, int]] = lambda: (0, 0)
-    """how many frames wait to go down, and how many that came up wait to be written"""
 
 
 class Links:
@@ -379,9 +303,7 @@ class Links:
 
         Raises HostNotHere or NoExplanation.
         """
-        link = self._links.get(host_id)
-        if link is None:
-            raise HostNotHere(f"host {host_name} has no link to this control plane")
+        link = self.held(host_id, host_name)
         call_id = str(new_id())
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         link.explanations[call_id] = answer

@@ -22,6 +22,7 @@ from mosaic_controlplane.register import briefing as briefing_table
 from mosaic_controlplane.register import host as host_table
 from mosaic_controlplane.register import message as message_table
 from mosaic_controlplane.register import roster as roster_table
+from mosaic_controlplane.register import shared
 from mosaic_controlplane.register.agent import AppliedSeat, SeatSpecRow
 from mosaic_controlplane.register.database import Connection
 from mosaic_controlplane.register.replica import WakeKey
@@ -281,9 +282,8 @@ def reset_ways(spec: bytes) -> set[str]:
 
 
 async def _reset(connection: Connection, tenant_id: UUID, agent_ids: Sequence[UUID], way: str) -> None:
-    for row in await agent_table.list_agents(connection, tenant_id=tenant_id):
-        if row.agent_id not in agent_ids:
-            continue
+    rows = await shared.agents(connection, tenant_id=tenant_id, ids=agent_ids)
+    for row in sorted(rows.values(), key=lambda row: (row.host, row.name)):
         name = f"{row.host}/{row.name}"
         if not row.desired_running:
             raise SeatStopped(

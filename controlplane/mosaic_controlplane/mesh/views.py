@@ -19,7 +19,8 @@ from mosaic_framework.wire import error_from_message
 from mosaic_proto.v1 import terminal_pb2 as pb
 
 from mosaic_controlplane.identity.caller import Caller
-from mosaic_controlplane.mesh.links import HeldLink, HostNotHere, Links, TerminalUnavailable
+from mosaic_controlplane.mesh.held_link import HeldLink, HostNotHere, TerminalUnavailable
+from mosaic_controlplane.mesh.links import Links
 from mosaic_controlplane.register.agent import Seat
 
 CAPABILITY = "view"

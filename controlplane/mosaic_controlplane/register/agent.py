@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import asyncpg
 from mosaic_proto.v1.fleet_pb2 import SeatSpec
 
 from mosaic_controlplane.register.database import Connection
@@ -147,15 +148,14 @@ async def list_agents(
     connection: Connection,
     *,
     tenant_id: UUID,
-    agent_id: UUID | None = None,
     after: tuple[str, str] = FIRST,
     limit: int | None = None,
 ) -> list[AgentRow]:
-    """Return the seats of a tenant by host and name; with `agent_id`, that one even when it has been removed.
+    """Return the seats of a tenant by host and name.
 
     `after`: the (host, name) after which to begin. `limit`: how many at most.
     """
-    rows = await connection.fetch(SQL.list_agents, tenant_id, agent_id, *after, limit)
+    rows = await connection.fetch(SQL.list_agents, tenant_id, *after, limit)
     return [AgentRow(**{field: row[field] for field in _FIELDS}, class_name=row["class"]) for row in rows]
 
 
@@ -182,7 +182,17 @@ def for_show(row: AgentRow) -> AgentRow:
 
 async def addresses(connection: Connection, *, tenant_id: UUID) -> list[Seat]:
     """Return every seat's address in a tenant."""
-    rows = await connection.fetch(SQL.addresses, tenant_id)
+    return _seats(await connection.fetch(SQL.addresses, tenant_id))
+
+
+async def named(connection: Connection, *, tenant_id: UUID, name: str, host: str = "") -> list[Seat]:
+    """Return the seats of that name, on any host or on that one."""
+    if host:
+        return _seats(await connection.fetch(SQL.addressed, tenant_id, host, name))
+    return _seats(await connection.fetch(SQL.named, tenant_id, name))
+
+
+def _seats(rows: Sequence[asyncpg.Record]) -> list[Seat]:
     return [Seat(row["agent_id"], row["name"], row["host_id"], row["host"], row["class"]) for row in rows]
 
 

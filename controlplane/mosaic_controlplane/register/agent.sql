@@ -1,28 +1,50 @@
 -- name: list_agents
--- ($3, $4): the host and name after which to begin; $5: how many at most. Hosts are read in the order of their names, so that a
--- page costs what is in it.
+-- ($2, $3): the host and name after which to begin; $4: how many at most. A page must cost what is in it, whatever the planner
+-- knows of the tables: a page needs no more hosts with seats than it has rows (and the one that it begins on), and each is asked
+-- for its own. `offset 0` and the order within keep the two from becoming one join, which is planned as a scan of all seats.
 select a.tenant_id, a.agent_id, a.host_id, t.name as tenant, h.name as host, h.state as host_state, h.last_beat_at,
   a.name, a.class, a.runtime, a.alias, a.spec, a.desired_running, a.generation, a.observed_generation, a.removed_at,
   a.state, a.state_source, a.state_detail, a.state_since, a.reported_at, a.run_id, a.pid, a.command, a.exit_status, a.problem,
   a.supervision, a.unit, a.enabled, a.output_at, a.running_runtime, a.running_model,
   a.reported_model, a.runtime_version, a.runtime_session,
-  -- What its run holds: a card that an earlier run held is no longer its own.
+  -- What its run holds: a card that an earlier run held is no longer its own. Said as the index card_by_run says it: on a table
+  -- that was empty when the plan was made, another index looks as good.
   coalesce((select string_agg(c.card_id, ', ' order by c.claimed_at) from fleet.card c
-            where c.tenant_id = a.tenant_id and c.run_id = a.run_id and c.status = 'claimed'), '') as card,
+            where c.tenant_id = a.tenant_id and c.run_id = a.run_id and (c.status = 'claimed' or c.expired) and not c.expired), '')
+    as card,
   a.driver, a.driven_since
-from fleet.agent a
-join fleet.host h using (tenant_id, host_id)
-join fleet.tenant t on t.tenant_id = a.tenant_id
-where a.tenant_id = $1
-  and ($2::uuid is null and a.removed_at is null or a.agent_id = $2)
-  and h.tenant_id = $1 and h.name >= $3 and (h.name, a.name) > ($3, $4)
+from (
+  select k.host_id, k.name, k.state, k.last_beat_at from fleet.host k
+  where k.tenant_id = $1 and k.name >= $2 and exists (
+    select from fleet.agent s where s.tenant_id = $1 and s.host_id = k.host_id and s.removed_at is null offset 0)
+  order by k.name
+  limit $4::bigint + 1
+) h
+cross join lateral (
+  select * from fleet.agent s
+  where s.tenant_id = $1 and s.host_id = h.host_id and s.removed_at is null
+    and s.name > case when h.name = $2 then $3 else '' end
+  order by s.name
+) a
+join fleet.tenant t on t.tenant_id = $1
 order by h.name, a.name
-limit $5
+limit $4
 
 -- name: addresses
 select a.agent_id, a.name, a.host_id, h.name as host, a.class
 from fleet.agent a join fleet.host h using (tenant_id, host_id)
 where a.tenant_id = $1 and a.removed_at is null
+order by h.name, a.name
+
+-- name: addressed
+select a.agent_id, a.name, a.host_id, h.name as host, a.class
+from fleet.host h join fleet.agent a using (tenant_id, host_id)
+where h.tenant_id = $1 and h.name = $2 and a.name = $3 and a.removed_at is null
+
+-- name: named
+select a.agent_id, a.name, a.host_id, h.name as host, a.class
+from fleet.agent a join fleet.host h using (tenant_id, host_id)
+where a.tenant_id = $1 and a.name = $2 and a.removed_at is null
 order by h.name, a.name
 
 -- name: called

@@ -26,6 +26,11 @@ async def agents(connection: Connection, *, tenant_id: UUID, ids: Collection[UUI
     return {row["agent_id"]: AgentRow(*_AGENT(row)) for row in rows}
 
 
+async def agent(connection: Connection, *, tenant_id: UUID, agent_id: UUID) -> AgentRow:
+    """Return one agent that is or was; an id is never given again, and no row of a seat is deleted."""
+    return (await agents(connection, tenant_id=tenant_id, ids=[agent_id]))[agent_id]
+
+
 async def hosts(connection: Connection, *, tenant_id: UUID, ids: Collection[UUID]) -> dict[UUID, HostRow]:
     """Return these hosts, by id."""
     if not ids:

@@ -16,6 +16,7 @@ from mosaic_hostagent.terminal.evidence import Snapshot
 from mosaic_hostagent.terminal.problems import TmuxRefused
 from mosaic_hostagent.terminal.screen import look
 from mosaic_hostagent.terminal.server import TmuxServer
+from mosaic_hostagent.waiting import wait_at_most
 
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
 
@@ -83,7 +84,7 @@ class Pane:
             if wake is None or wake.is_set():
                 await asyncio.sleep(delay)
             else:
-                await _woken(wake, delay)
+                await wait_at_most(wake, delay)
             delay = min(delay * 2, _LAST_LOOK)
             now = await self.look()
         return now
@@ -97,11 +98,3 @@ class Pane:
         if gate.is_shell(seen.command) and all(map(gate.is_shell, await foreground_names(self.pid))):
             return f"its program is gone, and a bare shell ({seen.command}) is left in its terminal"
         return ""
-
-
-async def _woken(wake: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await wake.wait()
-    except TimeoutError:
-        return

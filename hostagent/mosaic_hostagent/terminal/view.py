@@ -7,7 +7,6 @@ program wrote in between is never stored, and a noisy program costs no more than
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 
@@ -23,6 +22,7 @@ from mosaic_hostagent.terminal.picture import Picture, picture_commands, picture
 from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 from mosaic_hostagent.terminal.server import TmuxServer
 from mosaic_hostagent.terminal.tap import Tap
+from mosaic_hostagent.waiting import wait_at_most
 
 FIRST_SECONDS = 0.01
 """From the first output after silence to the look: a person who types sees the echo at once, and whole."""
@@ -177,9 +177,7 @@ class SeatView:
 
     async def _next(self, seconds: float) -> None:
         """Wait until there is reason to look, or until the clock says so."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._poke.wait()
+        await wait_at_most(self._poke, seconds)
         self._poke.clear()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from mosaic_controlplane.backlog.cards import Created, LinkRefused
+from mosaic_controlplane.backlog.cards import Created
+from mosaic_controlplane.backlog.dependencies import LinkRefused
 from mosaic_controlplane.backlog.drafts import Draft
 from mosaic_controlplane.backlog.errors import CardEnded, CardNotFound
 from mosaic_controlplane.backlog.standing import actor_of

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mosaic_framework import protocol
+from mosaic_framework.errors import FleetError
 from mosaic_framework.ids import new_id
 from mosaic_framework.manifest import Manifest
 from mosaic_framework.paths import Home
@@ -323,11 +324,11 @@ async def test_dials_that_fail_are_spread_wider_each_time_and_after_a_link_that_
 ) -> None:
     attempts: list[int] = []
 
-    def spread(attempt: int) -> float:
+    def spread(attempt: int, _failure: FleetError | None) -> float:
         attempts.append(attempt)
         return 0.01
 
-    monkeypatch.setattr(link_module, "full_jitter", spread)
+    monkeypatch.setattr(link_module, "before_next_dial", spread)
     monkeypatch.setattr(link_module, "STABLE_SECONDS", 0.3)
     plane.refuse = RuntimeError("away")
     await host.start()

@@ -1,0 +1,52 @@
+"""In which order a host dials the replicas: its own, so that a fleet does not land on one of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from mosaic_framework.ids import new_id
+from mosaic_hostagent.addresses import KnownAddresses, spread
+
+REPLICAS = ["a:7443", "b:7443", "c:7443"]
+HOST = "0191d2f0-0000-7000-8000-000000000001"
+addresses = st.lists(st.sampled_from([f"replica{number}:7443" for number in range(8)]), unique=True)
+
+
+def test_hosts_are_spread_over_the_replicas_and_so_are_those_of_one_that_goes() -> None:
+    orders = [spread(REPLICAS, host_id=str(new_id())) for _ in range(3_000)]
+    firsts = Counter(order[0] for order in orders)
+    assert set(firsts) == set(REPLICAS)
+    assert min(firsts.values()) > 800, firsts
+    after_a = Counter(order[1] for order in orders if order[0] == "a:7443")
+    assert set(after_a) == {"b:7443", "c:7443"}
+    assert min(after_a.values()) > 0.35 * sum(after_a.values()), after_a
+
+
+@given(addresses, st.randoms())
+def test_a_hosts_order_does_not_depend_on_the_order_in_which_it_is_told(told: list[str], random: object) -> None:
+    order = spread(told, host_id=HOST)
+    random.shuffle(told)  # type: ignore[attr-defined]
+    assert spread(told, host_id=HOST) == order
+    assert sorted(order) == sorted(told)
+
+
+@given(addresses)
+def test_a_replica_that_goes_leaves_the_order_of_the_others(told: list[str]) -> None:
+    order = spread(told, host_id=HOST)
+    for gone in told:
+        left = [address for address in told if address != gone]
+        assert spread(left, host_id=HOST) == [address for address in order if address != gone]
+
+
+def test_replicas_that_live_come_before_those_that_were_known_before(tmp_path: Path) -> None:
+    known = KnownAddresses(tmp_path, host_id=HOST)
+    first, second, third = spread(REPLICAS, host_id=HOST)
+    assert known.to_dial(REPLICAS) == [first, second, third]
+    known.learn([third, second])
+    assert known.to_dial([first]) == [second, third, first]
+    known.learn([third])
+    assert known.to_dial([]) == [third, second]
+    assert KnownAddresses(tmp_path, host_id=HOST).to_dial([]) == [third, second]
