@@ -9,7 +9,7 @@ from mosaic_framework.names import check_name
 from mosaic_proto.v1 import peers_pb2 as pb
 
 from mosaic_cli import asking, output
-from mosaic_cli.client import connect
+from mosaic_cli.client import ELSEWHERE_WITHIN, connect
 from mosaic_cli.documents import moment, now, rfc3339
 from mosaic_cli.failures import UsageError
 from mosaic_cli.output import Format, Thing
@@ -46,7 +46,7 @@ def join(
         request = pb.JoinPeerRequest(
             tenant=connection.tenant, token=token.format(), name=name, role=role, **{"as": called}
         )
-        reply = connection.call(connection.peers.Join, request)
+        reply = connection.call(connection.peers.Join, request, timeout=ELSEWHERE_WITHIN)
     peer = reply.peer
     if form in _FOR_PROGRAMS:
         show_peer(peer, now(), form)
@@ -125,6 +125,9 @@ def revoke(name: str, *, reason: str, dry_run: bool, yes: bool, form: Format, co
     with connect(context, tenant=tenant) as connection:
         found = connection.call(connection.peers.List, pb.ListPeersRequest(tenant=connection.tenant, name=name))
         peer = min(found.peers, key=lambda one: health_of(one) == "revoked")
+        if dry_run and form in _FOR_PROGRAMS:
+            show_peer(peer, found.at, form)
+            return
         if dry_run:
             output.say(f"would end the pairing with {peer.name}, which is {health_of(peer)}")
             for one in peer.grants:
@@ -133,7 +136,7 @@ def revoke(name: str, *, reason: str, dry_run: bool, yes: bool, form: Format, co
         asking.agree(f"end the pairing with {peer.name}: it sees and does nothing here from then on", yes=yes)
         request = pb.RevokePeerRequest(tenant=connection.tenant, peer=name, reason=reason)
         already = health_of(peer) == "revoked"
-        peer = connection.call(connection.peers.Revoke, request).peer
+        peer = connection.call(connection.peers.Revoke, request, timeout=ELSEWHERE_WITHIN).peer
     if form in _FOR_PROGRAMS:
         show_peer(peer, now(), form)
         return

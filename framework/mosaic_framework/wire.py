@@ -249,9 +249,10 @@ def _rebuild(status: grpc.StatusCode, message: pb.Error) -> FleetError:
         # It is made of more than travels: its nearest ancestor that is not stands for it, under its code.
         kind = _remote(next(base for base in kind.__mro__ if _is_plain(base)), message.code)
     details = dict(message.details)
+    what, why = (text.replace("\0", "") for text in (message.what, message.why))  # it may be kept, where no NUL can be
     if message.request_id:
         details["request_id"] = message.request_id
-    return kind(message.what, why=message.why, next_step=message.next, details=details)
+    return kind(what, why=why, next_step=message.next, details=details)
 
 
 def _remote(base: type[FleetError], code: str) -> type[FleetError]:

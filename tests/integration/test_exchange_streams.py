@@ -9,10 +9,11 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from mosaic_controlplane.federation import exchange, granted
+from mosaic_controlplane.federation import exchange, granted, pace
 from mosaic_controlplane.federation.errors import NotGranted, PeerRevoked
 from mosaic_controlplane.register import peer as peer_table
 from mosaic_controlplane.register.database import Database
+from mosaic_framework import protocol
 from mosaic_framework.ids import new_id
 
 from tests.support.peer_stream import Listener, Owner, owner_of
@@ -73,8 +74,10 @@ async def test_a_change_of_what_is_not_shown_is_not_told(owner: Owner) -> None:
 
 @pytest.mark.parametrize("narrowed", ["by hand", "by its end"])
 async def test_a_grant_that_ends_while_the_stream_runs_takes_away_at_once_what_it_showed(
-    owner: Owner, narrowed: str
+    owner: Owner, narrowed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("SIGN_SECONDS", "BOOKMARK_SECONDS"):  # it is not found by the way, when something else is to be said
+        monkeypatch.setattr(pace, name, 60.0)
     host = await owner.owned.host("w1")
     await owner.owned.agent(host, "ada", class_name="builder")
     await owner.owned.agent(host, "bob", class_name="reviewer")
@@ -85,7 +88,7 @@ async def test_a_grant_that_ends_while_the_stream_runs_takes_away_at_once_what_i
         await until(lambda: peer.agents.keys() == {"ada", "bob"} and bool(peer.agents["ada"].reported_model))
         if narrowed == "by hand":
             await owner.ungrant(wide)
-        await until(lambda: peer.agents.keys() == {"ada"} and peer.kinds()[-1] == "bookmark")
+        await until(lambda: peer.agents.keys() == {"ada"} and peer.kinds()[-1] == "end")
         assert not peer.agents["ada"].reported_model
     assert peer.resets == ["what is granted has changed"]
 
@@ -141,6 +144,37 @@ async def test_a_cursor_that_cannot_be_gone_on_from_begins_anew_and_leaves_no_gh
     await owner.listen(peer, lambda: "bookmark" in peer.kinds())
     assert peer.resets == [why]
     assert peer.agents.keys() == {"ada"}
+
+
+async def test_a_peer_that_has_rows_of_no_agent_here_begins_anew(owner: Owner) -> None:
+    await owner.owned.agent(await owner.owned.host("w1"), "ada")
+    await owner.grant("*")
+    peer = Listener()
+    await owner.listen(peer, lambda: "bookmark" in peer.kinds())
+    known = dict(peer.rows)
+    peer.rows["agent", new_id().bytes] = b""
+    await owner.listen(peer, lambda: "bookmark" in peer.kinds())
+    assert peer.resets == ["rows are known there that are not of this register"]
+    assert peer.rows == known
+
+
+async def test_a_peer_is_told_of_the_kinds_of_rows_that_it_knows_and_of_no_others(owner: Owner) -> None:
+    await owner.owned.agent(await owner.owned.host("w1"), "ada")
+    await owner.grant("*")
+    peer = Listener(understands=("agent", "card"))
+    await owner.listen(peer, lambda: "bookmark" in peer.kinds())
+    assert {row.kind for row in peer.told} == {"agent"}
+
+
+async def test_a_peer_a_release_ahead_or_behind_is_served_and_one_that_is_too_old_is_named(owner: Owner) -> None:
+    await owner.owned.agent(await owner.owned.host("w1"), "ada")
+    await owner.grant("*")
+    for spoken in (protocol.VERSION - 1, protocol.VERSION, protocol.VERSION + 1):
+        peer = Listener(protocol=spoken)
+        await owner.listen(peer, lambda peer=peer: "end" in peer.kinds())
+        assert peer.agents.keys() == {"ada"}
+    with pytest.raises(protocol.ProtocolMismatch, match="cluster east speaks protocol 0, which is too old"):
+        await owner.listen(Listener(protocol=protocol.OLDEST - 1), lambda: False)
 
 
 async def test_agents_of_a_host_that_is_not_heard_of_are_shown_as_such(owner: Owner) -> None:

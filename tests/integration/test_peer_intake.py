@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from mosaic_controlplane.federation import intake as intake_module
+from mosaic_controlplane.federation.arrivals import Unreadable
 from mosaic_controlplane.federation.errors import PeerRevoked
 from mosaic_controlplane.federation.intake import Intake
 from mosaic_controlplane.mesh.wakes import Wakes
@@ -44,6 +45,12 @@ class Taking:
                 self._peer.peer_id,
             )
         return {fleet_pb2.Agent.FromString(row["content"]).name for row in rows}
+
+    async def contents(self) -> dict[str, bytes]:
+        """Return what is kept, by its kind: one row of each."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch("select kind, content from fleet.peer_row where removed_at is null")
+        return {row["kind"]: row["content"] for row in rows}
 
     async def cursor(self) -> str:
         async with self._database.connection() as connection:
@@ -152,6 +159,41 @@ async def test_kinds_and_rows_that_are_not_known_are_skipped_counted_and_said_on
     assert said == ["card", "agent (unreadable)"]
 
 
+async def test_text_that_the_register_cannot_hold_ends_the_stream_as_a_fault_of_the_peers(stream: Taking) -> None:
+    await stream.take(BEGIN, rows(row(1, "ada")), end("c1"))
+    for bad in (
+        [pb.ExchangeDown(begin=pb.SnapshotBegin(register_epoch=EPOCH, version="9\0")), end("c2")],
+        [pb.ExchangeDown(begin=pb.SnapshotBegin(register_epoch="no id")), end("c2")],
+        [BEGIN, end("c\0")],
+        [rows(row(2, "bob"), cursor="c" * 10_000)],
+        [pb.ExchangeDown(bookmark=pb.PeerBookmark(), cursor="\0")],
+    ):
+        with pytest.raises(Unreadable):
+            await stream.take(*bad)
+        await stream.take(pb.ExchangeDown(reset=pb.ExchangeReset(reason="anew\0")))
+    await stream.take(rows(row(3, "x", kind="ca\0rd"), row(4, "cid"), cursor="c3"))
+    assert (await stream.agents(), await stream.cursor()) == ({"ada", "cid"}, "c3")
+    assert await stream.skipped() == {"ca?rd": 1}
+
+
+async def test_only_fields_that_can_be_granted_are_kept_whatever_a_peer_sends(stream: Taking) -> None:
+    more = {"tenant": "acme", "generation": 7, "cluster": "ours", "removed": True, "alias": "a"}
+    agent = fleet_pb2.Agent(host="w1", name="ada", id="another", **more)  # type: ignore[arg-type]
+    agent.MergeFromString(b"\xca\x3e\x03abc")  # field 1001: of a newer release
+    host = fleet_pb2.Host(name="w1", tenant="acme", removed=True, linked=True)
+    await stream.take(
+        BEGIN,
+        rows(
+            pb.PeerRow(kind="agent", id=UUID(int=1).bytes, content=agent.SerializeToString()),
+            pb.PeerRow(kind="host", id=UUID(int=2).bytes, content=host.SerializeToString()),
+        ),
+        end("c1"),
+    )
+    kept = await stream.contents()
+    assert kept["agent"] == fleet_pb2.Agent(id=str(UUID(int=1)), host="w1", name="ada", alias="a").SerializeToString()
+    assert kept["host"] == fleet_pb2.Host(id=str(UUID(int=2)), name="w1", linked=True).SerializeToString()
+
+
 async def test_a_stream_that_begins_again_goes_on_counting_what_it_skips(owner: Owner) -> None:
     async with taking(owner) as stream:
         await stream.take(BEGIN, rows(row(1, "x", kind="card")), end("c1"))
@@ -172,6 +214,25 @@ async def test_nothing_is_kept_of_a_peer_whose_pairing_ends_meanwhile(owner: Own
         with pytest.raises(PeerRevoked):
             await stream.take(late)
     assert await stream.agents() == set()
+
+
+async def test_what_waits_for_a_peer_goes_nowhere_when_the_pairing_ends(owner: Owner) -> None:
+    states = ("waiting", "offered", "handed", "cancelled")
+    for state in states:
+        await owner.owned.register.execute(
+            "insert into fleet.peer_message (tenant_id, message_id, peer_id, caller, address, request, origin, queued,"
+            " deadline_at, state) values ($1, $2, $3, '', $4, '', '', true, now() + interval '1 hour', $4)",
+            owner.owned.tenant_id,
+            new_id(),
+            owner.peer_id,
+            state,
+        )
+    async with owner.database.transaction() as connection:
+        await peer_table.revoke(
+            connection, tenant_id=owner.owned.tenant_id, peer_id=owner.peer_id, by="us", by_name="anna", reason=""
+        )
+    became = dict(await owner.owned.register.fetch("select address, state from fleet.peer_message"))
+    assert [became[state] for state in states] == ["failed", "unknown", "handed", "cancelled"]
 
 
 async def test_a_pairing_that_ends_waits_for_what_is_being_kept_and_then_takes_it_along(

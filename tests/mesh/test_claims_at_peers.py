@@ -81,6 +81,7 @@ async def test_a_claim_gets_what_is_granted_and_its_worker_finishes_it(
         ("complete", pb.CARD_STATUS_DONE),
     ):
         claimed = await run(anna, "backlog", "claim", "--cluster", "west", "-o", "json")
+        assert claimed.code == 0, claimed
         card_id = claimed.json["card"]["id"]
         done = await run(anna, "backlog", verb, "--cluster", "west", "-o", "json")
         assert (done.code, done.json["id"]) == (0, card_id), done
@@ -112,6 +113,20 @@ async def test_no_grant_no_claim_and_what_is_not_granted_is_not_there(
     absent = await run(anna, "backlog", "complete", "never", "--fence", "1", "--cluster", "west")
     assert (others.code, absent.code) == (3, 3), others
     assert others.err.splitlines()[0].replace("'code'", "'never'") == absent.err.splitlines()[0]
+
+
+async def test_what_is_held_is_finished_and_not_renewed_once_no_grant_covers_it(
+    both: Pair, cards: Cards, anna: Environment
+) -> None:
+    await both.may_claim(**{"class=docs": 1})
+    await cards.make("guide", card_class="docs")
+    assert (await run(anna, "backlog", "claim", "--cluster", "west")).code == 0
+    for others in ({}, {"class=code": 1}):
+        await both.may_claim(**others)
+        refused = await run(anna, "backlog", "renew", "guide", "--cluster", "west")
+        assert (refused.code, refused.error_code) == (4, "not-granted"), refused
+    assert (await run(anna, "backlog", "complete", "guide", "--cluster", "west")).code == 0
+    assert (await cards.show("guide")).status == pb.CARD_STATUS_DONE
 
 
 async def test_whoever_lost_a_card_is_not_told_who_has_it_now(both: Pair, cards: Cards, anna: Environment) -> None:
@@ -148,6 +163,16 @@ async def test_claims_at_one_moment_never_hold_more_than_the_grants_say(both: Pa
     assert len(taken) == len(set(taken))
     # Three of class docs, and then two of the mission, which may be of that class as well.
     assert len(taken) == 5, taken
+
+
+async def test_a_card_that_two_grants_choose_counts_in_both_within_one_claim_too(both: Pair, cards: Cards) -> None:
+    await both.may_claim(**{"class=docs": 1, "mission=tidy": 1})
+    await cards.make("one", "two", "three", card_class="docs", mission="tidy")
+    async with outgoing_of(both.east) as outgoing, outgoing.to(await peer_row(both.east, "west")) as onward:
+        stub = FederationServiceStub(onward.channel)
+        request = pb.ClaimRequest(request_id=str(new_id()), claimant_id=str(new_id()), max=3)
+        got = await stub.Claim(request, metadata=onward.metadata)
+    assert len(got.claims) == 1
 
 
 async def test_a_claim_made_again_gets_what_it_got_and_at_an_away_peer_it_fails(

@@ -80,6 +80,7 @@ async def test_two_admins_pair_grant_watch_and_part_from_the_command_line(
         await here.types("peer", "rm", "west", "--yes", code=6)
         await here.types("peer", "revoke", "west", code=2)  # nobody agreed to it
         await here.types("peer", "revoke", "west", "--dry-run")
+        assert (await here.reads("peer", "revoke", "west", "--dry-run"))["name"] == "west"
         assert (await here.reads("peer", "show", "west"))["health"] != "revoked"
         await here.types("peer", "revoke", "west", "--yes", "-m", "enough")
         lines: list[Any] = [first]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import grpc
 import pytest
+from mosaic_cli.client import ANSWER_WITHIN
 from mosaic_controlplane.federation import bundles
 from mosaic_controlplane.federation.errors import PeerRevoked, PeerUnreachable
 from mosaic_controlplane.identity.bootstrap import open_cluster
@@ -107,7 +109,8 @@ async def test_the_people_of_a_peer_count_as_what_the_owner_says_and_never_as_it
 async def test_a_pairing_that_one_side_ends_is_a_tombstone_on_both_until_it_is_removed_or_begun_again(
     mesh: Mesh, west: Mesh
 ) -> None:
-    first = await join(west, await token(mesh, "west"), name="hq")
+    used, spare = await token(mesh, "west"), await token(mesh, "west")
+    first = await join(west, used, name="hq")
     await peers(mesh).Grant(granting("west", "see"))
     ended = (await peers(mesh).Revoke(revoking("west", "enough"))).peer
     assert (ended.health, ended.revoked_by, ended.problem) == (peers_pb2.PEER_HEALTH_REVOKED, "us", "")
@@ -126,6 +129,9 @@ async def test_a_pairing_that_one_side_ends_is_a_tombstone_on_both_until_it_is_r
     await peers(mesh).Revoke(revoking("west"))  # again: nothing more happens
     assert len(await audited(west, "FederationService/Part")) == 1
 
+    assert await code_of(join(west, used, name="hq")) == "token-spent", "what it began is over"
+    assert await code_of(join(west, spare, name="hq")) == "token-expired", "it was made for what was before"
+
     second = await join(west, await token(mesh, "west"), name="hq")
     assert second.id != first.id
     for cluster, name in ((mesh, "west"), (west, "hq")):
@@ -143,9 +149,10 @@ async def test_a_pairing_that_one_side_ends_is_a_tombstone_on_both_until_it_is_r
 async def test_a_side_that_was_away_when_the_pairing_ended_finds_out_when_it_calls(mesh: Mesh, west: Mesh) -> None:
     await join(west, await token(mesh, "west"), name="hq")
     before = await peer_row(west, "hq")
-    west.controlplane.kill()
-    ended = (await peers(mesh).Revoke(revoking("west", "gone for good"))).peer
+    west.controlplane.signal(signal.SIGSTOP)  # its listener takes connections still, and says nothing
+    ended = (await peers(mesh).Revoke(revoking("west", "gone for good"), timeout=ANSWER_WITHIN)).peer
     assert "could not be told" in ended.problem
+    west.controlplane.kill()
     async with outgoing_of(west) as outgoing:
         with pytest.raises(PeerRevoked) as told:
             async with outgoing.to(before) as onward:

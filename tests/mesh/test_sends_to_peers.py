@@ -53,7 +53,8 @@ async def test_a_granted_send_reaches_the_seat_once_and_is_audited_on_both_sides
     await both.grants(send="agent=worker")
     message_id = str(new_id())
     text = f"echo x >> {tmp_path}/ran"
-    command = ("agent", "send", "west/alpha/worker", "-m", text, "--id", message_id, "-o", "json")
+    to = ("agent", "send", "west/alpha/worker", "-m", text, "--id", message_id)
+    command = (*to, "--deadline", "2h", "-o", "json")
     sent = await run(anna, *command)
     assert sent.code == 0, sent
     receipt = json.loads(sent.out.splitlines()[-1])
@@ -63,7 +64,10 @@ async def test_a_granted_send_reaches_the_seat_once_and_is_audited_on_both_sides
     assert (tmp_path / "ran").read_text() == "x\n"
     (there,) = await audit(both.west, "FederationService/Send")
     assert (there["caller_kind"], there["caller_name"], there["request_id"]) == ("peer", "east", message_id)
-    assert there["detail"]["on_behalf_of"] == "operator anna (admin) of cluster east"  # type: ignore[index]
+    detail = there["detail"]
+    assert isinstance(detail, dict)
+    assert detail["on_behalf_of"] == "operator anna (admin) of cluster east"
+    assert 7_000 < int(detail["deadline_seconds"]) <= 7_200, "what was left of it when it came"
     (here,) = await audit(both.east, "MessageService/Send")
     assert (here["caller_name"], here["target"]) == ("anna", "west/alpha/worker")
     other = await run(anna, "agent", "send", "west/alpha/worker", "-m", "something else", "--id", message_id)

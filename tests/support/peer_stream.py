@@ -33,12 +33,17 @@ from tests.support.owned_rows import Owned
 
 @dataclass
 class Listener:
-    """A peer: the rows that it has, by kind and id, and what it was told since it began."""
+    """A peer: the rows that it has, by kind and id, and what it was told since it began.
+
+    `understands`: the kinds of rows that it says it knows; none: those of the first release.
+    """
 
     rows: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     cursor: str = ""
     frames: list[pb.ExchangeDown] = field(default_factory=list)
     told: list[pb.PeerRow] = field(default_factory=list)
+    understands: Sequence[str] = ()
+    protocol: int = protocol.VERSION
     _arriving: dict[tuple[str, bytes], bytes] | None = None
 
     def take(self, down: pb.ExchangeDown) -> None:
@@ -156,7 +161,8 @@ class Owner:
 
 
 async def _says(listener: Listener) -> AsyncIterator[pb.ExchangeUp]:
-    yield pb.ExchangeUp(hello=pb.ExchangeHello(protocol=protocol.VERSION, cursor=listener.cursor))
+    hello = pb.ExchangeHello(protocol=listener.protocol, cursor=listener.cursor, kinds=listener.understands)
+    yield pb.ExchangeUp(hello=hello)
     for kind in ("agent", "host"):
         ids = b"".join(row_id for row_kind, row_id in listener.rows if row_kind == kind)
         yield pb.ExchangeUp(known=pb.KnownRows(kind=kind, ids=ids))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ import asyncpg
 import grpc.aio
 from cryptography import x509
 from mosaic_controlplane.federation.outgoing import Outgoing
-from mosaic_controlplane.identity.bootstrap import open_cluster
+from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity, open_cluster
 from mosaic_controlplane.identity.origin import AUDIENCE_KEY, PAIRING_KEY
 from mosaic_controlplane.register import peer as peer_table
 from mosaic_controlplane.register.database import Database
@@ -99,12 +99,17 @@ async def ungrant(mesh: Mesh, peer_id: str, *grants: str) -> None:
 
 
 @asynccontextmanager
-async def outgoing_of(mesh: Mesh) -> AsyncIterator[Outgoing]:
-    """Lend what a replica of this mesh would call its peers with: its register, its authority, a leaf of its own."""
+async def outgoing_of(
+    mesh: Mesh, show: Callable[[ClusterIdentity], ServerIdentity] | None = None
+) -> AsyncIterator[Outgoing]:
+    """Lend what a replica of this mesh would call its peers with: its register, its authority, a leaf of its own.
+
+    `show` makes another leaf than such a replica's.
+    """
     database = await Database.connect(mesh.controlplane.environment["MOSAIC_DATABASE_URL"], pool_size=2)
     try:
         cluster = await open_cluster(database, Home(mesh.controlplane.home), alias="test")
-        leaf = cluster.issue_replica_leaf(new_id())
+        leaf = show(cluster) if show is not None else cluster.issue_replica_leaf(new_id())
         yield Outgoing(database, cluster, lambda: leaf)
     finally:
         await database.close()

@@ -58,8 +58,8 @@ class PeerClaimCalls(federation_pb2_grpc.FederationServiceServicer):
         self, request: pb.RenewRequest, context: ServicerContext[pb.RenewRequest, pb.ClaimReply]
     ) -> pb.ClaimReply:
         caller, actor = _who(context, request)
-        row = await self._backlog.transitions.renew(
-            caller.tenant_id,
+        row = await self._claims.renew(
+            caller,
             under_of(request, actor),
             lease=decode.length(request, "lease"),
             extend=decode.length(request, "extend"),

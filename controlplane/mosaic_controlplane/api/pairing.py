@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from mosaic_framework.errors import FleetError, InvalidInput, TokenInvalid
+from mosaic_framework.errors import FleetError, InvalidInput, NotAuthenticated, TokenInvalid
 from mosaic_proto.v1 import federation_pb2 as pb
 from mosaic_proto.v1 import federation_pb2_grpc
 
@@ -13,6 +15,7 @@ from mosaic_controlplane.api import encode
 from mosaic_controlplane.api.decoding import well_formed
 from mosaic_controlplane.api.enrolment import SECRET_LIMIT
 from mosaic_controlplane.api.failures import answering, peer_address_of, request_id_of
+from mosaic_controlplane.federation.authentication import name_in, proven
 from mosaic_controlplane.federation.errors import PeerRevoked, UnknownPeer
 from mosaic_controlplane.federation.pairing import METHOD
 from mosaic_controlplane.identity.pace import Bucket, PerPeer
@@ -70,13 +73,16 @@ class PairingService(federation_pb2_grpc.PairingServiceServicer):
             self._admission.knock(peer_address_of(context))
             try:
                 peer_id = UUID(well_formed(request).peer_id)
+                request.peer_id = str(peer_id)
             except ValueError as error:
                 raise InvalidInput(f"{request.peer_id[:64]!r} is not a pairing's id") from error
             async with self._admission.place(), self._database.connection() as connection:
                 peer = await peer_table.find(connection, peer_id)
+            refused = _refused(peer, request)
+            if refused is not None:
+                await self._record(peer, request, refused, peer_address_of(context))
             if peer is not None and peer.stands:
-                return pb.StandingReply(standing="paired")
-            await self._record(peer, peer_id, peer_address_of(context))
+                return pb.StandingReply(standing="paired", reason=refused.why if refused else "")
             if peer is None:
                 return pb.StandingReply(standing="unknown")
             return pb.StandingReply(
@@ -84,20 +90,39 @@ class PairingService(federation_pb2_grpc.PairingServiceServicer):
             )
         raise AssertionError("a failed call was aborted")
 
-    async def _record(self, peer: PeerRow | None, peer_id: UUID, address: str) -> None:
-        """Write down that somebody is not let in any more: whose leaf is not known is refused before it can call."""
-        if not self._standings_audited.take(str(peer_id)) or not self._unknown_audited.take():
+    async def _record(
+        self, peer: PeerRow | None, request: pb.StandingRequest, refused: FleetError, address: str
+    ) -> None:
+        """Write down that somebody is not let in: whose leaf TLS does not take is refused before it can call."""
+        if not self._standings_audited.take(request.peer_id) or not self._unknown_audited.take():
             return
+        detail = {"pairing": request.peer_id, "claimed": name_in(request.certificate_der), "why": refused.why}
+        caller = peer if peer is not None and not peer.stands else None  # a leaf that is not a peer's may be anybody's
         async with self._database.connection() as connection:
             await audit.record(
                 connection,
                 tenant_id=peer.tenant_id if peer else None,
-                caller_kind="peer" if peer else "unknown",
-                caller_id=str(peer_id) if peer else "",
-                caller_name=peer.name if peer else "",
+                caller_kind="peer" if caller else "unknown",
+                caller_id=str(caller.peer_id) if caller else "",
+                caller_name=caller.name if caller else "",
                 peer_address=address,
                 method=STANDING,
                 target=f"peer/{peer.name}" if peer else "",
-                outcome=PeerRevoked.code if peer else UnknownPeer.code,
-                detail={"pairing": str(peer_id)},
+                outcome=type(refused).code,
+                detail={name: text for name, text in detail.items() if text},
             )
+
+
+def _refused(peer: PeerRow | None, request: pb.StandingRequest) -> FleetError | None:
+    """Return how a call by whoever asks would be refused at the peer listener, if its leaf is said; None: let in."""
+    if peer is None:
+        return UnknownPeer()
+    if not peer.stands:
+        return PeerRevoked(why=peer.revoked_reason)
+    if not request.certificate_der:
+        return None
+    try:
+        proven(peer, ssl.DER_cert_to_PEM_cert(request.certificate_der).encode(), datetime.now(UTC))
+    except NotAuthenticated as error:
+        return error
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from cryptography import x509
 from google.protobuf.message import DecodeError
 from mosaic_framework.errors import NotAuthenticated
 from mosaic_proto.v1 import common_pb2
@@ -16,9 +17,10 @@ from mosaic_controlplane.identity.authenticate import Authenticated
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.identity.origin import Origin
-from mosaic_controlplane.identity.verify import verify
+from mosaic_controlplane.identity.verify import Claims, verify
 from mosaic_controlplane.register import peer as peer_table
 from mosaic_controlplane.register.database import Database
+from mosaic_controlplane.register.peer import PeerRow
 
 _LONGEST = 64
 
@@ -59,21 +61,7 @@ class PeerAuthenticator:
                 details={"pairing": str(peer_id)},
             )
         now = datetime.now(UTC)
-        try:
-            claims = verify(
-                origin.leaf_pem,
-                trust_domain=peer.trust_domain,
-                roots=roots_of(peer.bundle),
-                now=now if at_most is None else min(now, at_most - timedelta(seconds=1)),
-            )
-        except NotAuthenticated as error:
-            raise NotAuthenticated(
-                f"this call is not by the cluster of pairing {peer_id}", why=error.why, next_step=UnknownPeer.hint
-            ) from error
-        if claims.spiffe_id.kind != "replica":
-            raise NotAuthenticated(
-                f"a {claims.spiffe_id.kind} of another cluster is nobody here", why="its control plane calls for it"
-            )
+        claims = proven(peer, origin.leaf_pem, now if at_most is None else min(now, at_most - timedelta(seconds=1)))
         caller = Caller(
             kind="peer",
             tenant_id=peer.tenant_id,
@@ -86,6 +74,30 @@ class PeerAuthenticator:
             on_behalf_of=_told(origin.on_behalf_of),
         )
         return Authenticated(caller, claims.not_after)
+
+
+def proven(peer: PeerRow, leaf_pem: bytes, now: datetime) -> Claims:
+    """Return what a leaf proves, by the bundle of the peer alone. Raises NotAuthenticated, with the reason."""
+    try:
+        claims = verify(leaf_pem, trust_domain=peer.trust_domain, roots=roots_of(peer.bundle), now=now)
+    except NotAuthenticated as error:
+        raise NotAuthenticated(
+            f"this call is not by the cluster of pairing {peer.peer_id}", why=error.why, next_step=UnknownPeer.hint
+        ) from error
+    if claims.spiffe_id.kind != "replica":
+        raise NotAuthenticated(
+            f"a {claims.spiffe_id.kind} of another cluster is nobody here", why="its control plane calls for it"
+        )
+    return claims
+
+
+def name_in(leaf_der: bytes) -> str:
+    """Return who a leaf says that it is, to be written down of one that is not let in; '' when it says nothing."""
+    try:
+        names = x509.load_der_x509_certificate(leaf_der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return _clean(" ".join(names.value.get_values_for_type(x509.UniformResourceIdentifier)), 200)
+    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return ""
 
 
 def _told(content: bytes) -> str:
@@ -101,5 +113,5 @@ def _told(content: bytes) -> str:
     return f"{kind} {_clean(said.principal.name)}{role} of cluster {_clean(said.cluster)}"
 
 
-def _clean(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text[:_LONGEST])
+def _clean(text: str, longest: int = _LONGEST) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text[:longest])

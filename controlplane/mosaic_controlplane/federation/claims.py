@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from uuid import UUID, uuid5
 
 from mosaic_framework import selector
@@ -15,8 +16,9 @@ from mosaic_controlplane.backlog.backlog import Backlog
 from mosaic_controlplane.backlog.claiming import Wish, check, completed
 from mosaic_controlplane.backlog.errors import CardNotFound
 from mosaic_controlplane.backlog.standing import named_or_held, seen_by
+from mosaic_controlplane.backlog.transitions import Under
 from mosaic_controlplane.federation import granted, patterns
-from mosaic_controlplane.federation.errors import PeerRevoked
+from mosaic_controlplane.federation.errors import NotGranted, PeerRevoked
 from mosaic_controlplane.identity import auditing
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.wakes import RESCAN_SECONDS, Wakes, wait_for_wake
@@ -138,6 +140,31 @@ class PeerClaims:
                 for room in within:
                     room.left -= 1
         return chosen
+
+    async def renew(
+        self, caller: Caller, under: Under, *, lease: timedelta | None, extend: timedelta | None
+    ) -> CardRow:
+        """Begin the lease of a card anew, as long as a grant covers it: else it ends with the lease that it has.
+
+        Raises NotGranted, and as Transitions.renew.
+        """
+        async with self._database.connection() as connection:
+            bounds = [
+                patterns.bounds(selector.parse(grant.selector, Of.CARDS))
+                for grant in await granted.grants(connection, caller, "claim")
+            ]
+            card_id = await named_or_held(
+                connection, tenant_id=caller.tenant_id, card_id=under.card_id, actor=under.actor
+            )
+            for one in bounds:
+                if await peer_claim.covers(connection, tenant_id=caller.tenant_id, card_id=card_id, bounds=one):
+                    break
+            else:
+                raise NotGranted(
+                    f"this cluster does not grant card {card_id} to yours any more",
+                    next_step="complete or release it before its lease ends",
+                )
+        return await self._backlog.transitions.renew(caller.tenant_id, under, lease=lease, extend=extend)
 
     async def complete(self, caller: Caller, completion: Completion) -> CardRow:
         """Complete a card that the peer holds; the same completion again is accepted. Raises as Backlog.complete."""

@@ -85,7 +85,8 @@ class Duty:
                 for peer_id, stream in list(streams.items()):
                     if stream.done():
                         del streams[peer_id]
-                        stream.result()  # a mistake of ours is told by who catches it
+                        if (error := stream.exception()) is not None:  # of one peer: the others' go on
+                            log.error("the stream of a peer failed", pairing=str(peer_id), exc_info=error)
                 if beside.done():
                     beside.result()
                 with contextlib.suppress(TimeoutError):

@@ -24,6 +24,8 @@ MOST_ROWS = 4_000
 MOST_BYTES = 8 * 1024 * 1024
 """What is held of a batch before it is kept without its end: rows only get newer, so that does no harm."""
 
+LONGEST_CURSOR = 1_000
+
 IDLE_SECONDS = 3.0  # the connection that holds a singleton's lock says something at least every 10 s
 
 log = structlog.get_logger(__name__)
@@ -52,7 +54,14 @@ class Intake:
         return place
 
     async def take(self, down: pb.ExchangeDown) -> None:
-        """Take in one frame; what this release does not know is passed over. Raises PeerRevoked, BadPairing."""
+        """Take in one frame; what this release does not know is passed over.
+
+        Raises PeerRevoked, BadPairing, and Unreadable for text that the register cannot hold.
+        """
+        if "\0" in down.cursor + down.begin.version or len(down.cursor) > LONGEST_CURSOR:
+            raise Unreadable(
+                "what another cluster says of its stream cannot be kept", why="no register holds such text"
+            )
         match down.WhichOneof("down"):
             case "begin":
                 self._forget()
@@ -110,6 +119,7 @@ class Intake:
         self._size += len(content or b"") + 32
 
     def _skip(self, kind: str, why: str) -> None:
+        kind = kind.replace("\0", "?")
         if kind not in self._skipped:
             if len(self._skipped) >= 32:
                 kind = "others"

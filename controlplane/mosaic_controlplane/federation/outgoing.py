@@ -23,7 +23,8 @@ from uuid import UUID
 import grpc
 import grpc.aio
 import structlog
-from mosaic_framework import wire
+from cryptography import x509
+from mosaic_framework import pki, wire
 from mosaic_framework.errors import FleetError, NotAuthenticated, NotLoggedIn, Unreachable
 from mosaic_proto.v1 import common_pb2
 from mosaic_proto.v1 import federation_pb2 as pb
@@ -139,8 +140,10 @@ class Outgoing:
                 why="its register may have been restored from before it",
                 next_step=f"mosaic peer revoke {peer.name}, then pair the two again",
             )
-        if standing.standing == "paired":
-            why += "; at its enrolment listener it says that the pairing stands: it may not know this cluster's roots"
+        if standing.standing == "paired" and standing.reason:
+            why += f"; it does not take this replica's certificate: {standing.reason}"
+        elif standing.standing == "paired":
+            why += "; at its enrolment listener it says that the pairing stands"
         return PeerUnreachable(
             f"cluster {peer.name} cannot be reached; it was {heard(peer)}",
             why=why,
@@ -148,8 +151,9 @@ class Outgoing:
         )
 
     async def standing(self, peer: PeerRow) -> pb.StandingReply:
-        """Ask the other side whether the pairing stands. Raises PeerUnreachable."""
-        request = pb.StandingRequest(peer_id=str(peer.peer_id))
+        """Ask the other side whether the pairing stands, and lets in this replica. Raises Unreachable, BadPairing."""
+        leaf = x509.load_pem_x509_certificate(self._leaf().certificate_pem)
+        request = pb.StandingRequest(peer_id=str(peer.peer_id), certificate_der=pki.certificate_to_der(leaf))
 
         async def ask(stub: PairingServiceAsyncStub, timeout: float) -> pb.StandingReply:
             return await stub.Standing(request, timeout=timeout)

@@ -18,6 +18,7 @@ async def parted(
     database: Database, peer: PeerRow, *, reason: str, peer_address: str = "", request_id: str = ""
 ) -> bool:
     """Write down that the other side has ended the pairing, however that was heard. False when it was known already."""
+    reason = reason[:500].replace("\0", "")  # it may be of a reply, which nobody has looked through
     async with database.transaction() as connection:
         ended = await peer_table.revoke(
             connection,
@@ -25,7 +26,7 @@ async def parted(
             peer_id=peer.peer_id,
             by=BY_PEER,
             by_name=peer.name,
-            reason=reason[:500],
+            reason=reason,
         )
         if ended:
             await audit.record(
@@ -39,7 +40,7 @@ async def parted(
                 method=METHOD,
                 target=f"peer/{peer.name}",
                 request_id=request_id,
-                detail={"reason": reason[:500]},
+                detail={"reason": reason},
             )
     if ended:
         log.warning("a peer has ended the pairing", peer=peer.name, pairing=str(peer.peer_id))

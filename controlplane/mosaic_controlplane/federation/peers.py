@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,7 +33,8 @@ DEFAULT_MOST = 1
 LARGEST_MOST = 1_000
 FIELDS = ("detail", "work", "process")
 """Groups of fields that `see` may show beside the basic ones."""
-PART_SECONDS = 3.0
+TELL_SECONDS = 2.5
+"""How long whoever ends a pairing waits for the other side to be told: it is over here already."""
 _REASON_LIMIT = 500
 
 log = structlog.get_logger(__name__)
@@ -150,13 +152,17 @@ class Peers:
     async def _tell(self, peer: PeerRow, caller: Caller, reason: str, request_id: str) -> None:
         """Tell the other side once that it is over. It finds out by itself when it cannot be told."""
         try:
-            async with self._outgoing.to(peer, caller, request_id=request_id) as onward:
+            async with (
+                asyncio.timeout(TELL_SECONDS),
+                self._outgoing.to(peer, caller, request_id=request_id) as onward,
+            ):
                 stub = FederationServiceStub(onward.channel)
-                await stub.Part(pb.PartRequest(reason=reason), metadata=onward.metadata, timeout=PART_SECONDS)
+                await stub.Part(pb.PartRequest(reason=reason), metadata=onward.metadata, timeout=TELL_SECONDS)
         except PeerRevoked:
             pass  # both ended it at one moment
-        except FleetError as error:
-            log.warning("a peer could not be told that the pairing is over", peer=peer.name, why=error.why)
+        except (FleetError, TimeoutError) as error:
+            why = error.why if isinstance(error, FleetError) else f"no answer within {TELL_SECONDS:g} s"
+            log.warning("a peer could not be told that the pairing is over", peer=peer.name, why=why)
             return
         async with self._database.connection() as connection:
             await peer_table.told(connection, tenant_id=peer.tenant_id, peer_id=peer.peer_id)

@@ -225,7 +225,12 @@ class Messages:
                 method=f"{_service(caller)}/Send",
                 target=f"{seat.host}/{seat.name}",
                 request_id=str(draft.message_id),
-                detail={"bytes": str(len(draft.body.encode())), "sha256": digest, **_knowingly(draft)},
+                detail={
+                    "bytes": str(len(draft.body.encode())),
+                    "sha256": digest,
+                    "deadline_seconds": f"{(draft.deadline or DEFAULT_DEADLINE).total_seconds():.0f}",
+                    **_knowingly(draft),
+                },
             )
         return host_id
 

@@ -62,6 +62,12 @@ async def held(connection: Connection, *, tenant_id: UUID, peer_id: UUID, bounds
     return int(await connection.fetchval(SQL.held, tenant_id, peer_id, bounds.classes, bounds.missions, bounds.labels))
 
 
+async def covers(connection: Connection, *, tenant_id: UUID, card_id: str, bounds: Bounds) -> bool:
+    """Return whether a card is within `bounds`, whoever holds it."""
+    found = await connection.fetchval(SQL.covers, tenant_id, card_id, bounds.classes, bounds.missions, bounds.labels)
+    return bool(found)
+
+
 async def take(
     connection: Connection, *, tenant_id: UUID, card_ids: Sequence[str], slots: Sequence[Slot]
 ) -> list[Taken]:

@@ -22,6 +22,14 @@ where c.tenant_id = $1 and c.holder_id = $2 and c.holder_kind = 'peer' and c.sta
   and not exists (select from unnest($5::text[]) as needed (pattern)
                   where not exists (select from unnest(c.labels) as label where label ~ needed.pattern))
 
+-- name: covers
+-- Whether a grant is about a card.
+select exists (select from fleet.card c
+  where c.tenant_id = $1 and c.card_id = $2
+    and ($3::text[] is null or c.required_class ~ any($3)) and ($4::text[] is null or c.mission ~ any($4))
+    and not exists (select from unnest($5::text[]) as needed (pattern)
+                    where not exists (select from unnest(c.labels) as label where label ~ needed.pattern)))
+
 -- name: take
 select taken.request_id, taken.place, taken.card
 from fleet.take_cards($1, $2::text[], $3::uuid[], $4::integer[], $5::uuid[], $6::text[], $7::uuid[], $8::text[],

@@ -30,7 +30,7 @@ from mosaic_proto.v1 import peers_pb2 as mosaic__proto_dot_v1_dot_peers__pb2
 from mosaic_proto.v1 import terminal_pb2 as mosaic__proto_dot_v1_dot_terminal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n mosaic_proto/v1/federation.proto\x12\tmosaic.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmosaic_proto/v1/backlog.proto\x1a\x1cmosaic_proto/v1/common.proto\x1a\x1emosaic_proto/v1/messages.proto\x1a\x1bmosaic_proto/v1/peers.proto\x1a\x1emosaic_proto/v1/terminal.proto\"]\n\x13OriginatingIdentity\x12\'\n\tprincipal\x18\x01 \x01(\x0b\x32\x14.mosaic.v1.Principal\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\"\xe3\x01\n\x0bPairRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x03 \x01(\t\x12\x0f\n\x07\x63luster\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x15\n\rauthority_der\x18\x06 \x03(\x0c\x12\x11\n\taddresses\x18\x07 \x03(\t\x12\x17\n\x0f\x65nrol_addresses\x18\x08 \x03(\t\x12\x17\n\x0f\x63\x65rtificate_der\x18\t \x01(\x0c\x12\x11\n\tsignature\x18\n \x01(\x0c\x12\x10\n\x08\x61udience\x18\x0b \x01(\t\"\x96\x01\n\tPairReply\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x15\n\rauthority_der\x18\x05 \x03(\x0c\x12\x11\n\taddresses\x18\x06 \x03(\t\x12\x17\n\x0f\x65nrol_addresses\x18\x07 \x03(\t\"\"\n\x0fStandingRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\"a\n\rStandingReply\x12\x10\n\x08standing\x18\x01 \x01(\t\x12.\n\nrevoked_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x1d\n\x0bPartRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0b\n\tPartReply\"\x9f\x01\n\nExchangeUp\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.mosaic.v1.ExchangeHelloH\x00\x12%\n\x05known\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.KnownRowsH\x00\x12\x0f\n\x05ready\x18\x03 \x01(\x08H\x00\x12(\n\x06\x62undle\x18\x04 \x01(\x0b\x32\x16.mosaic.v1.TrustBundleH\x00\x42\x04\n\x02up\"Q\n\rExchangeHello\x12\x10\n\x08protocol\x18\x01 \x01(\x05\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\r\n\x05kinds\x18\x04 \x03(\t\"&\n\tKnownRows\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x01(\x0c\"P\n\x0bTrustBundle\x12\x15\n\rauthority_der\x18\x01 \x03(\x0c\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x17\n\x0f\x65nrol_addresses\x18\x03 \x03(\t\"\xc8\x02\n\x0c\x45xchangeDown\x12)\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x18.mosaic.v1.SnapshotBeginH\x00\x12#\n\x04rows\x18\x02 \x01(\x0b\x32\x13.mosaic.v1.PeerRowsH\x00\x12%\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x16.mosaic.v1.SnapshotEndH\x00\x12+\n\x08\x62ookmark\x18\x04 \x01(\x0b\x32\x17.mosaic.v1.PeerBookmarkH\x00\x12)\n\x05reset\x18\x05 \x01(\x0b\x32\x18.mosaic.v1.ExchangeResetH\x00\x12(\n\x06\x62undle\x18\x06 \x01(\x0b\x32\x16.mosaic.v1.TrustBundleH\x00\x12\'\n\x06grants\x18\x07 \x01(\x0b\x32\x15.mosaic.v1.GrantsHeldH\x00\x12\x0e\n\x06\x63ursor\x18\x0f \x01(\tB\x06\n\x04\x64own\"8\n\rSnapshotBegin\x12\x16\n\x0eregister_epoch\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\r\n\x0bSnapshotEnd\"6\n\x0cPeerBookmark\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1f\n\rExchangeReset\x12\x0e\n\x06reason\x18\x01 \x01(\t\"2\n\nGrantsHeld\x12$\n\x06grants\x18\x01 \x03(\x0b\x32\x14.mosaic.v1.PeerGrant\",\n\x08PeerRows\x12 \n\x04rows\x18\x01 \x03(\x0b\x32\x12.mosaic.v1.PeerRow\"B\n\x07PeerRow\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x0c\x12\x0c\n\x04gone\x18\x03 \x01(\x08\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\x0c\x32\x88\x01\n\x0ePairingService\x12\x34\n\x04Pair\x12\x16.mosaic.v1.PairRequest\x1a\x14.mosaic.v1.PairReply\x12@\n\x08Standing\x12\x1a.mosaic.v1.StandingRequest\x1a\x18.mosaic.v1.StandingReply2\xf8\x05\n\x11\x46\x65\x64\x65rationService\x12>\n\x08\x45xchange\x12\x15.mosaic.v1.ExchangeUp\x1a\x17.mosaic.v1.ExchangeDown(\x01\x30\x01\x12\x34\n\x04Send\x12\x16.mosaic.v1.SendRequest\x1a\x14.mosaic.v1.SendReply\x12\x38\n\x06\x46ollow\x12\x18.mosaic.v1.FollowRequest\x1a\x12.mosaic.v1.Receipt0\x01\x12O\n\rCancelMessage\x12\x1f.mosaic.v1.CancelMessageRequest\x1a\x1d.mosaic.v1.CancelMessageReply\x12L\n\rWatchTerminal\x12\x1f.mosaic.v1.WatchTerminalRequest\x1a\x18.mosaic.v1.TerminalFrame0\x01\x12\x37\n\x05\x43laim\x12\x17.mosaic.v1.ClaimRequest\x1a\x15.mosaic.v1.ClaimReply\x12\x37\n\x05Renew\x12\x17.mosaic.v1.RenewRequest\x1a\x15.mosaic.v1.ClaimReply\x12:\n\x07Propose\x12\x19.mosaic.v1.ProposeRequest\x1a\x14.mosaic.v1.CardReply\x12<\n\x08\x43omplete\x12\x1a.mosaic.v1.CompleteRequest\x1a\x14.mosaic.v1.CardReply\x12:\n\x07Release\x12\x19.mosaic.v1.ReleaseRequest\x1a\x14.mosaic.v1.CardReply\x12\x36\n\x05\x42lock\x12\x17.mosaic.v1.BlockRequest\x1a\x14.mosaic.v1.CardReply\x12\x34\n\x04Part\x12\x16.mosaic.v1.PartRequest\x1a\x14.mosaic.v1.PartReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n mosaic_proto/v1/federation.proto\x12\tmosaic.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmosaic_proto/v1/backlog.proto\x1a\x1cmosaic_proto/v1/common.proto\x1a\x1emosaic_proto/v1/messages.proto\x1a\x1bmosaic_proto/v1/peers.proto\x1a\x1emosaic_proto/v1/terminal.proto\"]\n\x13OriginatingIdentity\x12\'\n\tprincipal\x18\x01 \x01(\x0b\x32\x14.mosaic.v1.Principal\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\"\xe3\x01\n\x0bPairRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x03 \x01(\t\x12\x0f\n\x07\x63luster\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\x15\n\rauthority_der\x18\x06 \x03(\x0c\x12\x11\n\taddresses\x18\x07 \x03(\t\x12\x17\n\x0f\x65nrol_addresses\x18\x08 \x03(\t\x12\x17\n\x0f\x63\x65rtificate_der\x18\t \x01(\x0c\x12\x11\n\tsignature\x18\n \x01(\x0c\x12\x10\n\x08\x61udience\x18\x0b \x01(\t\"\x96\x01\n\tPairReply\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x14\n\x0ctrust_domain\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x15\n\rauthority_der\x18\x05 \x03(\x0c\x12\x11\n\taddresses\x18\x06 \x03(\t\x12\x17\n\x0f\x65nrol_addresses\x18\x07 \x03(\t\";\n\x0fStandingRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_der\x18\x02 \x01(\x0c\"a\n\rStandingReply\x12\x10\n\x08standing\x18\x01 \x01(\t\x12.\n\nrevoked_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x1d\n\x0bPartRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0b\n\tPartReply\"\x9f\x01\n\nExchangeUp\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.mosaic.v1.ExchangeHelloH\x00\x12%\n\x05known\x18\x02 \x01(\x0b\x32\x14.mosaic.v1.KnownRowsH\x00\x12\x0f\n\x05ready\x18\x03 \x01(\x08H\x00\x12(\n\x06\x62undle\x18\x04 \x01(\x0b\x32\x16.mosaic.v1.TrustBundleH\x00\x42\x04\n\x02up\"Q\n\rExchangeHello\x12\x10\n\x08protocol\x18\x01 \x01(\x05\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\r\n\x05kinds\x18\x04 \x03(\t\"&\n\tKnownRows\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x01(\x0c\"P\n\x0bTrustBundle\x12\x15\n\rauthority_der\x18\x01 \x03(\x0c\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x17\n\x0f\x65nrol_addresses\x18\x03 \x03(\t\"\xc8\x02\n\x0c\x45xchangeDown\x12)\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x18.mosaic.v1.SnapshotBeginH\x00\x12#\n\x04rows\x18\x02 \x01(\x0b\x32\x13.mosaic.v1.PeerRowsH\x00\x12%\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x16.mosaic.v1.SnapshotEndH\x00\x12+\n\x08\x62ookmark\x18\x04 \x01(\x0b\x32\x17.mosaic.v1.PeerBookmarkH\x00\x12)\n\x05reset\x18\x05 \x01(\x0b\x32\x18.mosaic.v1.ExchangeResetH\x00\x12(\n\x06\x62undle\x18\x06 \x01(\x0b\x32\x16.mosaic.v1.TrustBundleH\x00\x12\'\n\x06grants\x18\x07 \x01(\x0b\x32\x15.mosaic.v1.GrantsHeldH\x00\x12\x0e\n\x06\x63ursor\x18\x0f \x01(\tB\x06\n\x04\x64own\"8\n\rSnapshotBegin\x12\x16\n\x0eregister_epoch\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\r\n\x0bSnapshotEnd\"6\n\x0cPeerBookmark\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x1f\n\rExchangeReset\x12\x0e\n\x06reason\x18\x01 \x01(\t\"2\n\nGrantsHeld\x12$\n\x06grants\x18\x01 \x03(\x0b\x32\x14.mosaic.v1.PeerGrant\",\n\x08PeerRows\x12 \n\x04rows\x18\x01 \x03(\x0b\x32\x12.mosaic.v1.PeerRow\"B\n\x07PeerRow\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x0c\x12\x0c\n\x04gone\x18\x03 \x01(\x08\x12\x0f\n\x07\x63ontent\x18\x04 \x01(\x0c\x32\x88\x01\n\x0ePairingService\x12\x34\n\x04Pair\x12\x16.mosaic.v1.PairRequest\x1a\x14.mosaic.v1.PairReply\x12@\n\x08Standing\x12\x1a.mosaic.v1.StandingRequest\x1a\x18.mosaic.v1.StandingReply2\xf8\x05\n\x11\x46\x65\x64\x65rationService\x12>\n\x08\x45xchange\x12\x15.mosaic.v1.ExchangeUp\x1a\x17.mosaic.v1.ExchangeDown(\x01\x30\x01\x12\x34\n\x04Send\x12\x16.mosaic.v1.SendRequest\x1a\x14.mosaic.v1.SendReply\x12\x38\n\x06\x46ollow\x12\x18.mosaic.v1.FollowRequest\x1a\x12.mosaic.v1.Receipt0\x01\x12O\n\rCancelMessage\x12\x1f.mosaic.v1.CancelMessageRequest\x1a\x1d.mosaic.v1.CancelMessageReply\x12L\n\rWatchTerminal\x12\x1f.mosaic.v1.WatchTerminalRequest\x1a\x18.mosaic.v1.TerminalFrame0\x01\x12\x37\n\x05\x43laim\x12\x17.mosaic.v1.ClaimRequest\x1a\x15.mosaic.v1.ClaimReply\x12\x37\n\x05Renew\x12\x17.mosaic.v1.RenewRequest\x1a\x15.mosaic.v1.ClaimReply\x12:\n\x07Propose\x12\x19.mosaic.v1.ProposeRequest\x1a\x14.mosaic.v1.CardReply\x12<\n\x08\x43omplete\x12\x1a.mosaic.v1.CompleteRequest\x1a\x14.mosaic.v1.CardReply\x12:\n\x07Release\x12\x19.mosaic.v1.ReleaseRequest\x1a\x14.mosaic.v1.CardReply\x12\x36\n\x05\x42lock\x12\x17.mosaic.v1.BlockRequest\x1a\x14.mosaic.v1.CardReply\x12\x34\n\x04Part\x12\x16.mosaic.v1.PartRequest\x1a\x14.mosaic.v1.PartReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,39 +44,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAIRREPLY']._serialized_start=560
   _globals['_PAIRREPLY']._serialized_end=710
   _globals['_STANDINGREQUEST']._serialized_start=712
-  _globals['_STANDINGREQUEST']._serialized_end=746
-  _globals['_STANDINGREPLY']._serialized_start=748
-  _globals['_STANDINGREPLY']._serialized_end=845
-  _globals['_PARTREQUEST']._serialized_start=847
-  _globals['_PARTREQUEST']._serialized_end=876
-  _globals['_PARTREPLY']._serialized_start=878
-  _globals['_PARTREPLY']._serialized_end=889
-  _globals['_EXCHANGEUP']._serialized_start=892
-  _globals['_EXCHANGEUP']._serialized_end=1051
-  _globals['_EXCHANGEHELLO']._serialized_start=1053
-  _globals['_EXCHANGEHELLO']._serialized_end=1134
-  _globals['_KNOWNROWS']._serialized_start=1136
-  _globals['_KNOWNROWS']._serialized_end=1174
-  _globals['_TRUSTBUNDLE']._serialized_start=1176
-  _globals['_TRUSTBUNDLE']._serialized_end=1256
-  _globals['_EXCHANGEDOWN']._serialized_start=1259
-  _globals['_EXCHANGEDOWN']._serialized_end=1587
-  _globals['_SNAPSHOTBEGIN']._serialized_start=1589
-  _globals['_SNAPSHOTBEGIN']._serialized_end=1645
-  _globals['_SNAPSHOTEND']._serialized_start=1647
-  _globals['_SNAPSHOTEND']._serialized_end=1660
-  _globals['_PEERBOOKMARK']._serialized_start=1662
-  _globals['_PEERBOOKMARK']._serialized_end=1716
-  _globals['_EXCHANGERESET']._serialized_start=1718
-  _globals['_EXCHANGERESET']._serialized_end=1749
-  _globals['_GRANTSHELD']._serialized_start=1751
-  _globals['_GRANTSHELD']._serialized_end=1801
-  _globals['_PEERROWS']._serialized_start=1803
-  _globals['_PEERROWS']._serialized_end=1847
-  _globals['_PEERROW']._serialized_start=1849
-  _globals['_PEERROW']._serialized_end=1915
-  _globals['_PAIRINGSERVICE']._serialized_start=1918
-  _globals['_PAIRINGSERVICE']._serialized_end=2054
-  _globals['_FEDERATIONSERVICE']._serialized_start=2057
-  _globals['_FEDERATIONSERVICE']._serialized_end=2817
+  _globals['_STANDINGREQUEST']._serialized_end=771
+  _globals['_STANDINGREPLY']._serialized_start=773
+  _globals['_STANDINGREPLY']._serialized_end=870
+  _globals['_PARTREQUEST']._serialized_start=872
+  _globals['_PARTREQUEST']._serialized_end=901
+  _globals['_PARTREPLY']._serialized_start=903
+  _globals['_PARTREPLY']._serialized_end=914
+  _globals['_EXCHANGEUP']._serialized_start=917
+  _globals['_EXCHANGEUP']._serialized_end=1076
+  _globals['_EXCHANGEHELLO']._serialized_start=1078
+  _globals['_EXCHANGEHELLO']._serialized_end=1159
+  _globals['_KNOWNROWS']._serialized_start=1161
+  _globals['_KNOWNROWS']._serialized_end=1199
+  _globals['_TRUSTBUNDLE']._serialized_start=1201
+  _globals['_TRUSTBUNDLE']._serialized_end=1281
+  _globals['_EXCHANGEDOWN']._serialized_start=1284
+  _globals['_EXCHANGEDOWN']._serialized_end=1612
+  _globals['_SNAPSHOTBEGIN']._serialized_start=1614
+  _globals['_SNAPSHOTBEGIN']._serialized_end=1670
+  _globals['_SNAPSHOTEND']._serialized_start=1672
+  _globals['_SNAPSHOTEND']._serialized_end=1685
+  _globals['_PEERBOOKMARK']._serialized_start=1687
+  _globals['_PEERBOOKMARK']._serialized_end=1741
+  _globals['_EXCHANGERESET']._serialized_start=1743
+  _globals['_EXCHANGERESET']._serialized_end=1774
+  _globals['_GRANTSHELD']._serialized_start=1776
+  _globals['_GRANTSHELD']._serialized_end=1826
+  _globals['_PEERROWS']._serialized_start=1828
+  _globals['_PEERROWS']._serialized_end=1872
+  _globals['_PEERROW']._serialized_start=1874
+  _globals['_PEERROW']._serialized_end=1940
+  _globals['_PAIRINGSERVICE']._serialized_start=1943
+  _globals['_PAIRINGSERVICE']._serialized_end=2079
+  _globals['_FEDERATIONSERVICE']._serialized_start=2082
+  _globals['_FEDERATIONSERVICE']._serialized_end=2842
 # @@protoc_insertion_point(module_scope)

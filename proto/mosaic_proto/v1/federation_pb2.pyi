@@ -159,15 +159,19 @@ class StandingRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PEER_ID_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_DER_FIELD_NUMBER: _builtins.int
     peer_id: _builtins.str
+    certificate_der: _builtins.bytes
+    """the leaf with which the caller was not let in, so that it can be told why"""
     def __init__(
         self,
         *,
         peer_id: _builtins.str = ...,
+        certificate_der: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer_id", b"peer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_der", b"certificate_der", "peer_id", b"peer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -183,6 +187,7 @@ class StandingReply(_message.Message):
     standing: _builtins.str
     """paired | revoked | unknown"""
     reason: _builtins.str
+    """why it was revoked; of one that stands: why that leaf is not let in, or empty"""
     @_builtins.property
     def revoked_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
