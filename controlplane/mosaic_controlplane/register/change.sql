@@ -20,7 +20,8 @@ select xid::text as xid, seq, kind, id
 from fleet.change
 where (xid, seq) > ($1::text::xid8, $2::bigint) and xid < pg_snapshot_xmin(pg_current_snapshot()) and tenant_id = $3
   and ($5::text is null or not pg_visible_in_snapshot(xid, $5::text::pg_snapshot))
-order by xid, seq
+-- By the numbers: `xid` alone would be the text above, in which 10 comes before 9, and no index is in that order.
+order by change.xid, change.seq
 limit $4
 
 -- name: forgotten_up_to
