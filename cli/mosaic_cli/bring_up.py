@@ -37,6 +37,7 @@ from mosaic_cli.machine.local import (
 )
 from mosaic_cli.machine.services import CONTROLPLANE, DATABASE, HOSTAGENT, Plan, program
 from mosaic_cli.machine.tmux import check_tmux
+from mosaic_cli.machine.trust import trusted_both_ways
 
 OPERATOR_FOLDER = f"pki/operators/{LOCAL}"
 _LASTS = timedelta(seconds=30)
@@ -243,11 +244,12 @@ def _identity(folder: Path) -> StoredIdentity | None:
 
 
 def _is_good(identity: StoredIdentity | None, here: LocalControlPlane) -> bool:
-    """Whether an identity is of the cluster here and lasts for a while."""
+    """Whether an identity is of the cluster here, by roots that stand, and lasts for a while."""
     return (
         identity is not None
         and identity.trust_domain == here.trust_domain
         and identity.not_after - _LASTS > datetime.now(UTC)
+        and trusted_both_ways(identity, here.fleet_address)
     )
 
 

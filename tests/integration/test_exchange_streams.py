@@ -31,6 +31,7 @@ async def test_a_stream_that_is_resumed_tells_what_changed_and_nothing_else(owne
         await owner.owned.agent(host, name)
     hidden = await owner.owned.agent(host, "secret", class_name="hidden")
     await owner.grant("class=builder")
+    await owner.owned.settled()
     peer = Listener()
     await owner.listen(peer, lambda: "bookmark" in peer.kinds())
     assert peer.agents.keys() == {"ada", "bob", "cid"}

@@ -331,7 +331,7 @@ async def test_a_watcher_gets_the_snapshot_then_each_change(site: Site) -> None:
         await watcher.until(1)
         assert watcher.states() == [("a", "unknown"), ("b", "unknown")]
         await report(site, "b", "available")
-        await watcher.until(2)
+        await watcher.until_state("b", "available")
     assert watcher.states()[-1] == ("b", "available")
 
 
@@ -340,14 +340,14 @@ async def test_a_watch_resumed_from_its_cursor_has_no_gap_and_no_repeat(site: Si
     async with Watcher(site) as before:
         await before.until(1)
         await report(site, "a", "starting")
-        await before.until(2)
+        await before.until_state("a", "starting")
     await report(site, "b", "working")
     async with Watcher(site, before.seen[-1].cursor) as after:
-        await after.until(1)
+        await after.until_state("b", "working")
     assert after.states() == [("b", "working")]
     await report(site, "a", "available")
     async with Watcher(site, before.seen[-1].cursor) as later:
-        await later.until(1)
+        await later.until_state("a", "available")
     assert later.states() == [("b", "working"), ("a", "available")]
 
 

@@ -39,15 +39,11 @@ class Machine:
 
     def mosaic(self, *arguments: str, stdin: str = "", home: Path | None = None) -> subprocess.CompletedProcess[str]:
         environment = self.environment | ({"MOSAIC_HOME": str(home)} if home else {})
-        return subprocess.run(
-            [sys.executable, "-m", "mosaic_cli.main", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-            timeout=150,
-        )
+        return _run("mosaic_cli.main", *arguments, stdin=stdin, environment=environment)
+
+    def controlplane(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb of `mosaic-controlplane` here."""
+        return _run("mosaic_controlplane.main", *arguments, environment=self.environment)
 
     def up(self) -> None:
         done = self.mosaic("up", "--enrol-port", "0", "--fleet-port", "0")
@@ -101,3 +97,17 @@ def clear_abandoned() -> None:
         folder = environment.get(VARIABLE)
         if MARK in environment and folder and not Path(folder).exists():
             end([item.process for item in marked_processes(Home(Path(environment["MOSAIC_HOME"])))], grace=10)
+
+
+def _run(
+    module: str, *arguments: str, environment: dict[str, str], stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=150,
+    )

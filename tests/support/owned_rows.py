@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,16 @@ class Owned:
 
     register: asyncpg.Connection[asyncpg.Record]
     tenant_id: UUID
+
+    async def settled(self) -> None:
+        """Wait until nothing holds back what was written: transactions of other tests do, for a moment."""
+        held_back = (
+            "select exists (select from fleet.change"
+            " where tenant_id = $1 and xid >= pg_snapshot_xmin(pg_current_snapshot()))"
+        )
+        async with asyncio.timeout(60):
+            while await self.register.fetchval(held_back, self.tenant_id):
+                await asyncio.sleep(0.02)
 
     async def host(self, name: str) -> UUID:
         """Add a host that is live."""

@@ -107,6 +107,20 @@ def test_a_killed_supervisor_is_replaced_by_up(machine: Machine) -> None:
     assert {item["name"]: item["pid"] for item in machine.json("agent", "ls")["items"]} == pids
 
 
+def test_up_logs_in_and_joins_again_when_roots_were_changed_without_waiting_and_the_agents_lived_on(
+    machine: Machine,
+) -> None:
+    pids = {item["name"]: item["pid"] for item in machine.json("agent", "ls")["items"]}
+    for step in (["add"], ["--force", "use"], ["--force", "retire"]):
+        done = machine.controlplane("authority", *step)
+        assert done.returncode == 0, done.stderr
+    refused = machine.mosaic("host", "ls")
+    assert (refused.returncode, "mosaic up" in refused.stderr) == (4, True), refused.stderr
+    machine.up()
+    assert [item["state"] for item in machine.json("host", "ls")["items"]] == ["live"]
+    assert {item["name"]: item["pid"] for item in machine.json("agent", "ls")["items"]} == pids
+
+
 def test_another_home_on_the_same_port_is_told_whose_it_is(machine: Machine, tmp_path: Path) -> None:
     address = json.loads((machine.home.run / "controlplane.json").read_text())["fleet_address"]
     done = machine.mosaic(
