@@ -31,9 +31,10 @@ def trusted_both_ways(identity: StoredIdentity, address: str) -> bool:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=wire.SERVER_NAME) as channel,
         ):
-            channel.recv(1)  # HTTP/2 servers speak first; a certificate that is not taken is told here (TLS 1.3)
-    except ssl.SSLError:
+            return bool(
+                channel.recv(1)
+            )  # HTTP/2 servers speak first; who does not take a certificate hangs up (TLS 1.3)
+    except (ssl.SSLError, ConnectionResetError):
         return False
     except OSError:
         return True
-    return True

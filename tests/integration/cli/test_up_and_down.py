@@ -119,6 +119,8 @@ def test_up_logs_in_and_joins_again_when_roots_were_changed_without_waiting_and_
     machine.up()
     assert [item["state"] for item in machine.json("host", "ls")["items"]] == ["live"]
     assert {item["name"]: item["pid"] for item in machine.json("agent", "ls")["items"]} == pids
+    done = machine.mosaic("agent", "send", "counter", "-m", "true", "--timeout", "20")
+    assert done.returncode == 0, done.stderr + machine.logs()  # by a link that was made since
 
 
 def test_another_home_on_the_same_port_is_told_whose_it_is(machine: Machine, tmp_path: Path) -> None:
