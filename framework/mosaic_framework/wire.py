@@ -276,6 +276,9 @@ class OutOfTime(Unreachable):
     hint = "mosaic doctor"
 
 
+CUT_OFF = "Internal error from Core"
+"""The client's own word, in grpc.aio, for a write that failed because the call had ended: it hides how."""
+
 _OUT_OF_TIME = (
     ("certificate is not yet valid", "is not valid yet by this machine's clock", "behind"),
     ("certificate has expired", "has ended by this machine's clock", "ahead"),
@@ -286,6 +289,10 @@ _OUT_OF_TIME = (
 def _transport_error(status: grpc.StatusCode, reason: str) -> FleetError:
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Unreachable("the control plane did not answer in time", why=reason, next_step="mosaic doctor")
+    if status is grpc.StatusCode.INTERNAL and reason == CUT_OFF:
+        return Unreachable(
+            "the connection ended while the call was made", why=reason, next_step="try again in a moment"
+        )
     if status is grpc.StatusCode.UNAVAILABLE:
         for said, told, clock in _OUT_OF_TIME:
             if said in reason:

@@ -24,7 +24,6 @@ from mosaic_hostagent.sessions import PaneSession, Sessions
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 _REQUEST_KEY = "mosaic-request-id"
 _TOLD_SECONDS = 3.0
-_CUT_OFF = "Internal error from Core"  # gRPC's word for a write that failed because the call has ended
 _BUSY_SECONDS = 0.5
 AT_ONCE = 128
 """Calls of one agent, streams too, that its host carries at one moment."""
@@ -165,7 +164,7 @@ class Relay(grpc.GenericRpcHandler):
                     await self.after(session, method)
                 await context.write(reply)
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.INTERNAL and error.details() == _CUT_OFF:
+            if error.code() is grpc.StatusCode.INTERNAL and error.details() == wire.CUT_OFF:
                 await _refuse(context, EndedEarly(), method)
             # gRPC's own words on a lost connection would name what only this host sees; status and trailers pass.
             await context.abort(error.code(), error.details() or "", _trailers(error))

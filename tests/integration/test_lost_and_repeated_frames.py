@@ -86,6 +86,7 @@ async def test_lost_and_repeated_frames_leave_no_ghost_and_nothing_out(owner: Ow
     agents = [await owner.owned.agent(chance.choice(hosts), f"a{number}") for number in range(8)]
     grant = await owner.grant(SELECTORS[0])
     states = cycle(("working", "waiting", "stuck", "available", "exited"))
+    shown = 0
     for _ in range(12):
         await change(owner, chance, states, hosts, agents)
         if chance.random() < 0.3:
@@ -93,9 +94,10 @@ async def test_lost_and_repeated_frames_leave_no_ghost_and_nothing_out(owner: Ow
             await owner.ungrant(before)
         async with asyncio.timeout(30):
             await follow(owner, chance)
+        shown += len((await kept(owner))[0])
     async with asyncio.timeout(30):
         await follow(owner, None)
     anew = Listener()
     await owner.listen(anew, lambda: "end" in anew.kinds())
     assert (await kept(owner))[0] == anew.rows
-    assert anew.rows, "there was something to show"
+    assert shown, "at some time there was something to show"

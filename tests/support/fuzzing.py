@@ -340,8 +340,7 @@ async def call(
     except grpc.aio.AioRpcError:
         pass
     code = await made.code()
-    if client_streams(method) and await made.details() == "Internal error from Core":
-        # The client's own word for a write that failed because the other side had ended the call by then.
+    if client_streams(method) and await made.details() == wire.CUT_OFF:
         outcomes.codes["ended while written"] += 1
         return
     trailers = await made.trailing_metadata() or ()

@@ -112,6 +112,7 @@ def test_an_error_as_long_as_can_be_fits_into_trailers() -> None:
         (grpc.StatusCode.UNAUTHENTICATED, "no", NotLoggedIn, 4),
         (grpc.StatusCode.UNIMPLEMENTED, "", FleetError, 1),
         (grpc.StatusCode.UNKNOWN, "", FleetError, 1),
+        (grpc.StatusCode.INTERNAL, "Internal error from Core", Unreachable, 5),
         (grpc.StatusCode.CANCELLED, "", FleetError, 8),
     ],
 )
