@@ -71,6 +71,7 @@ async def test_a_watcher_is_told_of_a_lost_host_and_sees_a_fresh_picture_when_it
         assert screen.error.code == "host-unreachable"
     before = (await mesh.host_row("alpha")).link_epoch
     host.tmux("send-keys", "-t", "=worker:", "echo mean''while", "Enter")
+    await eventually(lambda: "meanwhile" in host.screen("worker"), "the answer", None)
     host.program.start()
     while (await mesh.host_row("alpha")).link_epoch == before:
         await asyncio.sleep(0.05)

@@ -248,7 +248,7 @@ def killed_writer(folder: Path, prefix: str, seconds: float) -> dict[str, str]:
     with tempfile.TemporaryFile("w+") as said:
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(folder), prefix], stdout=said)
         began = time.monotonic()
-        while os.fstat(said.fileno()).st_size == 0 and time.monotonic() - began < 20:
+        while b"> " not in os.pread(said.fileno(), 4_000, 0) and time.monotonic() - began < 60:
             time.sleep(0.005)
         time.sleep(seconds)
         os.kill(writer.pid, signal.SIGKILL)
