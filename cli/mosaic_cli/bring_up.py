@@ -152,7 +152,7 @@ class BringUp:
     def _operator(self, here: LocalControlPlane, name: str) -> None:
         """Become an operator of the cluster here, unless we are; write the context."""
         folder = self._home.root / OPERATOR_FOLDER
-        if not _is_good(_identity(folder), here):
+        if not _is_good(_identity(folder), here, self._home):
             operator = sanitised(user_name())
             token = JoinToken.parse(operator_token(operator))
             private_folder(self._home.pki)
@@ -170,7 +170,7 @@ class BringUp:
     def _host(self, connection: Connection, here: LocalControlPlane, name: str) -> bool:
         """Join this machine as a host, unless it has. Returns whether it has just joined."""
         present = host_identity(self._home)
-        if _is_good(present, here):
+        if _is_good(present, here, self._home):
             return False
         name = present.name if present is not None and present.trust_domain == here.trust_domain else name
         request = pb.CreateHostTokenRequest(tenant=connection.tenant, name=name)
@@ -243,13 +243,13 @@ def _identity(folder: Path) -> StoredIdentity | None:
     return StoredIdentity.load(folder) if (folder / "identity.json").exists() else None
 
 
-def _is_good(identity: StoredIdentity | None, here: LocalControlPlane) -> bool:
+def _is_good(identity: StoredIdentity | None, here: LocalControlPlane, home: Home) -> bool:
     """Whether an identity is of the cluster here, by roots that stand, and lasts for a while."""
     return (
         identity is not None
         and identity.trust_domain == here.trust_domain
         and identity.not_after - _LASTS > datetime.now(UTC)
-        and trusted_both_ways(identity, here.fleet_address)
+        and trusted_both_ways(identity, here.fleet_address, private=home.pki)
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from uuid import UUID
 
+import pytest
 from mosaic_controlplane.federation.duty import Duty
 from mosaic_controlplane.federation.subscriber import Subscriber
 from mosaic_controlplane.mesh.wakes import Wakes
@@ -20,8 +21,8 @@ from structlog.testing import capture_logs
 class Following(Subscriber):
     """Follows all peers but one, whose streams come to something that nobody foresaw."""
 
-    def __init__(self, bad: UUID) -> None:
-        self.bad = bad
+    def __init__(self, bad: UUID, end: BaseException) -> None:
+        self.bad, self.end = bad, end
         self.begun: Counter[UUID] = Counter()
         self.again = asyncio.Event()
 
@@ -31,7 +32,7 @@ class Following(Subscriber):
             await asyncio.Event().wait()
         if self.begun[peer_id] == 2:
             self.again.set()
-        raise ValueError("a stream that nobody foresaw")
+        raise self.end
 
 
 async def paired(database: Database, name: str) -> UUID:
@@ -47,9 +48,12 @@ async def paired(database: Database, name: str) -> UUID:
     return peer_id
 
 
-async def test_a_stream_that_fails_is_begun_again_and_those_of_other_peers_go_on(database: Database) -> None:
+@pytest.mark.parametrize("end", [ValueError("nobody foresaw it"), asyncio.CancelledError("gRPC's word")], ids=repr)
+async def test_a_stream_that_fails_is_begun_again_and_those_of_other_peers_go_on(
+    database: Database, end: BaseException
+) -> None:
     good, bad = await paired(database, "east"), await paired(database, "west")
-    following = Following(bad)
+    following = Following(bad, end)
     duty = Duty(
         database,
         Wakes(database, new_id()),

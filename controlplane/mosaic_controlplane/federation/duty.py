@@ -85,8 +85,9 @@ class Duty:
                 for peer_id, stream in list(streams.items()):
                     if stream.done():
                         del streams[peer_id]
-                        if (error := stream.exception()) is not None:  # of one peer: the others' go on
-                            log.error("the stream of a peer failed", pairing=str(peer_id), exc_info=error)
+                        (outcome,) = await asyncio.gather(stream, return_exceptions=True)
+                        if outcome is not None:  # of one peer, and be it that gRPC cancelled it: the others' go on
+                            log.error("the stream of a peer failed", pairing=str(peer_id), exc_info=outcome)
                 if beside.done():
                     beside.result()
                 with contextlib.suppress(TimeoutError):
