@@ -111,7 +111,7 @@ def test_up_logs_in_and_joins_again_when_roots_were_changed_without_waiting_and_
     machine: Machine,
 ) -> None:
     pids = {item["name"]: item["pid"] for item in machine.json("agent", "ls")["items"]}
-    for step in (["add"], ["--force", "use"], ["--force", "retire"]):
+    for step in (["add"], ["--force", "use"]):
         done = machine.controlplane("authority", *step)
         assert done.returncode == 0, done.stderr
     refused = machine.mosaic("host", "ls")
