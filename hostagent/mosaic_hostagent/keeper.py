@@ -71,7 +71,7 @@ class SeatKeeper:
         self._sessions = sessions
         self._preparing = asyncio.Lock()
         self._starting = asyncio.Semaphore(_STARTS_AT_ONCE)
-        self._burials: set[asyncio.Task[None]] = set()
+        self._burials: dict[str, asyncio.Task[None]] = {}
 
     def tell(self, resident: Resident) -> None:
         """Report how a seat is."""
@@ -94,6 +94,10 @@ class SeatKeeper:
             case Rest(seat):
                 self._rest(resident, seat)
 
+    def buries(self, run_id: str) -> bool:
+        """Whether this run has ended, and how is not known yet: nothing is to be begun in its place until it is."""
+        return run_id in self._burials
+
     def dismiss(self, resident: Resident) -> None:
         """Its seat was removed: nobody waits for it any more. Its session is stopped by the next plan."""
         resident.ending = reconcile.REMOVED
@@ -115,9 +119,10 @@ class SeatKeeper:
         """Stop watching. Sessions go on."""
         for resident in residents:
             self._unwatch(resident)
-        for burial in self._burials:
+        burials = list(self._burials.values())
+        for burial in burials:
             burial.cancel()
-        await asyncio.gather(*self._burials, return_exceptions=True)
+        await asyncio.gather(*burials, return_exceptions=True)
 
     async def _begin(self, seat: Seat, run_id: str, *, model: str) -> None:
         """Write that a run begins, with what it is told first."""
@@ -287,10 +292,17 @@ class SeatKeeper:
         resident.stir()
         self._unwatch(resident)
         burial = asyncio.create_task(self._bury(resident, session), name=f"burial-{session.name}")
-        self._burials.add(burial)
-        burial.add_done_callback(self._burials.discard)
+        self._burials[session.run_id] = burial
 
     async def _bury(self, resident: Resident, session: Session) -> None:
+        try:
+            await self._take_down(resident, session)
+        finally:
+            del self._burials[session.run_id]
+        self.on_ended()
+
+    async def _take_down(self, resident: Resident, session: Session) -> None:
+        """Take note of how a run ended, and of how long the next one waits for that."""
         lasted = time.monotonic() - resident.launched
         status, there = await self._exit_status(session)
         log.info("seat ended", agent=session.agent_id, run=session.run_id, exit_status=status, lasted=round(lasted, 1))
@@ -310,7 +322,6 @@ class SeatKeeper:
             # The run stays open in the journal, and ends there with the next launch or start of this host-agent.
             log.error("the end of a run could not be written down", run=session.run_id, why=error.why)
         await self._renew(resident)
-        self.on_ended()
 
     async def _bury_unseen(self, resident: Resident, session: Session) -> None:
         """A run that ended before anybody here saw it: too short, or while no host-agent looked."""

@@ -117,7 +117,10 @@ class Supervisor:
             seats,
             # What sits on a server that cannot be seen whole is left alone until it can.
             [one for one in observed if one.agent_id in seats or one.agent_id not in self.residents],
-            not_before={key: math.inf if key in awaited else one.not_before for key, one in self.residents.items()},
+            not_before={
+                key: math.inf if key in awaited or self._keeper.buries(one.run_id) else one.not_before
+                for key, one in self.residents.items()
+            },
             now=time.monotonic(),
             renew={key: one.renew for key, one in self.residents.items() if one.renew is not None},
         )

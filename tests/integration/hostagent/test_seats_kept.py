@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
@@ -9,6 +10,7 @@ import psutil
 import pytest
 from mosaic_framework.manifest import Manifest
 from mosaic_hostagent.backoff import Crashes
+from mosaic_hostagent.seats import Session
 from mosaic_proto.v1 import host_link_pb2 as pb
 
 from tests.support.hostagent import World, eventually
@@ -86,6 +88,30 @@ async def test_a_crash_loop_slows_down_and_says_so(world: World, monkeypatch: py
     world.start()
     await eventually(lambda: world.reports and "crash loop" in last(world, "a").problem, "the loop is told")
     assert "exit status 1" in last(world, "a").problem
+
+
+async def test_a_seat_is_not_started_again_before_it_is_known_how_it_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+    exit_status, rounds = world.keeper._exit_status, list[str]()
+
+    async def slow(session: Session) -> tuple[int | None, bool]:
+        asked.set()
+        await answered.wait()
+        return await exit_status(session)
+
+    monkeypatch.setattr(world.keeper, "_exit_status", slow)
+    monkeypatch.setattr(world.supervisor, "on_round", lambda: rounds.append("done"))
+    world.want(world.seat("a", command=["sh", "-c", "sleep 0.1; exit 3"]), generation=1)
+    world.start()
+    await asyncio.wait_for(asked.wait(), 15)
+    for count in range(len(rounds) + 1, len(rounds) + 4):
+        world.supervisor.look()
+        await eventually(lambda wanted=count: len(rounds) >= wanted, "a round was made")
+    assert await world.runs() == [("started", "", 0)]
+    answered.set()
+    await eventually(lambda: "exit status 3" in last(world, "a").problem, "its end is told")
 
 
 async def test_what_ended_while_no_host_agent_looked_is_told(world: World) -> None:
