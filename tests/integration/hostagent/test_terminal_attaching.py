@@ -1,0 +1,126 @@
+"""What a tmux server before 3.7 does not survive, and is spared: news for its clients while one of them attaches."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from mosaic_hostagent.seats import Session
+from mosaic_hostagent.terminal.attaching import Attaching
+from mosaic_hostagent.terminal.server import Launch, TmuxServer
+from mosaic_hostagent.terminal.tap import Tap
+
+ROUNDS = 15
+
+
+@pytest.fixture
+async def slow(server: TmuxServer) -> TmuxServer:
+    """A server whose clients take long to say all about themselves: they have a large environment."""
+    await server.control()
+    server._env |= {f"A_LONG_VARIABLE_{number}": "x" * 200 for number in range(4000)}
+    return server
+
+
+async def server_pid(server: TmuxServer) -> str:
+    ((pid,),) = await server.run(["display-message", "-p", "#{pid}"])
+    return pid
+
+
+async def seat(server: TmuxServer, name: str) -> Session:
+    return await server.start(
+        Launch(
+            agent_id=name,
+            name=name,
+            run_id="r1",
+            generation=1,
+            restart=0,
+            launch_digest="d1",
+            argv=["cat"],
+            env={},
+            folder=Path("/tmp"),
+        )
+    )
+
+
+async def viewed(server: TmuxServer, session: Session) -> Tap:
+    return await Tap.attach(server, session.session_id, session.pane_id, lambda: None)
+
+
+async def test_a_server_lives_while_agents_begin_and_end_and_viewers_come(slow: TmuxServer) -> None:
+    pid = await server_pid(slow)
+    watched = await seat(slow, "watched")
+
+    async def agents() -> None:
+        while True:
+            await slow.kill(await seat(slow, "brief"))
+
+    coming = asyncio.create_task(agents())
+    try:
+        for _ in range(ROUNDS):
+            await (await viewed(slow, watched)).close()
+            assert not coming.done()
+    finally:
+        coming.cancel()
+        await asyncio.wait({coming})
+    assert await server_pid(slow) == pid
+
+
+async def test_a_server_lives_while_two_viewers_come_and_go(slow: TmuxServer) -> None:
+    pid = await server_pid(slow)
+    watched = await seat(slow, "watched")
+
+    async def views() -> None:
+        for _ in range(ROUNDS):
+            await (await viewed(slow, watched)).close()
+
+    await asyncio.gather(views(), views())
+    assert await server_pid(slow) == pid
+
+
+async def test_a_server_lives_when_a_watched_agent_ends_and_another_is_looked_at(slow: TmuxServer) -> None:
+    pid = await server_pid(slow)
+    other = await seat(slow, "other")
+    for _ in range(ROUNDS):
+        watched = await seat(slow, "watched")
+        leaving = await viewed(slow, watched)
+        await slow.kill(watched)
+        coming = await viewed(slow, other)
+        await leaving.close()
+        await coming.close()
+    assert await server_pid(slow) == pid
+
+
+async def test_a_server_lives_when_viewers_leave_before_they_were_there(slow: TmuxServer) -> None:
+    pid = await server_pid(slow)
+    watched = await seat(slow, "watched")
+    for number in range(ROUNDS):
+        coming = asyncio.create_task(viewed(slow, watched))
+        await asyncio.wait({coming}, timeout=number / 1000)
+        coming.cancel()
+        await asyncio.wait({coming})
+        if not coming.cancelled():
+            await (await coming).close()
+    assert await server_pid(slow) == pid
+    (clients,) = await slow.run(["list-clients", "-F", "#{client_session}"])
+    assert clients == [slow.key.holder]
+
+
+async def test_a_client_attaches_when_all_else_has_been_answered_and_before_what_is_asked_for_later() -> None:
+    attaching, told = Attaching(), list[str]()
+
+    async def other(name: str) -> None:
+        async with attaching.others():
+            told.append(f"{name} begins")
+            await asyncio.sleep(0)
+            told.append(f"{name} ends")
+
+    async def client() -> None:
+        async with attaching.alone():
+            told.append("attaches")
+            await asyncio.sleep(0)
+            told.append("is attached")
+
+    await asyncio.gather(other("one"), other("two"), client(), other("three"))
+    assert told[:4] == ["one begins", "two begins", "one ends", "two ends"]
+    assert told[4:] == ["attaches", "is attached", "three begins", "three ends"]
