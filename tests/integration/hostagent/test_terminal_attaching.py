@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -66,28 +68,31 @@ async def test_a_server_lives_while_agents_begin_and_end_and_viewers_come(slow: 
     assert await server_pid(slow) == pid
 
 
-async def test_a_server_lives_while_two_viewers_come_and_go(slow: TmuxServer) -> None:
+async def test_a_server_lives_when_one_viewer_leaves_while_another_comes(slow: TmuxServer) -> None:
     pid = await server_pid(slow)
     watched = await seat(slow, "watched")
-
-    async def views() -> None:
-        for _ in range(ROUNDS):
-            await (await viewed(slow, watched)).close()
-
-    await asyncio.gather(views(), views())
+    for number in range(2 * ROUNDS):
+        leaving = await viewed(slow, watched)
+        coming = asyncio.create_task(viewed(slow, watched))
+        await asyncio.wait({coming}, timeout=number / 2000)
+        await leaving.close()
+        await (await coming).close()
     assert await server_pid(slow) == pid
 
 
-async def test_a_server_lives_when_a_watched_agent_ends_and_another_is_looked_at(slow: TmuxServer) -> None:
+async def test_a_server_lives_when_a_viewer_of_an_ended_agent_leaves_while_another_comes(slow: TmuxServer) -> None:
     pid = await server_pid(slow)
     other = await seat(slow, "other")
-    for _ in range(ROUNDS):
+    for number in range(2 * ROUNDS):
         watched = await seat(slow, "watched")
         leaving = await viewed(slow, watched)
+        os.kill(leaving._client.pid, signal.SIGSTOP)  # a busy machine
         await slow.kill(watched)
-        coming = await viewed(slow, other)
+        coming = asyncio.create_task(viewed(slow, other))
+        await asyncio.wait({coming}, timeout=number / 2000)
+        os.kill(leaving._client.pid, signal.SIGCONT)
+        await (await coming).close()
         await leaving.close()
-        await coming.close()
     assert await server_pid(slow) == pid
 
 
