@@ -9,14 +9,21 @@ is busy.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+
+from mosaic_hostagent.terminal import turn
 
 
 class Attaching:
-    """Who does what at one server. Both are had in the order in which they were asked for."""
+    """Who does what at one server. Both are had in the order in which they were asked for.
 
-    def __init__(self) -> None:
+    `turn_path` names the file by which the processes of seats' units wait for us, and we for them.
+    """
+
+    def __init__(self, turn_path: Callable[[], str]) -> None:
+        self._turn_path = turn_path
         self._turn = asyncio.Lock()
         self._others = 0
         self._quiet = asyncio.Event()
@@ -27,7 +34,8 @@ class Attaching:
         """For as long as a control client attaches: nothing else is done at the server."""
         async with self._turn:
             await self._quiet.wait()
-            yield
+            async with self._turn_among_processes():
+                yield
 
     @asynccontextmanager
     async def others(self) -> AsyncIterator[None]:
@@ -41,3 +49,20 @@ class Attaching:
             self._others -= 1
             if not self._others:
                 self._quiet.set()
+
+    @asynccontextmanager
+    async def _turn_among_processes(self) -> AsyncIterator[None]:
+        path, loop = self._turn_path(), asyncio.get_running_loop()
+        deadline = loop.time() + turn.SECONDS
+        handles = []
+        try:
+            for lock in (turn.wanted(path), path):
+                # Looked at again and again: the kernel tells nobody that a lock is free.
+                while (handle := turn.take(lock)) < 0 and loop.time() < deadline:  # noqa: ASYNC110
+                    await asyncio.sleep(turn.PAUSE)
+                handles.append(handle)
+            yield
+        finally:
+            for handle in handles:
+                if handle >= 0:
+                    os.close(handle)

@@ -104,7 +104,7 @@ class TmuxServer:
         self, key: ServerKey, *, home: str, environment: Mapping[str, str], holders: Holders | None = None
     ) -> None:
         self.key = key
-        self.attaching = Attaching()
+        self.attaching = Attaching(lambda: self.turn_path)
         self.on_sessions_changed: Callable[[], None] = lambda: None
         self._holders = holders
         self._home = home
@@ -140,18 +140,26 @@ class TmuxServer:
         """Where tmux keeps the server's socket."""
         return tmux_folder(self._env).resolve() / (self.key.socket_name or "default")
 
+    @property
+    def turn_path(self) -> str:
+        """The file that says whose turn at the server it is (turn.py)."""
+        return str(self._beside("turn"))
+
     def hold(self) -> None:
         """Take the lock on this server, once. Raises TmuxServerHeld while another host-agent has it."""
         if self._lock is not None:
             return
-        digest = hashlib.sha256(os.fsencode(self.socket_path)).hexdigest()[:16]
         try:
-            self._lock = FileLock.take(runtime_root() / f"tmux-{digest}.lock", home=self._home)
+            self._lock = FileLock.take(self._beside("lock"), home=self._home)
         except LockTaken as taken:
             raise TmuxServerHeld(
                 f"the tmux server {self.name!r} is driven by another host-agent",
                 why=f"it has pid {taken.holder.get('pid', 'unknown')}",
             ) from None
+
+    def _beside(self, kind: str) -> Path:
+        digest = hashlib.sha256(os.fsencode(self.socket_path)).hexdigest()[:16]
+        return runtime_root() / f"tmux-{digest}.{kind}"
 
     async def control(self) -> ControlMode:
         """Return the living connection, made anew if it was lost, with the server and our holder if they are gone.

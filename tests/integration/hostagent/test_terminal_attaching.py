@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 from mosaic_hostagent.seats import Session
+from mosaic_hostagent.terminal import turn
 from mosaic_hostagent.terminal.attaching import Attaching
 from mosaic_hostagent.terminal.server import Launch, TmuxServer
 from mosaic_hostagent.terminal.tap import Tap
+from mosaic_hostagent.units.plain import Tmux
 
-ROUNDS = 15
+ROUNDS = 12
 
 
 @pytest.fixture
@@ -68,6 +71,28 @@ async def test_a_server_lives_while_agents_begin_and_end_and_viewers_come(slow: 
     assert await server_pid(slow) == pid
 
 
+async def test_a_server_lives_while_units_begin_and_end_agents_and_viewers_come(slow: TmuxServer) -> None:
+    pid = await server_pid(slow)
+    watched = await seat(slow, "watched")
+    unit = Tmux(slow.command, {**os.environ, "TMUX_TMPDIR": slow.tmpdir}, slow.turn_path)
+    over = threading.Event()
+
+    def agents() -> None:
+        while not over.is_set():
+            unit.change([["new-session", "-d", "-s", "brief", "cat"]])
+            unit.change([["kill-session", "-t", "=brief"]])
+
+    coming = asyncio.create_task(asyncio.to_thread(agents))
+    try:
+        for _ in range(2 * ROUNDS):
+            await (await viewed(slow, watched)).close()
+            assert not coming.done()
+    finally:
+        over.set()
+        await coming
+    assert await server_pid(slow) == pid
+
+
 async def test_a_server_lives_when_one_viewer_leaves_while_another_comes(slow: TmuxServer) -> None:
     pid = await server_pid(slow)
     watched = await seat(slow, "watched")
@@ -111,8 +136,10 @@ async def test_a_server_lives_when_viewers_leave_before_they_were_there(slow: Tm
     assert clients == [slow.key.holder]
 
 
-async def test_a_client_attaches_when_all_else_has_been_answered_and_before_what_is_asked_for_later() -> None:
-    attaching, told = Attaching(), list[str]()
+async def test_a_client_attaches_when_all_else_has_been_answered_and_before_what_is_asked_for_later(
+    tmp_path: Path,
+) -> None:
+    attaching, told = Attaching(lambda: str(tmp_path / "turn")), list[str]()
 
     async def other(name: str) -> None:
         async with attaching.others():
@@ -129,3 +156,18 @@ async def test_a_client_attaches_when_all_else_has_been_answered_and_before_what
     await asyncio.gather(other("one"), other("two"), client(), other("three"))
     assert told[:4] == ["one begins", "two begins", "one ends", "two ends"]
     assert told[4:] == ["attaches", "is attached", "three begins", "three ends"]
+
+
+async def test_a_unit_is_kept_from_its_turn_by_a_hung_host_agent_for_a_while_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "turn")
+    async with Attaching(lambda: path).alone():
+        assert turn.take(path) == -1
+        monkeypatch.setattr(turn, "SECONDS", 0.02)
+        with turn.taken(path):
+            assert turn.take(path) == -1
+    with turn.taken(path), turn.taken(str(tmp_path / "no-host-agent-yet" / "turn")):
+        async with Attaching(lambda: path).alone():
+            assert turn.take(path) == -1
+    assert turn.take(path) >= 0
