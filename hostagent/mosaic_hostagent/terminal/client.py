@@ -8,6 +8,7 @@ from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Mapping, Sequence
 
 DETACH_SECONDS = 2.0
+ATTACH_SECONDS = 10.0
 _BUFFER = 64 * 1024
 
 
@@ -22,10 +23,35 @@ class ControlClient:
         self.pid = process.pid
         self._process = process
         self._transport = transport
+        self._first = b""
+        self.ended = asyncio.Event()
 
     @classmethod
     async def start(cls, tmux: Sequence[str], target: str, flags: str, *, env: Mapping[str, str]) -> ControlClient:
-        """Attach to a session of the server that the argument vector `tmux` names. Raises OSError."""
+        """Attach to a session of the server that the argument vector `tmux` names; return when the server has answered.
+
+        The caller sees to it that the server has no other work (attaching.py). A client that is given up is let go,
+        not killed at once: one that dies before it has told the server all about itself takes a server of tmux before
+        3.7 with it (https://github.com/tmux/tmux/pull/5004). Raises OSError.
+        """
+        starting = asyncio.create_task(cls._spawn(tmux, target, flags, env))
+        try:
+            client = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await (await starting)._give_up()
+            raise
+        try:
+            async with asyncio.timeout(ATTACH_SECONDS):
+                client._first = await client.stdout.read(_BUFFER)
+        except TimeoutError:
+            await client._give_up()
+        except asyncio.CancelledError:
+            await client._give_up()
+            raise
+        return client
+
+    @classmethod
+    async def _spawn(cls, tmux: Sequence[str], target: str, flags: str, env: Mapping[str, str]) -> ControlClient:
         loop = asyncio.get_running_loop()
         # As asyncio.create_subprocess_exec does it, which keeps the transport to itself.
         transport, protocol = await loop.subprocess_exec(
@@ -38,6 +64,21 @@ class ControlClient:
             start_new_session=True,  # a Ctrl-C in a terminal of ours is not for this client
         )
         return cls(Process(transport, protocol, loop), transport)
+
+    async def read(self, size: int) -> bytes:
+        """Return what it wrote, about `size` bytes at most; nothing at its end. Raises OSError."""
+        first, self._first = self._first, b""
+        if not (data := first or await self.stdout.read(size)):
+            self.ended.set()
+        return data
+
+    async def _give_up(self) -> None:
+        await self.end(asyncio.create_task(self._drain(), name="tmux-given-up-reader"))
+
+    async def _drain(self) -> None:
+        with contextlib.suppress(OSError):
+            while await self.stdout.read(_BUFFER):
+                pass
 
     async def end(self, reader: asyncio.Task[None]) -> None:
         """Detach, and wait for the task that reads; kill a client whose server does not let it go."""

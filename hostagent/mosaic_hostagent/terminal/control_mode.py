@@ -153,7 +153,7 @@ class ControlMode:
     async def _read(self) -> None:
         reason = "the server ended"
         try:
-            while data := await self._client.stdout.read(_CHUNK):
+            while data := await self._client.read(_CHUNK):
                 for ours, succeeded, lines in self._parser.feed(data):
                     self._take(ours, succeeded, lines)
                 if self._parser.sessions_changed:

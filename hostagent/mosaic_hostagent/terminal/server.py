@@ -18,7 +18,8 @@ from mosaic_framework.paths import runtime_root, tmux_folder
 from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.seats import ServerKey, Session
-from mosaic_hostagent.terminal.client import ControlClient
+from mosaic_hostagent.terminal.attaching import Attaching
+from mosaic_hostagent.terminal.client import DETACH_SECONDS, ControlClient
 from mosaic_hostagent.terminal.control_mode import Command, Conditional, ControlMode, Reply
 from mosaic_hostagent.terminal.panes import PANE_FORMAT, Observed, read_panes
 from mosaic_hostagent.terminal.problems import (
@@ -31,6 +32,7 @@ from mosaic_hostagent.terminal.problems import (
 )
 from mosaic_hostagent.terminal.stale import end_stale_clients
 from mosaic_hostagent.terminal.starting import holder_commands, session_name, start_commands
+from mosaic_hostagent.waiting import wait_at_most
 
 OLDEST_TMUX = (3, 2)
 log = structlog.get_logger(__name__)
@@ -102,12 +104,14 @@ class TmuxServer:
         self, key: ServerKey, *, home: str, environment: Mapping[str, str], holders: Holders | None = None
     ) -> None:
         self.key = key
+        self.attaching = Attaching(lambda: self.turn_path)
         self.on_sessions_changed: Callable[[], None] = lambda: None
         self._holders = holders
         self._home = home
         self._env = inheritable(environment)
         self._tmux = ["tmux", "-L", key.socket_name] if key.socket_name else ["tmux"]
         self._control: ControlMode | None = None
+        self._clients: set[ControlClient] = set()
         self._lock: FileLock | None = None
         self._opening = asyncio.Lock()
 
@@ -136,18 +140,26 @@ class TmuxServer:
         """Where tmux keeps the server's socket."""
         return tmux_folder(self._env).resolve() / (self.key.socket_name or "default")
 
+    @property
+    def turn_path(self) -> str:
+        """The file that says whose turn at the server it is (turn.py)."""
+        return str(self._beside("turn"))
+
     def hold(self) -> None:
         """Take the lock on this server, once. Raises TmuxServerHeld while another host-agent has it."""
         if self._lock is not None:
             return
-        digest = hashlib.sha256(os.fsencode(self.socket_path)).hexdigest()[:16]
         try:
-            self._lock = FileLock.take(runtime_root() / f"tmux-{digest}.lock", home=self._home)
+            self._lock = FileLock.take(self._beside("lock"), home=self._home)
         except LockTaken as taken:
             raise TmuxServerHeld(
                 f"the tmux server {self.name!r} is driven by another host-agent",
                 why=f"it has pid {taken.holder.get('pid', 'unknown')}",
             ) from None
+
+    def _beside(self, kind: str) -> Path:
+        digest = hashlib.sha256(os.fsencode(self.socket_path)).hexdigest()[:16]
+        return runtime_root() / f"tmux-{digest}.{kind}"
 
     async def control(self) -> ControlMode:
         """Return the living connection, made anew if it was lost, with the server and our holder if they are gone.
@@ -181,7 +193,9 @@ class TmuxServer:
 
     async def run(self, *commands: Command | Conditional) -> list[Reply]:
         """Run commands on the living connection; see ControlMode.run."""
-        return await (await self.control()).run(*commands)
+        control = await self.control()
+        async with self.attaching.others():
+            return await control.run(*commands)
 
     async def observe(self) -> Observed:
         """Return our sessions. Of several panes in one, the one that we started counts."""
@@ -253,11 +267,16 @@ class TmuxServer:
         )
 
     async def attach_client(self, session_id: str, flags: str) -> ControlClient:
-        """Start a control client on a session; its end is the caller's. Raises TerminalLost."""
-        try:
-            return await ControlClient.start(self._tmux, f"{session_id}:", flags, env=self._env)
-        except OSError as error:
-            raise TerminalLost("no tmux client can be started", why=str(error)) from error
+        """Start a control client on a session; its end, in `attaching.others`, is the caller's. Raises TerminalLost."""
+        control = await self.control()
+        async with self.attaching.alone():
+            await self._let_go(control)
+            try:
+                client = await ControlClient.start(self._tmux, f"{session_id}:", flags, env=self._env)
+            except OSError as error:
+                raise TerminalLost("no tmux client can be started", why=str(error)) from error
+        self._clients.add(client)
+        return client
 
     async def reap(self) -> None:
         """Make tmux look for children that have ended: it can miss the kernel's word, and they stay zombies."""
@@ -282,19 +301,34 @@ class TmuxServer:
     async def close(self) -> None:
         """Detach and let go of the lock. Sessions go on. May be called twice."""
         if self._control is not None:
-            await self._control.close()
+            async with self.attaching.others():
+                await self._control.close()
             self._control = None
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
+    async def _let_go(self, control: ControlMode) -> None:
+        """Wait for the clients whose session is gone: that one has left, too, is told to the others."""
+        self._clients = {client for client in self._clients if not client.ended.is_set()}
+        if not self._clients:
+            return
+        (attached,) = await control.run(["list-clients", "-F", "#{client_pid}"])
+        for client in self._clients:
+            if str(client.pid) not in attached:
+                await wait_at_most(client.ended, DETACH_SECONDS)
+
     async def _attach(self) -> ControlMode:
         if self._control is not None:
-            await self._control.close()
-        self._control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
-        self._control.on_sessions_changed = lambda: self.on_sessions_changed()
-        await end_stale_clients(self._control, self.key.holder)
-        return self._control
+            async with self.attaching.others():
+                await self._control.close()
+        async with self.attaching.alone():
+            control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
+        self._control = control
+        control.on_sessions_changed = lambda: self.on_sessions_changed()
+        async with self.attaching.others():
+            await end_stale_clients(control, self.key.holder)
+        return control
 
     async def _start_holder(self) -> None:
         owner = await self._holder_owner()
@@ -312,7 +346,8 @@ class TmuxServer:
         commands = holder_commands(self.key.holder, home=self._home, own_server=bool(self.key.socket_name))
         command = [word for part in commands for word in (*part, ";")][:-1]
         configured = ["-f", os.devnull] if self.key.socket_name else []
-        status, text = await self._spawn(*configured, *command)
+        async with self.attaching.others():
+            status, text = await self._spawn(*configured, *command)
         if status != 0 and await self._holder_owner() != self._home:
             raise TerminalLost(f"the tmux server {self.name!r} could not be started", why=text[:500])
         log.info("holder session started", server=self.name, holder=self.key.holder)

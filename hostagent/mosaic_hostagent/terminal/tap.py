@@ -21,7 +21,8 @@ _CHUNK = 64 * 1024
 class Tap:
     """One such client. `on_output` is called once after each `rearm`, when there was output, and when it has ended."""
 
-    def __init__(self, client: ControlClient, pane_id: str, on_output: Callable[[], None]) -> None:
+    def __init__(self, server: TmuxServer, client: ControlClient, pane_id: str, on_output: Callable[[], None]) -> None:
+        self._server = server
         self._client = client
         self._pane_id = pane_id
         self._on_output = on_output
@@ -31,7 +32,7 @@ class Tap:
     @classmethod
     async def attach(cls, server: TmuxServer, session_id: str, pane_id: str, on_output: Callable[[], None]) -> Tap:
         """Attach to the session that `pane_id` is in. Raises TerminalLost when tmux cannot be started."""
-        return cls(await server.attach_client(session_id, VIEW_FLAGS), pane_id, on_output)
+        return cls(server, await server.attach_client(session_id, VIEW_FLAGS), pane_id, on_output)
 
     @property
     def rearm(self) -> Command:
@@ -40,13 +41,14 @@ class Tap:
 
     async def close(self) -> None:
         """Detach."""
-        await self._client.end(self._reader)
+        async with self._server.attaching.others():
+            await self._client.end(self._reader)
 
     async def _read(self) -> None:
         rest = b""
         paused: set[bytes] = set()
         with contextlib.suppress(OSError):
-            while data := await self._client.stdout.read(_CHUNK):
+            while data := await self._client.read(_CHUNK):
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
                     kind, _, about = line.partition(b" ")

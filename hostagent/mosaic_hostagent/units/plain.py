@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from mosaic_hostagent.environment import inheritable
+from mosaic_hostagent.terminal import turn
 from mosaic_hostagent.terminal.quoting import command_line
 
 TYPE_CHECKING = False
@@ -85,8 +86,9 @@ class Asked:
 class Tmux:
     """A tmux server, by one short client a call. None of them ever starts the server, but for `start_server`."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], turn_path: str = "") -> None:
         self._command = [*command, "-u"]
+        self._turn_path = turn_path
         self._environment = dict(environment)
 
     def ask(self, *words: str) -> list[str]:
@@ -96,6 +98,11 @@ class Tmux:
     def run(self, commands: Iterable[Sequence[str]]) -> list[str]:
         """Run commands as one line, by standard input: what they carry is in no argument. Raises TmuxFailed."""
         return self._run([*self._command, "-N", "source-file", "-"], " ; ".join(map(command_line, commands)) + "\n")
+
+    def change(self, commands: Iterable[Sequence[str]]) -> list[str]:
+        """Run commands that begin or end a session, as `run` does, while no client of the host-agent attaches."""
+        with turn.taken(self._turn_path):
+            return self.run(commands)
 
     def start_server(self, options: Sequence[str], commands: Iterable[Sequence[str]]) -> None:
         """Run commands, starting the server should there be none. Raises TmuxFailed."""

@@ -196,6 +196,7 @@ class Systemd:
             "grace": self._stop_grace,
             "tmux": tmux.command,
             "tmux_tmpdir": tmux.tmpdir,
+            "tmux_turn": tmux.turn_path,
             "holder": server.holder,
             "holder_unit": units.holder_unit(server.socket_name),
         }

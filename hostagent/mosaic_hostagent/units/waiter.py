@@ -90,7 +90,8 @@ class Waiter:
             tell(f"no agent {self._instance!r} is wanted here")
             return False
         self._tally = launch_file.read_tally(self._home, self._instance, self._launch)
-        self._tmux = Tmux(self._launch["tmux"], tmux_environment(self._launch["tmux_tmpdir"]))
+        launch = self._launch
+        self._tmux = Tmux(launch["tmux"], tmux_environment(launch["tmux_tmpdir"]), launch.get("tmux_turn", ""))
         return True
 
     def _rest(self) -> bool:
@@ -151,7 +152,7 @@ class Waiter:
         launch = launch_file.as_new_run(self._home, self._launch, self._tally)
         # Written first: what has begun under an id never begins again under it.
         self._note(launched=prepared, latest=launch["run_id"], next=0.0, resting=0, problem="", begun=True)
-        said = self._tmux.run(
+        said = self._tmux.change(
             start_commands(
                 launch,
                 home=launch["home"],
@@ -197,7 +198,7 @@ class Waiter:
         # An id is never used twice in a server's life, but the server may be another one by now.
         condition = f"#{{==:#{{@mosaic_run}},{found.run_id}}}"
         try:
-            self._tmux.run(
+            self._tmux.change(
                 [["if-shell", "-F", "-t", f"{found.session_id}:", condition, f"kill-session -t '{found.session_id}:'"]]
             )
         except TmuxFailed as failed:
