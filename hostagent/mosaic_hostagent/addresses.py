@@ -27,6 +27,12 @@ def spread(addresses: Sequence[str], *, host_id: str) -> list[str]:
     return sorted(set(addresses), key=lambda address: hashlib.sha256(f"{host_id} {address}".encode()).digest())
 
 
+def following(addresses: Sequence[str], last: str) -> str:
+    """Return what is dialled after `last`: the next in order, the first when that one is unknown or was at the end."""
+    position = addresses.index(last) + 1 if last in addresses else 0
+    return addresses[position % len(addresses)]
+
+
 class KnownAddresses:
     """Fleet addresses (host:port), the newest word first, in the host's own order.
 

@@ -18,6 +18,7 @@ from mosaic_framework.wire import aio_channel, error_from_rpc, how_to_come_back
 from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import host_link_pb2_grpc, runtimes_pb2
 
+from mosaic_hostagent.addresses import following
 from mosaic_hostagent.backoff import before_next_dial
 from mosaic_hostagent.beats import Beats
 from mosaic_hostagent.outgoing import Outgoing
@@ -87,6 +88,7 @@ class Link:
         self._handlers = handlers
         self._on_up = on_up
         self._dials = 0
+        self._dialled = ""
         self.up = False
         self.address = ""
         """the control plane at the other end of the link; empty while there is none"""
@@ -136,7 +138,8 @@ class Link:
                 why=f"it was valid until {identity.not_after:%Y-%m-%d %H:%M} UTC, by this machine's clock",
                 next_step=how_to_come_back(identity),
             )
-        address = addresses[self._dials % len(addresses)]
+        # By the last one, not by a count: what a welcome said of who lives has put the addresses into another order.
+        address = self._dialled = following(addresses, self._dialled)
         self._dials += 1
         async with aio_channel(identity, address) as channel:
             stub = host_link_pb2_grpc.HostLinkServiceStub(channel)

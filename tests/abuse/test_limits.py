@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,29 @@ def test_a_certificate_refused_over_and_over_hears_why_without_a_look_into_the_r
     with pytest.raises(IdentityRevoked, match="ben has been revoked"):
         limits.knock(b"revoked")
     limits.knock(b"another")
+
+
+def test_a_pairing_that_is_refused_over_and_over_shuts_out_no_other_of_the_same_certificate() -> None:
+    limits = Limits()
+    for _ in range(101):
+        limits.refused(b"cluster", IdentityRevoked("it was ended"), "over")
+    with pytest.raises(IdentityRevoked, match="it was ended"):
+        limits.knock(b"cluster", "over")
+    limits.knock(b"cluster", "stands")
+
+
+def test_a_certificate_that_makes_pairings_up_costs_no_look_into_the_register_for_each() -> None:
+    limits, looks = Limits(), 0
+    for number in range(1_000):
+        with contextlib.suppress(TooManyCalls):
+            limits.knock(b"cluster", f"made up {number}")
+            looks += 1
+            limits.refused(b"cluster", IdentityRevoked("nobody has this pairing"), f"made up {number}")
+    assert looks < 900, "a burst, and a few a second"
+    with pytest.raises(TooManyCalls) as told:
+        limits.knock(b"cluster", "another one")
+    assert told.value.retry_after
+    limits.knock(b"another cluster", "stands")
 
 
 def test_the_defaults_let_a_script_send_to_every_agent_of_a_thousand_hosts_at_the_pace_they_say() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mosaic_framework.errors import Unreachable
 from mosaic_framework.ids import new_id
-from mosaic_hostagent.addresses import KnownAddresses, spread
+from mosaic_hostagent import link as links
+from mosaic_hostagent.addresses import KnownAddresses, following, spread
 
 REPLICAS = ["a:7443", "b:7443", "c:7443"]
 HOST = "0191d2f0-0000-7000-8000-000000000001"
@@ -50,3 +56,50 @@ def test_replicas_that_live_come_before_those_that_were_known_before(tmp_path: P
     known.learn([third])
     assert known.to_dial([]) == [third, second]
     assert KnownAddresses(tmp_path, host_id=HOST).to_dial([]) == [third, second]
+
+
+def test_each_address_is_dialled_in_turn() -> None:
+    dialled = [""]
+    for _ in range(4):
+        dialled.append(following(REPLICAS, dialled[-1]))
+    assert dialled[1:] == ["a:7443", "b:7443", "c:7443", "a:7443"]
+    assert following(REPLICAS, "gone:7443") == "a:7443"
+
+
+def test_a_host_that_heard_who_lives_dials_those_before_one_that_is_known_to_be_away(tmp_path: Path) -> None:
+    known = KnownAddresses(tmp_path, host_id=HOST)
+    first, second, third = spread(REPLICAS, host_id=HOST)
+    away = following(known.to_dial(REPLICAS), "")
+    assert away == first
+    at = following(known.to_dial(REPLICAS), away)
+    assert at == second
+    known.learn([second, third])
+    assert following(known.to_dial(REPLICAS), at) == third
+
+
+async def test_a_link_goes_on_after_the_address_that_it_had_when_the_order_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    orders = [["a:1", "b:1", "c:1"], ["a:1", "b:1", "c:1"], ["b:1", "c:1", "a:1"]]
+    dialled: list[str] = []
+    enough = asyncio.Event()
+
+    def dial(_identity: Any, address: str) -> Any:
+        dialled.append(address)
+        if len(dialled) == 3:
+            enough.set()
+        raise Unreachable("nobody is there")
+
+    monkeypatch.setattr(links, "aio_channel", dial)
+    monkeypatch.setattr(links, "before_next_dial", lambda _attempt, _failure: 0.0)
+    link = links.Link(
+        identity=lambda: Mock(expired=lambda: False),
+        addresses=lambda _identity: orders[len(dialled)] if len(dialled) < 3 else orders[-1],
+        outgoing=Mock(),
+        handlers=Mock(),
+        on_up=Mock(),
+    )
+    running = asyncio.create_task(link.run())
+    await enough.wait()
+    running.cancel()
+    assert dialled[:3] == ["a:1", "b:1", "c:1"]

@@ -29,6 +29,8 @@ from mosaic_controlplane.metrics import Metrics
 CALLERS = 20_000  # whose pace is remembered
 REFUSALS_PER_SECOND = 5.0  # of one certificate; each costs a look into the register
 REFUSALS_BURST = 100
+STRAYS_PER_SECOND = 20.0  # refusals of one certificate, whichever pairings it names
+STRAYS_BURST = 400
 BUSY_SECONDS = 0.5
 STREAM_SECONDS = 5.0
 
@@ -43,6 +45,7 @@ class Limits:
             rate=self._settings.limit_calls_per_second, burst=self._settings.limit_calls_burst, peers=CALLERS
         )
         self._refusals = PerPeer(rate=REFUSALS_PER_SECOND, burst=REFUSALS_BURST, peers=CALLERS)
+        self._strays = PerPeer(rate=STRAYS_PER_SECOND, burst=STRAYS_BURST, peers=CALLERS)
         self._refused: dict[str, Denied] = {}
         self._calls: Counter[str] = Counter()
         self._streams: Counter[str] = Counter()
@@ -85,17 +88,19 @@ class Limits:
     def knock(self, leaf_pem: bytes, pairing: str = "") -> None:
         """Raise what a certificate was refused with last, when it was over and over just now: no register is asked.
 
-        One certificate of another cluster speaks for several pairings, of which only one may be over.
+        One certificate of another cluster speaks for several pairings, of which only one may be over. One that makes
+        pairings up is told TooManyCalls, for a pairing that stands must not seem to be over.
         """
         name = _digest(leaf_pem, pairing)
-        if name not in self._refused:
-            return
-        wait = self._refusals.wait(name)
-        if wait > 0:
+        if name in self._refused:
+            if self._refusals.wait(name) > 0:
+                self._metrics.limited(TooManyCalls.code)
+                error = self._refused[name]
+                raise type(error)(error.what, why=error.why, next_step=error.next_step, details=dict(error.details))
+            del self._refused[name]
+        if pairing and (wait := self._strays.wait(_digest(leaf_pem))) > 0:
             self._metrics.limited(TooManyCalls.code)
-            error = self._refused[name]
-            raise type(error)(error.what, why=error.why, next_step=error.next_step, details=dict(error.details))
-        del self._refused[name]
+            raise TooManyCalls.until(seconds=wait, why="it names many pairings that are refused")
 
     def refused(self, leaf_pem: bytes, error: Denied, pairing: str = "") -> None:
         """Count a call that was refused for who makes it."""
@@ -103,7 +108,11 @@ class Limits:
         if not isinstance(error, NotAuthenticated):
             return  # an agent whose session is over must not shut out the host that speaks for it
         name = _digest(leaf_pem, pairing)
-        if name not in self._refused and not self._refusals.take(name):
+        if name in self._refused:
+            return
+        if pairing:
+            self._strays.take(_digest(leaf_pem))
+        if not self._refusals.take(name):
             self._refused[name] = error
             while len(self._refused) > CALLERS:
                 del self._refused[next(iter(self._refused))]
@@ -127,5 +136,5 @@ class Limits:
             raise Overloaded.until(seconds=BUSY_SECONDS, why=f"{settings.limit_calls_together:,} calls are under way")
 
 
-def _digest(leaf_pem: bytes, pairing: str) -> str:
+def _digest(leaf_pem: bytes, pairing: str = "") -> str:
     return hashlib.sha256(leaf_pem + b"\0" + pairing.encode()).hexdigest()
