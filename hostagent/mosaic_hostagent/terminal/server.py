@@ -19,8 +19,8 @@ from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.seats import ServerKey, Session
 from mosaic_hostagent.terminal.attaching import Attaching
-from mosaic_hostagent.terminal.client import DETACH_SECONDS, ControlClient
-from mosaic_hostagent.terminal.control_mode import Command, Conditional, ControlMode, Reply
+from mosaic_hostagent.terminal.client import DETACH_SECONDS, ControlClient, answer_of
+from mosaic_hostagent.terminal.control_mode import REPLY_SECONDS, Command, Conditional, ControlMode, Reply
 from mosaic_hostagent.terminal.panes import PANE_FORMAT, Observed, read_panes
 from mosaic_hostagent.terminal.problems import (
     SessionNameTaken,
@@ -35,6 +35,7 @@ from mosaic_hostagent.terminal.starting import holder_commands, session_name, st
 from mosaic_hostagent.waiting import wait_at_most
 
 OLDEST_TMUX = (3, 2)
+SPAWN_SECONDS = REPLY_SECONDS
 log = structlog.get_logger(__name__)
 
 
@@ -360,19 +361,12 @@ class TmuxServer:
         return owner if status == 0 and name == self.key.holder else None
 
     async def _spawn(self, *arguments: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            *self._tmux,
-            "-u",
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=self._env,
-            cwd="/",
-            start_new_session=True,
-        )
-        output, _ = await process.communicate()
-        return await process.wait(), output.decode(errors="replace")
+        """Run a tmux of its own; return its exit status and all that it printed. Raises TerminalLost after 10 s."""
+        try:
+            return await answer_of([*self._tmux, "-u", *arguments], env=self._env, seconds=SPAWN_SECONDS)
+        except TimeoutError:
+            why = f"it said nothing within {SPAWN_SECONDS:g} s"
+            raise TerminalLost(f"the tmux server {self.name!r} does not answer", why=why) from None
 
     async def _global_variables(self) -> list[str]:
         (lines,) = await self.run(["show-environment", "-g"])
