@@ -14,7 +14,7 @@ from pathlib import Path
 
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
-from mosaic_controlplane.backlog.claiming import Wish
+from mosaic_controlplane.backlog.wishes import Wish
 from mosaic_controlplane.register.card_claim import Completion
 from mosaic_controlplane.register.postgres_cluster import Cluster
 from mosaic_framework import wire

@@ -9,11 +9,11 @@ from datetime import timedelta
 from uuid import UUID
 
 from mosaic_controlplane.backlog.backlog import Backlog
-from mosaic_controlplane.backlog.claiming import DEFAULT_LEASE, Filter, Wish
 from mosaic_controlplane.backlog.drafts import Draft
 from mosaic_controlplane.backlog.reaper import Reaper
 from mosaic_controlplane.backlog.standing import actor_of
 from mosaic_controlplane.backlog.transitions import Under
+from mosaic_controlplane.backlog.wishes import DEFAULT_LEASE, Filter, Wish
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import card as card_table

@@ -18,11 +18,11 @@ from mosaic_controlplane.api.encode import identifier
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
 from mosaic_controlplane.backlog.backlog import Backlog
-from mosaic_controlplane.backlog.claiming import Filter, Wish, check
 from mosaic_controlplane.backlog.drafts import require
 from mosaic_controlplane.backlog.errors import CardNotReady
 from mosaic_controlplane.backlog.standing import resolve
 from mosaic_controlplane.backlog.transitions import Proposal, Under
+from mosaic_controlplane.backlog.wishes import Filter, Wish, check
 from mosaic_controlplane.federation.working import PeerWork
 from mosaic_controlplane.register.card import CardRow
 from mosaic_controlplane.register.card_claim import Actor, Completion, Taken

@@ -16,9 +16,9 @@ from mosaic_proto.v1 import backlog_pb2 as pb
 from mosaic_proto.v1 import common_pb2
 
 from mosaic_controlplane.api.encode import identifier, optional_identifier
-from mosaic_controlplane.backlog.claiming import Filter
 from mosaic_controlplane.backlog.drafts import LIST_LIMIT, Draft, require
 from mosaic_controlplane.backlog.exchange import Record
+from mosaic_controlplane.backlog.wishes import Filter
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.register.card import ATTEMPT_LIMIT, CONTENT_FIELDS, TIME_LIMIT, CardContent, CardRow
 from mosaic_controlplane.register.card_claim import Spent

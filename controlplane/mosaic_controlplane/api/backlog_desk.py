@@ -13,9 +13,9 @@ from mosaic_controlplane.api import backlog_encode as encode
 from mosaic_controlplane.api.encode import optional_identifier
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.api.scope import tenant_of
-from mosaic_controlplane.backlog.claiming import AGENT_LEASE, DEFAULT_LEASE
 from mosaic_controlplane.backlog.errors import CardNotFound
 from mosaic_controlplane.backlog.standing import actor_of
+from mosaic_controlplane.backlog.wishes import AGENT_LEASE, DEFAULT_LEASE
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.register.card import CardRow
 from mosaic_controlplane.register.card_claim import Actor

@@ -16,8 +16,8 @@ from mosaic_controlplane.api.backlog_claims import completion_of, proposal_of, u
 from mosaic_controlplane.api.encode import identifier, optional_identifier
 from mosaic_controlplane.api.interceptor import caller_of
 from mosaic_controlplane.backlog.backlog import Backlog
-from mosaic_controlplane.backlog.claiming import DEFAULT_LEASE, Wish
 from mosaic_controlplane.backlog.standing import seen_by
+from mosaic_controlplane.backlog.wishes import DEFAULT_LEASE, Wish
 from mosaic_controlplane.federation.claims import PeerClaims, actor_of
 from mosaic_controlplane.federation.speaker import speaker
 from mosaic_controlplane.identity.caller import Caller

@@ -10,13 +10,14 @@ from uuid import UUID
 from mosaic_framework.errors import FleetError
 
 from mosaic_controlplane.backlog.cards import Cards
-from mosaic_controlplane.backlog.claiming import AGENT_LEASE, Claiming, Wish, completed
+from mosaic_controlplane.backlog.claiming import Claiming, completed
 from mosaic_controlplane.backlog.dependencies import Dependencies
 from mosaic_controlplane.backlog.errors import CardNotFound, HostDraining
 from mosaic_controlplane.backlog.exchange import Exchange
 from mosaic_controlplane.backlog.standing import held_card, resolve
 from mosaic_controlplane.backlog.transitions import Transitions
 from mosaic_controlplane.backlog.views import Views
+from mosaic_controlplane.backlog.wishes import AGENT_LEASE, Wish
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import card_claim as claim_table

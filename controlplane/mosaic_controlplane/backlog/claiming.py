@@ -6,28 +6,22 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from mosaic_framework.errors import FleetError, InvalidInput
+from mosaic_framework.errors import FleetError
 
-from mosaic_controlplane.backlog.errors import CardNotFound, CardNotReady, holder_of, refused
+from mosaic_controlplane.backlog.errors import CardNotReady, refused
 from mosaic_controlplane.backlog.gather import Gatherer
+from mosaic_controlplane.backlog.wishes import MOST_CARDS, Filter, Wish, check, not_claimable
 from mosaic_controlplane.mesh.wakes import RESCAN_SECONDS, Wakes, wait_for_wake
 from mosaic_controlplane.register import card as card_table
 from mosaic_controlplane.register import card_claim as claim_table
 from mosaic_controlplane.register.card import CardRow
-from mosaic_controlplane.register.card_claim import FIRST_PLACE, Actor, Completed, Completion, Slot, Taken
+from mosaic_controlplane.register.card_claim import FIRST_PLACE, Completed, Completion, Slot, Taken
 from mosaic_controlplane.register.database import Connection, Database, RegisterBusy
 from mosaic_controlplane.register.replica import WakeKey
-
-AGENT_LEASE = timedelta(minutes=5)  # its host renews it every 60 s
-DEFAULT_LEASE = timedelta(seconds=900)
-LONGEST_LEASE = timedelta(hours=24)
-LONGEST_WAIT = timedelta(hours=1)
-MOST_CARDS = 100
 
 _LOOK_WHOLE_SECONDS = 0.5
 _RETRIES = 4
@@ -37,27 +31,6 @@ _GIVE_BACK_AGAIN = (0.1, 1.0, 5.0, 20.0, 60.0)
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which cards are wanted: of these required classes (None: any), with all of these labels."""
-
-    classes: tuple[str, ...] | None = None
-    labels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What one request wants to claim: up to `most` cards that `which` fits, or the one named."""
-
-    request_id: UUID
-    actor: Actor
-    which: Filter = Filter()
-    card_id: str = ""
-    most: int = 1
-    lease: timedelta = DEFAULT_LEASE
-    wait: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +319,7 @@ class Claiming:
                 return repeated[0]
             found = await card_table.get(connection, tenant_id=tenant_id, card_ids=[wish.card_id])
             paused = await claim_table.paused(connection, tenant_id=tenant_id)
-        raise _not_claimable(wish, found.get(wish.card_id), paused=paused.paused)
+        raise not_claimable(wish, found.get(wish.card_id), paused=paused.paused)
 
 
 async def _add_repeated(connection: Connection, tenant_id: UUID, wishes: Sequence[Wish], got: _Claims) -> None:
@@ -365,16 +338,6 @@ def completed(completion: Completion, answer: Completed) -> CardRow:
     if answer.refusal in ("", "already") and answer.card is not None:
         return answer.card
     raise refused(answer.refusal, answer.card, card_id=completion.card_id, verb="complete", fence=completion.fence)
-
-
-def check(wish: Wish) -> None:
-    """Raise InvalidInput when a wish is out of bounds."""
-    if not 1 <= wish.most <= MOST_CARDS:
-        raise InvalidInput(f"{wish.most} cards cannot be claimed at once", why=f"1 to {MOST_CARDS} can")
-    if not timedelta(seconds=1) <= wish.lease <= LONGEST_LEASE:
-        raise InvalidInput("the lease is out of range", why="it lies between 1 second and 24 hours")
-    if not timedelta(0) <= wish.wait <= LONGEST_WAIT:
-        raise InvalidInput("the time to wait is out of range", why="it lies between 0 and 1 hour")
 
 
 def _slots(wishes: Sequence[Wish], got: _Claims) -> list[Slot]:
@@ -397,17 +360,3 @@ async def _patiently(work: Callable[[], Awaitable[Result]]) -> Result:
             log.info("the register asks to try again", why=error.why)
             await asyncio.sleep(0.01 * 2**attempt)
     return await work()
-
-
-def _not_claimable(wish: Wish, card: CardRow | None, *, paused: bool) -> CardNotFound | CardNotReady:
-    if card is None:
-        return CardNotFound(f"there is no card {wish.card_id!r}")
-    why, step = holder_of(card), f"mosaic backlog show {card.card_id}"
-    if card.claimable and paused:
-        why, step = "the tenant is paused", "mosaic fleet resume"
-    elif card.claimable:
-        why = "it is not for your class, or lacks a label that was asked for"
-    elif card.status == "ready":
-        why = f"{card.unmet} of the cards that it depends on are not done"
-    details = {"card": card.card_id, "status": card.status}
-    return CardNotReady(f"card {card.card_id} cannot be claimed now", why=why, next_step=step, details=details)

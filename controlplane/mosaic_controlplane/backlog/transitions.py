@@ -11,10 +11,11 @@ from uuid import UUID
 from mosaic_framework.errors import InvalidInput
 
 from mosaic_controlplane.backlog import writing
-from mosaic_controlplane.backlog.claiming import LONGEST_LEASE, Claiming
+from mosaic_controlplane.backlog.claiming import Claiming
 from mosaic_controlplane.backlog.drafts import LONGEST_CLAIM, require
 from mosaic_controlplane.backlog.errors import CardNotFound, refused
 from mosaic_controlplane.backlog.standing import actor_of, named_or_held, resolve, seen_by
+from mosaic_controlplane.backlog.wishes import LONGEST_LEASE
 from mosaic_controlplane.identity.caller import Caller
 from mosaic_controlplane.mesh import addresses
 from mosaic_controlplane.register import card as card_table

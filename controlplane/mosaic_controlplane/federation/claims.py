@@ -13,10 +13,11 @@ from mosaic_framework.errors import LimitReached
 from mosaic_framework.selector import Of
 
 from mosaic_controlplane.backlog.backlog import Backlog
-from mosaic_controlplane.backlog.claiming import Wish, check, completed
+from mosaic_controlplane.backlog.claiming import completed
 from mosaic_controlplane.backlog.errors import CardNotFound
 from mosaic_controlplane.backlog.standing import named_or_held, seen_by
 from mosaic_controlplane.backlog.transitions import Under
+from mosaic_controlplane.backlog.wishes import Wish, check
 from mosaic_controlplane.federation import granted, patterns
 from mosaic_controlplane.federation.errors import NotGranted, PeerRevoked
 from mosaic_controlplane.identity import auditing

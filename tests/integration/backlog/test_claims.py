@@ -7,7 +7,6 @@ from collections.abc import Awaitable
 from datetime import timedelta
 
 import pytest
-from mosaic_controlplane.backlog.claiming import Filter, Wish
 from mosaic_controlplane.backlog.drafts import Draft
 from mosaic_controlplane.backlog.errors import (
     CardEnded,
@@ -21,6 +20,7 @@ from mosaic_controlplane.backlog.errors import (
 )
 from mosaic_controlplane.backlog.standing import actor_of
 from mosaic_controlplane.backlog.transitions import Proposal, Under
+from mosaic_controlplane.backlog.wishes import Filter, Wish
 from mosaic_controlplane.register.card import CardContent, CardRow
 from mosaic_controlplane.register.card_claim import Actor, Completion
 from mosaic_controlplane.register.request import RequestReused

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from mosaic_controlplane.backlog.claiming import Wish
+from mosaic_controlplane.backlog.wishes import Wish
 from mosaic_framework.ids import new_id
 
 from tests.support.backlog import Yard
