@@ -33,7 +33,7 @@ TABLES = {"host": "hosts", "operator": "operators", "agent": "agents", "message"
 
 
 class TenantInUse(Conflict):
-    """Hosts of this tenant are there."""
+    """Hosts of this tenant are there, or other clusters are paired with it."""
 
     code = "tenant-in-use"
 
@@ -117,6 +117,14 @@ class TenantService(people_pb2_grpc.TenantServiceServicer):
                         why="agents may run there, and nobody could stop them any more",
                         next_step="end them there first: mosaic down, as the tenant's user on each machine",
                         details={"hosts": ",".join(linked)},
+                    )
+                peers = await tenant_table.standing_peers(connection, tenant_id=row.tenant_id)
+                if peers:
+                    raise TenantInUse(
+                        f"other clusters are paired with tenant {row.name!r}: {', '.join(peers[:5])}",
+                        why="nobody would tell them that it is over, and they would wait for it",
+                        next_step=f"as an admin of the tenant: mosaic peer revoke {peers[0]}",
+                        details={"peers": ",".join(peers)},
                     )
                 removed = await tenant_table.remove(connection, tenant_id=row.tenant_id)
                 if request.dry_run:

@@ -64,6 +64,11 @@ async def linked_hosts(connection: Connection, *, tenant_id: UUID) -> list[str]:
     return [row["name"] for row in await connection.fetch(SQL.linked_hosts, tenant_id)]
 
 
+async def standing_peers(connection: Connection, *, tenant_id: UUID) -> list[str]:
+    """Return the names of the clusters that a tenant is paired with."""
+    return [row["name"] for row in await connection.fetch(SQL.standing_peers, tenant_id)]
+
+
 async def remove(connection: Connection, *, tenant_id: UUID) -> dict[str, int]:
     """Delete a tenant with all its rows but the audit's, and return how many of each table went."""
     # It takes as long as it takes: half a removed tenant is none, and nobody else waits for it but that tenant.

@@ -20,5 +20,8 @@ from fleet.tenant t where $1::uuid is null or t.tenant_id = $1 order by t.name
 -- name: linked_hosts
 select name from fleet.host where tenant_id = $1 and state in ('live', 'stale') order by name
 
+-- name: standing_peers
+select name from fleet.peer where tenant_id = $1 and revoked_at is null order by name
+
 -- name: remove
 select name, removed from fleet.remove_tenant($1) where removed > 0
