@@ -172,8 +172,8 @@ def enrol(
     `name` is what the joiner believes to be called (default: the token's). When the reply is lost, the same call again
     gets the same certificate: the key waits in `folder` until the identity is saved. `timeout` is in seconds, over all
     addresses. Who is turned away, as others take up the listener, tries again for `patience` seconds; `tell` hears why.
-    Raises TokenInvalid, TokenSpent, TokenExpired, TokenWrongName, TooManyAttempts, Unreachable, TurnedAway or
-    FalseIdentity.
+    Raises TokenInvalid, TokenSpent, TokenExpired, TokenWrongName, TooManyAttempts, Unreachable, OutOfTime, TurnedAway
+    or FalseIdentity.
     """
     private_folder(folder)
     with alone(folder):
@@ -262,6 +262,10 @@ def _ask(token: JoinToken, name: str, request_der: bytes, timeout: float) -> enr
             f"the server at {', '.join(token.addresses)} is not of the cluster that made this token",
             why="its certificate was not issued by the authority in the token",
             next_step="make a new token on that cluster with: mosaic host token NAME",
+        ) from failure
+    if isinstance(failure, wire.OutOfTime):  # its own words: it is there, and one of two clocks is wrong
+        raise wire.OutOfTime(
+            failure.what, why=failure.why, next_step="set the clock that is wrong, then run this again"
         ) from failure
     raise Unreachable(
         f"no control plane answers at {', '.join(token.addresses)}",

@@ -107,7 +107,9 @@ class Supervisor:
         elif not self._runs_checked:
             await self._take_for_unseen(failed)
         for resident in self.residents.values():
-            if resident.seat.running and (error := failed.get(resident.seat.server)) is not None:
+            error = failed.get(resident.seat.server)
+            # One that is to end, and cannot be ended, is not as wanted either.
+            if error is not None and (resident.seat.running or resident.alive or resident.state == UNSEEN):
                 self._refuse(resident, error)
         seats = {key: one.seat for key, one in self.residents.items() if one.seat.server not in failed}
         if not self._runs_checked:
@@ -151,14 +153,16 @@ class Supervisor:
             self._keeper.tell(resident)
 
     async def _take_for_unseen(self, failed: Mapping[ServerKey, FleetError]) -> None:
-        """Say of seats that may well run, where nobody can look, no more than that."""
-        for run in await self._journal.open_runs():
-            resident = self.residents.get(run.agent_id)
-            if resident is not None and resident.seat.server in failed and not resident.looked_for:
-                resident.unseen_run = run.run_id
+        """Say of seats that may well run, where nobody can look, no more than that; their problem is told with it."""
+        runs = {run.agent_id: run.run_id for run in await self._journal.open_runs()}
+        for agent_id, resident in self.residents.items():
+            if resident.seat.server not in failed or resident.looked_for:
+                continue
+            if agent_id in runs:
+                resident.unseen_run = runs[agent_id]
                 resident.enter(UNSEEN)
-                if not resident.seat.running:  # of one that is to run, its problem is told too
-                    self._keeper.tell(resident)
+            elif not resident.seat.running:  # its run has ended, which the register may not have heard
+                self._keeper.tell(resident)
 
     async def _keep_only(self, kept: set[str]) -> None:
         """Let go of seats that are neither wanted nor seen. One that is seen is ended by its plan, which says why."""

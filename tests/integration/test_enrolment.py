@@ -32,6 +32,7 @@ from mosaic_framework.errors import (
     Unreachable,
 )
 from mosaic_framework.identity_files import FILE, StoredIdentity
+from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import enrolment_pb2, enrolment_pb2_grpc
 
@@ -340,6 +341,30 @@ async def test_nobody_at_the_address_is_told_with_what_to_do(tmp_path: Path) -> 
     with pytest.raises(Unreachable) as failed:
         await asyncio.to_thread(enrol, token_to("127.0.0.1:1"), tmp_path / "host", timeout=3)
     assert "127.0.0.1:1" in failed.value.what
+
+
+async def test_a_joiner_whose_clock_is_not_the_servers_is_told_so_and_not_that_nobody_is_there(tmp_path: Path) -> None:
+    authority, key = pki.Authority.create("a.mosaic"), pki.new_key()
+    ended = authority.issue(
+        key.public_key(),
+        pki.SpiffeId.parse(f"spiffe://a.mosaic/replica/{new_id()}"),
+        identity_id=str(new_id()),
+        identity_epoch=1,
+        dns_names=[pki.SERVER_NAME],
+        lifetime=timedelta(seconds=-1),
+    )
+    server = grpc.aio.server()
+    shown = wire.enrol_server_credentials(pki.key_to_pem(key), pki.certificate_to_pem(ended))
+    address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', shown)}"
+    await server.start()
+    token = replace(token_to(address), authority_der=pki.certificate_to_der(authority.certificate))
+    try:
+        with pytest.raises(wire.OutOfTime) as told:
+            await asyncio.to_thread(enrol, token, tmp_path / "host", timeout=3)
+    finally:
+        await server.stop(None)
+    assert "by this machine's clock" in told.value.what
+    assert "clock" in told.value.next_step
 
 
 async def test_a_joiner_goes_on_to_the_next_address_when_one_is_dead(listeners: Listeners) -> None:

@@ -159,6 +159,19 @@ async def test_an_agent_is_moved_off_a_host_that_cannot_be_reached_only_by_force
     assert {("a", "added"), ("a", "removed")} <= {(c.name, c.change) for c in changes}
 
 
+async def test_an_agent_that_its_host_tried_to_end_and_could_not_look_for_is_not_moved_off_it(site: Site) -> None:
+    await add_host(site, "beta")
+    await apply(site, "a", "b", base=0, on="alpha")
+    async with site.database.connection() as connection:
+        await connection.execute("update fleet.host set state = 'lost' where name = 'alpha'")
+        await connection.execute(
+            "update fleet.agent set desired_running = false, observed_generation = generation, state = 'unknown' "
+            "where name = 'a'"
+        )
+    with pytest.raises(rosters.SeatOutOfReach):
+        await move(site)
+
+
 @pytest.mark.parametrize("why", ["its host is there", "it stands still"])
 async def test_an_agent_that_cannot_run_twice_is_moved_at_once(site: Site, why: str) -> None:
     await add_host(site, "beta")
@@ -168,7 +181,8 @@ async def test_an_agent_that_cannot_run_twice_is_moved_at_once(site: Site, why: 
         if why == "it stands still":
             await connection.execute("update fleet.host set state = 'lost' where name = 'alpha'")
             await connection.execute(
-                "update fleet.agent set desired_running = false, observed_generation = generation where name = 'a'"
+                "update fleet.agent set desired_running = false, observed_generation = generation, state = 'exited' "
+                "where name = 'a'"
             )
     assert {("beta", "a", "added"), ("alpha", "a", "removed")} <= {
         (c.host, c.name, c.change) for c in (await move(site)).changes

@@ -71,6 +71,7 @@ def test_a_control_plane_whose_clock_is_not_its_databases_is_told() -> None:
         (Server("s", "", problem="protocol version mismatch (client 9, server 8)", pid=7), "mosaic fleet stop --all"),
         (Server("s", "", version="3.3a"), "at a quiet time"),
         (Server("s", "", problem="no server running on /x", pid=7), "kill -USR1 7"),
+        (Server("s", "", problem="timed out", pid=7, silent=True), "kill -CONT 7"),
         (Server("s", "", problem="no server running on /x"), None),
         (Server("s", "", version="3.5"), None),
     ],

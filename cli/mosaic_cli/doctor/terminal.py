@@ -26,6 +26,8 @@ class Server:
     version: str = ""
     problem: str = ""
     pid: int = 0
+    silent: bool = False
+    """its socket is there, and nothing came within 5 s"""
 
     @property
     def command(self) -> str:
@@ -50,6 +52,10 @@ def judge(server: Server, ours: str) -> Finding | None:
     if "protocol version mismatch" in server.problem:
         text = f"the tmux server {name!r} is of another version than tmux {ours} here, and does not speak with it"
         return Finding("tmux", WRONG, text, "mosaic fleet stop --all; end that server; mosaic fleet start --all")
+    if server.pid and server.silent:
+        text = f"the tmux server {name!r} (process {server.pid}) runs, and does not answer"
+        repair = f"kill -CONT {server.pid} (it may be paused); in vain: kill -9 {server.pid}, which ends its sessions"
+        return Finding("tmux", WRONG, text, repair)
     if server.pid and server.problem:
         text = (
             f"the tmux server {name!r} (process {server.pid}) runs, and its socket is gone: nobody reaches its sessions"
@@ -68,7 +74,9 @@ def _look(name: str, folder: str) -> Server:
     command = ["tmux", *(["-L", name] if name else []), "display-message", "-p", "#{version}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_WITHIN, check=False, env=environment)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        return Server(name, folder, problem=str(error), pid=_process_of(name, folder), silent=True)
+    except OSError as error:
         return Server(name, folder, problem=str(error), pid=_process_of(name, folder))
     if done.returncode:
         return Server(name, folder, problem=" ".join(done.stderr.split()), pid=_process_of(name, folder))

@@ -96,7 +96,11 @@ class HostLifeService(host_life_pb2_grpc.HostLifeServiceServicer):
                     next_step=f"take them out of the roster, or move them: mosaic agent ls --host {request.name}",
                 )
             if found.state == "revoked":
-                raise Conflict(f"host {request.name} is revoked", why="its row is what keeps it out")
+                raise Conflict(
+                    f"host {request.name} is revoked",
+                    why="its row is what keeps it out",
+                    next_step=f"let it stay; to let it in again: mosaic host token {request.name}",
+                )
             if not request.dry_run and found.state != "left":
                 await host_life.leave(connection, tenant_id=tenant_id, host_id=found.host_id)
                 await _audit(connection, caller, tenant_id, "Remove", request.name, request.request_id)

@@ -71,7 +71,7 @@ select agent_id, host_id, name, spec_digest from fleet.agent where tenant_id = $
 -- Seats of hosts that cannot be told anything now, unless the host has said that they stand still.
 select a.name, h.name as host, h.state from fleet.agent a join fleet.host h using (tenant_id, host_id)
 where a.tenant_id = $1 and a.agent_id = any($2::uuid[]) and h.state in ('stale', 'lost', 'revoked')
-  and (a.desired_running or a.pid is not null or a.observed_generation < a.generation)
+  and (a.desired_running or a.pid is not null or a.state = 'unknown' or a.observed_generation < a.generation)
 order by a.name
 
 -- name: add_seat

@@ -431,6 +431,43 @@ async def test_a_seat_whose_tmux_server_hangs_when_a_host_agent_starts_is_told_a
     assert (told[0].state == fleet_pb2.AGENT_STATE_EXITED) == (not lives), "a was seen not to run"
 
 
+async def test_a_seat_that_cannot_be_ended_since_its_tmux_server_hangs_is_told_with_that_and_ends_when_it_can(
+    host: Running,
+    plane: FakeHostLinks,
+    seat: Callable[..., pb.DesiredSeat],
+    monkeypatch: pytest.MonkeyPatch,
+    private: PrivateTmux,
+) -> None:
+    monkeypatch.setattr(server_module, "SPAWN_SECONDS", 0.3)
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"), seat("b"), generation=1)
+    await link.has("applied")
+    want(link, seat("a"), seat("b", generation=2, running=False), generation=2)
+    await link.has("applied", 2)
+    await host.stop()
+    server = int(host.private.tmux("display-message", "-p", "#{pid}"))
+    os.kill(server, signal.SIGSTOP)
+    try:
+        await host.start()
+        second = await plane.link(count=2)
+
+        def told(name: str) -> list[pb.SeatReport]:
+            reports = [*second.hello.seats, *(frame.seat for frame in second.of("seat"))]
+            return [report for report in reports if report.name == name]
+
+        await eventually(lambda: told("a") and told("b"), "both are told")
+        assert {report.state for report in told("b")} == {fleet_pb2.AGENT_STATE_EXITED}, "its run is known to be over"
+        want(second, seat("a", generation=3, running=False), seat("b", generation=2, running=False), generation=3)
+        await eventually(lambda: told("a")[-1].generation == 3, "it is told that its end was tried")
+        assert told("a")[-1].state == fleet_pb2.AGENT_STATE_UNKNOWN
+        assert "does not answer" in told("a")[-1].problem
+    finally:
+        os.kill(server, signal.SIGCONT)
+    await eventually(lambda: told("a")[-1].state == fleet_pb2.AGENT_STATE_EXITED, "it ends")
+    await eventually(lambda: not told("a")[-1].problem, "nothing is wrong with it any more")
+
+
 async def test_a_desired_state_of_another_host_identity_is_not_used(
     host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], private: PrivateTmux
 ) -> None:
