@@ -20,8 +20,9 @@ from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.seats import ServerKey, Session
 from mosaic_hostagent.terminal.attaching import Attaching
 from mosaic_hostagent.terminal.client import DETACH_SECONDS, ControlClient
-from mosaic_hostagent.terminal.control_mode import Command, Conditional, ControlMode, Reply
+from mosaic_hostagent.terminal.control_mode import REPLY_SECONDS, Command, Conditional, ControlMode, Reply
 from mosaic_hostagent.terminal.panes import PANE_FORMAT, Observed, read_panes
+from mosaic_hostagent.terminal.plain_client import run_client
 from mosaic_hostagent.terminal.problems import (
     SessionNameTaken,
     TerminalLost,
@@ -314,9 +315,10 @@ class TmuxServer:
         if not self._clients:
             return
         (attached,) = await control.run(["list-clients", "-F", "#{client_pid}"])
+        deadline = asyncio.get_running_loop().time() + DETACH_SECONDS
         for client in self._clients:
             if str(client.pid) not in attached:
-                await wait_at_most(client.ended, DETACH_SECONDS)
+                await wait_at_most(client.ended, deadline - asyncio.get_running_loop().time())
 
     async def _attach(self) -> ControlMode:
         if self._control is not None:
@@ -341,7 +343,8 @@ class TmuxServer:
                 next_step="end it, or give this fleet a tmux.socket_name of its own in its roster",
             )
         if self._holders is not None:
-            await self._holders.start(self.key, tmpdir=self.tmpdir)
+            async with self.attaching.others():
+                await self._holders.start(self.key, tmpdir=self.tmpdir)
             return
         commands = holder_commands(self.key.holder, home=self._home, own_server=bool(self.key.socket_name))
         command = [word for part in commands for word in (*part, ";")][:-1]
@@ -360,19 +363,12 @@ class TmuxServer:
         return owner if status == 0 and name == self.key.holder else None
 
     async def _spawn(self, *arguments: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            *self._tmux,
-            "-u",
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=self._env,
-            cwd="/",
-            start_new_session=True,
-        )
-        output, _ = await process.communicate()
-        return await process.wait(), output.decode(errors="replace")
+        try:
+            return await run_client([*self._tmux, "-u", *arguments], env=self._env, seconds=REPLY_SECONDS)
+        except TimeoutError:
+            raise TerminalLost(
+                f"the tmux server {self.name!r} does not answer", why=f"not within {REPLY_SECONDS:.0f} s"
+            ) from None
 
     async def _global_variables(self) -> list[str]:
         (lines,) = await self.run(["show-environment", "-g"])
