@@ -12,6 +12,7 @@ import pytest
 from mosaic_hostagent.seats import Session
 from mosaic_hostagent.terminal import turn
 from mosaic_hostagent.terminal.attaching import Attaching
+from mosaic_hostagent.terminal.problems import TerminalLost
 from mosaic_hostagent.terminal.server import Launch, TmuxServer
 from mosaic_hostagent.terminal.tap import Tap
 from mosaic_hostagent.units.plain import Tmux
@@ -156,6 +157,18 @@ async def test_a_client_attaches_when_all_else_has_been_answered_and_before_what
     await asyncio.gather(other("one"), other("two"), client(), other("three"))
     assert told[:4] == ["one begins", "two begins", "one ends", "two ends"]
     assert told[4:] == ["attaches", "is attached", "three begins", "three ends"]
+
+
+async def test_a_lock_that_cannot_be_made_keeps_clients_from_attaching_and_no_unit_from_its_work(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "turn"
+    path.mkdir()
+    with pytest.raises(TerminalLost, match="whose turn"):
+        async with Attaching(lambda: str(path)).alone():
+            raise AssertionError("it attaches")
+    with turn.taken(str(path)):
+        pass
 
 
 async def test_a_unit_is_kept_from_its_turn_by_a_hung_host_agent_for_a_while_only(
