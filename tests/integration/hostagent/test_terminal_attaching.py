@@ -159,6 +159,26 @@ async def test_a_client_attaches_when_all_else_has_been_answered_and_before_what
     assert told[4:] == ["attaches", "is attached", "three begins", "three ends"]
 
 
+async def test_no_unit_begins_its_turn_while_the_host_agent_waits_for_those_that_have_theirs(tmp_path: Path) -> None:
+    path = str(tmp_path / "turn")
+    attached = asyncio.Event()
+
+    async def client() -> None:
+        async with Attaching(lambda: path).alone():
+            attached.set()
+
+    first = turn._unit(path)
+    second = turn._unit(path)  # units have their turns together
+    assert min(first, second) >= 0
+    coming = asyncio.create_task(client())
+    await asyncio.sleep(0)
+    assert turn._unit(path) == -1
+    os.close(first)
+    os.close(second)
+    await coming
+    assert attached.is_set()
+
+
 async def test_a_lock_that_cannot_be_made_keeps_clients_from_attaching_and_no_unit_from_its_work(
     tmp_path: Path,
 ) -> None:
