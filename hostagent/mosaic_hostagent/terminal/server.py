@@ -31,7 +31,7 @@ from mosaic_hostagent.terminal.problems import (
     TmuxServerHeld,
     TmuxTooOld,
 )
-from mosaic_hostagent.terminal.stale import end_stale_clients
+from mosaic_hostagent.terminal.stale import LISTING, end_stale_clients
 from mosaic_hostagent.terminal.starting import holder_commands, session_name, start_commands
 from mosaic_hostagent.waiting import wait_at_most
 
@@ -321,16 +321,22 @@ class TmuxServer:
                 await wait_at_most(client.ended, deadline - asyncio.get_running_loop().time())
 
     async def _attach(self) -> ControlMode:
-        if self._control is not None:
+        if self._control is None:
+            await self._end_stale()
+        else:
             async with self.attaching.others():
                 await self._control.close()
         async with self.attaching.alone():
             control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
         self._control = control
         control.on_sessions_changed = lambda: self.on_sessions_changed()
-        async with self.attaching.others():
-            await end_stale_clients(control, self.key.holder)
         return control
+
+    async def _end_stale(self) -> None:
+        """End what a killed host-agent left attached, before we attach: that they leave is news, too."""
+        status, text = await self._spawn("-N", *LISTING)
+        if status == 0 and await end_stale_clients(text.splitlines(), self.key.holder):
+            await self._spawn("-N", "display-message", "-p", "")  # answered when all have been told that they left
 
     async def _start_holder(self) -> None:
         owner = await self._holder_owner()

@@ -6,16 +6,21 @@ import asyncio
 import os
 import signal
 import threading
+from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
 import pytest
 from mosaic_hostagent.seats import Session
 from mosaic_hostagent.terminal import turn
 from mosaic_hostagent.terminal.attaching import Attaching
+from mosaic_hostagent.terminal.control_mode import FLAGS, VIEW_FLAGS
 from mosaic_hostagent.terminal.problems import TerminalLost
 from mosaic_hostagent.terminal.server import Launch, TmuxServer
 from mosaic_hostagent.terminal.tap import Tap
 from mosaic_hostagent.units.plain import Tmux
+
+from tests.support.hostagent import HOLDER
+from tests.support.tmux import PrivateTmux
 
 ROUNDS = 12
 
@@ -47,6 +52,18 @@ async def seat(server: TmuxServer, name: str) -> Session:
             folder=Path("/tmp"),
         )
     )
+
+
+async def left_behind(server: TmuxServer, target: str, flags: str) -> Process:
+    """Return a control client that nobody of this process knows of, attached."""
+    client = await asyncio.create_subprocess_exec(
+        *(*server.command, "-C", "attach-session", "-t", f"={target}:", "-f", flags),
+        stdin=PIPE,
+        stdout=PIPE,
+        env={**os.environ, "TMUX_TMPDIR": server.tmpdir},
+    )
+    await client.stdout.readline()
+    return client
 
 
 async def viewed(server: TmuxServer, session: Session) -> Tap:
@@ -136,6 +153,32 @@ async def test_a_server_lives_when_viewers_leave_before_they_were_there(slow: Tm
     assert await server_pid(slow) == pid
     (clients,) = await slow.run(["list-clients", "-F", "#{client_session}"])
     assert clients == [slow.key.holder]
+
+
+async def test_clients_of_a_killed_host_agent_are_gone_before_the_next_one_attaches(
+    slow: TmuxServer, private: PrivateTmux
+) -> None:
+    pid = await server_pid(slow)
+    watched = await seat(slow, "watched")
+    await slow.close()
+    for number in range(ROUNDS):
+        left = [await left_behind(slow, target, flags) for target, flags in ((HOLDER, FLAGS), ("watched", VIEW_FLAGS))]
+        person = await left_behind(slow, "watched", "no-output")
+        again = TmuxServer(slow.key, home="aaaaaaaa", environment=private.environment)
+        again._env = slow._env
+        coming = asyncio.create_task(again.control())
+        await asyncio.wait({coming}, timeout=0.01 + number / 500)
+        for client in left:  # a busy machine: only now do they see that nobody reads them
+            client.stdin.close()
+        (clients,) = await (await coming).run(["list-clients", "-F", "#{client_pid}"])
+        assert set(clients) == {str(person.pid), str((await coming).pid)}
+        person.stdin.close()
+        for client in (*left, person):
+            await client.stdout.read()
+            await client.wait()
+        assert await again.observe_one(watched) is not None
+        await again.close()
+    assert await server_pid(slow) == pid
 
 
 async def test_a_client_attaches_when_all_else_has_been_answered_and_before_what_is_asked_for_later(
