@@ -335,8 +335,8 @@ class TmuxServer:
     async def _end_stale(self) -> None:
         """End what a killed host-agent left attached, before we attach: that they leave is news, too."""
         status, text = await self._spawn("-N", *LISTING)
-        if status == 0 and await end_stale_clients(text.splitlines(), self.key.holder):
-            await self._spawn("-N", "display-message", "-p", "")  # answered when all have been told that they left
+        if status == 0:
+            await end_stale_clients(text.splitlines(), self.key.holder)
 
     async def _start_holder(self) -> None:
         owner = await self._holder_owner()

@@ -22,8 +22,8 @@ _END_SECONDS = 2.0
 log = structlog.get_logger(__name__)
 
 
-async def end_stale_clients(listed: Sequence[str], holder: str) -> bool:
-    """End the control clients of earlier host-agents, on our holder and of views; say whether there were any.
+async def end_stale_clients(listed: Sequence[str], holder: str) -> None:
+    """End the control clients of earlier host-agents, on our holder and of views; return when they are gone.
 
     `listed`: what LISTING says while none of our own is attached. The caller holds the server's lock.
     """
@@ -38,4 +38,3 @@ async def end_stale_clients(listed: Sequence[str], holder: str) -> bool:
                 log.warning("a control client of a dead host-agent was ended", pid=client.pid)
     if ended:
         await asyncio.to_thread(psutil.wait_procs, ended, timeout=_END_SECONDS)
-    return bool(ended)

@@ -168,7 +168,7 @@ async def test_clients_of_a_killed_host_agent_are_gone_before_the_next_one_attac
         again._env = slow._env
         coming = asyncio.create_task(again.control())
         await asyncio.wait({coming}, timeout=0.01 + number / 500)
-        for client in left:  # a busy machine: only now do they see that nobody reads them
+        for client in left[: number and 2]:  # a busy machine: only now do they see, if ever, that nobody reads them
             client.stdin.close()
         (clients,) = await (await coming).run(["list-clients", "-F", "#{client_pid}"])
         assert set(clients) == {str(person.pid), str((await coming).pid)}
