@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mosaic_framework.ids import new_id
 from mosaic_hostagent import handover
+from mosaic_hostagent.terminal import keys
 from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import messages_pb2 as messages
 
@@ -117,6 +119,27 @@ async def test_an_interrupt_alone_stops_the_work_and_says_when_there_was_none(wo
         "nothing ran that could be interrupted",
         "its interrupt key was pressed, and it works no longer",
     ]
+
+
+@pytest.mark.parametrize("mode", [messages.DELIVERY_MODE_INTERRUPT, messages.DELIVERY_MODE_INTERRUPT_ONLY])
+async def test_a_terminal_that_goes_amid_an_interrupt_holds_up_nothing(
+    world: World, mode: messages.DeliveryMode.ValueType
+) -> None:
+    seat = await Seat.of(world, turn_ms=LONG_TURN, wedge_after=1)
+    await world.ended(await seat.send("long"))
+    pane = world.resident("a").pane
+    assert pane is not None
+    tty = (await pane.look()).tty
+    waiting = await seat.send("waits")
+    await seat.waits_for(waiting, "it works")
+    alone = mode == messages.DELIVERY_MODE_INTERRUPT_ONLY
+    stop = await seat.send("" if alone else "stop that", mode)
+    await eventually(lambda: bool(keys.unread(tty)), "the key is pressed, and not read")
+    world.private.tmux("kill-session", "-t", "=a")
+    assert (await world.ended(stop))[-1] == ("unknown" if alone else "submitted")
+    if alone:
+        await world.ended(waiting)
+    assert seat.took() == ["long", "waits" if alone else "stop that"]
 
 
 async def test_a_question_is_never_answered_by_an_interrupt(world: World) -> None:
