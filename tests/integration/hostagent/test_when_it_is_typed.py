@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +202,19 @@ async def test_a_draft_is_set_aside_and_comes_back_where_the_program_can_do_that
     sent = lambda: [event["text"] for event in read_log(seat.log) if event["event"] == "took"]  # noqa: E731
     await eventually(lambda: len(sent()) == 2, "the draft was sent by its owner")
     assert sent()[-1] == "half a thought"
+
+
+async def test_a_terminal_that_goes_before_a_draft_is_back_holds_up_nothing(world: World) -> None:
+    seat = await Seat.of(world, "keeps-drafts", wedge_after=1, slow_ms=100)
+    pane = world.resident("a").pane
+    assert pane is not None
+    await person(pane, "half a tho")
+    first, second = await seat.send("now"), await seat.send("and then")
+    await eventually(lambda: len(seat.took()) == 1, "it was sent off, and the draft is to come back")
+    world.private.tmux("kill-session", "-t", "=a")
+    assert (await world.ended(first))[-1] in ("submitted", "unknown")
+    await world.ended(second)
+    assert seat.took() == ["now", "and then"]
 
 
 async def test_a_stall_is_told_while_it_lasts_and_the_message_arrives_after(world: World) -> None:
