@@ -205,7 +205,7 @@ async def test_a_draft_is_set_aside_and_comes_back_where_the_program_can_do_that
 
 
 async def test_a_terminal_that_goes_before_a_draft_is_back_holds_up_nothing(world: World) -> None:
-    seat = await Seat.of(world, "keeps-drafts", wedge_after=1, slow_ms=100)
+    seat = await Seat.of(world, "keeps-drafts", slow_ms=400)
     pane = world.resident("a").pane
     assert pane is not None
     await person(pane, "half a tho")
