@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from mosaic_hostagent.terminal import turn
+from mosaic_hostagent.terminal.problems import TerminalLost
 
 
 class Attaching:
@@ -31,7 +32,7 @@ class Attaching:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """For as long as a control client attaches: nothing else is done at the server."""
+        """For as long as a control client attaches: nothing else is done at the server. Raises TerminalLost."""
         async with self._turn:
             await self._quiet.wait()
             async with self._turn_among_processes():
@@ -58,7 +59,7 @@ class Attaching:
         try:
             for lock in (turn.wanted(path), path):
                 # Looked at again and again: the kernel tells nobody that a lock is free.
-                while (handle := turn.take(lock)) < 0 and loop.time() < deadline:  # noqa: ASYNC110
+                while (handle := _take(lock)) < 0 and loop.time() < deadline:  # noqa: ASYNC110
                     await asyncio.sleep(turn.PAUSE)
                 handles.append(handle)
             yield
@@ -66,3 +67,10 @@ class Attaching:
             for handle in handles:
                 if handle >= 0:
                     os.close(handle)
+
+
+def _take(lock: str) -> int:
+    try:
+        return turn.take(lock)
+    except OSError as error:
+        raise TerminalLost("nobody can say whose turn at the tmux server it is", why=str(error)) from error

@@ -6,6 +6,7 @@ Nothing is claimed that was not seen: without evidence in time the outcome is un
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from mosaic_hostagent.terminal import drafts, gate, keys
 from mosaic_hostagent.terminal.composer import Standing, holds, let_go, mixed, standing, submitted, typed
 from mosaic_hostagent.terminal.evidence import Snapshot
 from mosaic_hostagent.terminal.memory import forgetting, remembering, typed_before
-from mosaic_hostagent.terminal.pane import NotNow, Pane
+from mosaic_hostagent.terminal.pane import GONE, NotNow, Pane
 from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 from mosaic_hostagent.terminal.text import Typing
 
@@ -95,19 +96,27 @@ async def deliver(pane: Pane, manifest: Manifest, order: Order, ledger: Ledger, 
             return
         if reason := pane.driving.holds_back(time.monotonic()):
             raise NotNow(reason)
-        before = await pane.look_first()
-        if order.leftovers and (reason := await pane.usurper(before, manifest)):
-            raise NotNow(reason)
-        before = await drafts.clear_leftovers(pane, manifest, order.leftovers, before)
-        reason = gate.obstacle(before, manifest, settled=settled, only_idle=order.only_idle)
-        if reason := reason or await pane.usurper(before, manifest):
-            raise NotNow(reason)
-        before, draft = await drafts.set_aside(pane, manifest, before)
+        try:
+            before, draft = await _made_ready(pane, manifest, order, settled=settled)
+        except TmuxRefused as refused:
+            raise NotNow(GONE) from refused
         try:
             await _Delivery(pane, manifest, order, ledger, before, known, settled=settled).run()
         finally:
             if draft:
                 await drafts.bring_back(pane, manifest, draft)
+
+
+async def _made_ready(pane: Pane, manifest: Manifest, order: Order, *, settled: bool) -> tuple[Snapshot, str]:
+    """Return the pane when it may be pasted into, and the draft that was set aside. Raises NotNow or TmuxRefused."""
+    before = await pane.look_first()
+    if order.leftovers and (reason := await pane.usurper(before, manifest)):
+        raise NotNow(reason)
+    before = await drafts.clear_leftovers(pane, manifest, order.leftovers, before)
+    reason = gate.obstacle(before, manifest, settled=settled, only_idle=order.only_idle)
+    if reason := reason or await pane.usurper(before, manifest):
+        raise NotNow(reason)
+    return await drafts.set_aside(pane, manifest, before)
 
 
 async def known_to(pane: Pane) -> Sequence[str]:
@@ -152,7 +161,9 @@ class _Delivery:
             hindrance = await self._paste()
         except TmuxRefused as refused:
             hindrance = f"tmux refused the paste: {refused.why}"
-            await self._pane.server.run(forgetting(self._pane.server, self._pane.seat, self._known))
+            # A server that cannot be told has ended with what it remembers, or makes the next try unknown.
+            with contextlib.suppress(TerminalLost, TmuxRefused):
+                await self._pane.server.run(forgetting(self._pane.server, self._pane.seat, self._known))
         except TerminalLost:
             await self._ledger.unknown("the tmux server was lost while the text was pasted")
             return

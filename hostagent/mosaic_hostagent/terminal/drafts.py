@@ -12,6 +12,7 @@ from mosaic_hostagent.terminal import gate
 from mosaic_hostagent.terminal.composer import Standing, composer_region, fold, holds, standing
 from mosaic_hostagent.terminal.evidence import Snapshot
 from mosaic_hostagent.terminal.pane import NotNow, Pane
+from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 
 RESTS_SECONDS = 1.5
 """A draft that has not changed for so long is not being typed, and may be set aside"""
@@ -69,6 +70,16 @@ async def set_aside(pane: Pane, manifest: Manifest, now: Snapshot) -> tuple[Snap
 
 async def bring_back(pane: Pane, manifest: Manifest, draft: str) -> bool:
     """Restore a draft that was set aside; say whether it is seen again. It is not lost if not: its program keeps it."""
+    try:
+        back = await _back(pane, manifest, draft)
+    except (TerminalLost, TmuxRefused):  # how far the message came is known all the same
+        back = False
+    if not back:
+        log.warning("a draft that was set aside was not seen to come back", pane=pane.pane_id)
+    return back
+
+
+async def _back(pane: Pane, manifest: Manifest, draft: str) -> bool:
     composer = manifest.composer
     now = await pane.look()
     if composer.unstash_keys:
@@ -79,6 +90,4 @@ async def bring_back(pane: Pane, manifest: Manifest, draft: str) -> bool:
             return False
         now = empty
     back = await pane.until(lambda seen: fold(composer_region(composer, seen.screen) or "") == draft, now, _SECONDS)
-    if back is None:
-        log.warning("a draft that was set aside was not seen to come back", pane=pane.pane_id)
     return back is not None

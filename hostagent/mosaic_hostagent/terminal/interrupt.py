@@ -9,7 +9,8 @@ from mosaic_framework.manifest import Manifest
 
 from mosaic_hostagent.terminal import gate
 from mosaic_hostagent.terminal.evidence import Snapshot
-from mosaic_hostagent.terminal.pane import NotNow, Pane
+from mosaic_hostagent.terminal.pane import GONE, NotNow, Pane
+from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 
 STOPS_SECONDS = 5.0
 NOTHING_RAN = "nothing ran that could be interrupted"
@@ -44,12 +45,18 @@ async def interrupt(pane: Pane, manifest: Manifest, *, working: bool, ledger: In
             return NOTHING_RAN
         if ledger is not None:
             await ledger.typing()
-        for number, key in enumerate(manifest.interrupt_keys):
-            if not await pane.press(key, seen=now, at_rest=False, cursor=False):
-                if number == 0 and ledger is not None:
-                    await ledger.untyped()
-                raise NotNow("it changed in the moment before its interrupt key")
-        stopped = await pane.until(lambda seen: not _busy(seen, manifest, working=False), now, STOPS_SECONDS)
+        try:
+            for number, key in enumerate(manifest.interrupt_keys):
+                if not await pane.press(key, seen=now, at_rest=False, cursor=False):
+                    if number == 0 and ledger is not None:
+                        await ledger.untyped()
+                    raise NotNow("it changed in the moment before its interrupt key")
+            stopped = await pane.until(lambda seen: not _busy(seen, manifest, working=False), now, STOPS_SECONDS)
+        except (TerminalLost, TmuxRefused) as lost:
+            if ledger is None:
+                raise NotNow(GONE) from lost
+            await ledger.unknown("its terminal was lost when its interrupt key was pressed")
+            return ""
     if stopped is not None:
         return INTERRUPTED
     reason = f"its interrupt key was pressed, and it was not seen to stop within {STOPS_SECONDS:g} s"

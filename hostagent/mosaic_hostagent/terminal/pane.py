@@ -18,6 +18,7 @@ from mosaic_hostagent.terminal.screen import look
 from mosaic_hostagent.terminal.server import TmuxServer
 from mosaic_hostagent.waiting import wait_at_most
 
+GONE = "its terminal is gone"
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.05
 
 
@@ -66,7 +67,7 @@ class Pane:
         try:
             return await self.look()
         except TmuxRefused as refused:
-            raise NotNow("its terminal is gone") from refused
+            raise NotNow(GONE) from refused
 
     async def until(
         self, proven: Callable[[Snapshot], bool], first: Snapshot, seconds: float, *, wake: asyncio.Event | None = None

@@ -19,9 +19,10 @@ from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.seats import ServerKey, Session
 from mosaic_hostagent.terminal.attaching import Attaching
-from mosaic_hostagent.terminal.client import DETACH_SECONDS, ControlClient, answer_of
+from mosaic_hostagent.terminal.client import DETACH_SECONDS, ControlClient
 from mosaic_hostagent.terminal.control_mode import REPLY_SECONDS, Command, Conditional, ControlMode, Reply
 from mosaic_hostagent.terminal.panes import PANE_FORMAT, Observed, read_panes
+from mosaic_hostagent.terminal.plain_client import run_client
 from mosaic_hostagent.terminal.problems import (
     SessionNameTaken,
     TerminalLost,
@@ -30,12 +31,11 @@ from mosaic_hostagent.terminal.problems import (
     TmuxServerHeld,
     TmuxTooOld,
 )
-from mosaic_hostagent.terminal.stale import end_stale_clients
+from mosaic_hostagent.terminal.stale import LISTING, end_stale_clients
 from mosaic_hostagent.terminal.starting import holder_commands, session_name, start_commands
 from mosaic_hostagent.waiting import wait_at_most
 
 OLDEST_TMUX = (3, 2)
-SPAWN_SECONDS = REPLY_SECONDS
 log = structlog.get_logger(__name__)
 
 
@@ -315,21 +315,28 @@ class TmuxServer:
         if not self._clients:
             return
         (attached,) = await control.run(["list-clients", "-F", "#{client_pid}"])
+        deadline = asyncio.get_running_loop().time() + DETACH_SECONDS
         for client in self._clients:
             if str(client.pid) not in attached:
-                await wait_at_most(client.ended, DETACH_SECONDS)
+                await wait_at_most(client.ended, deadline - asyncio.get_running_loop().time())
 
     async def _attach(self) -> ControlMode:
-        if self._control is not None:
+        if self._control is None:
+            await self._end_stale()
+        else:
             async with self.attaching.others():
                 await self._control.close()
         async with self.attaching.alone():
             control = await ControlMode.attach(self._tmux, self.key.holder, env=self._env)
         self._control = control
         control.on_sessions_changed = lambda: self.on_sessions_changed()
-        async with self.attaching.others():
-            await end_stale_clients(control, self.key.holder)
         return control
+
+    async def _end_stale(self) -> None:
+        """End what a killed host-agent left attached, before we attach: that they leave is news, too."""
+        status, text = await self._spawn("-N", *LISTING)
+        if status == 0:
+            await end_stale_clients(text.splitlines(), self.key.holder)
 
     async def _start_holder(self) -> None:
         owner = await self._holder_owner()
@@ -342,7 +349,8 @@ class TmuxServer:
                 next_step="end it, or give this fleet a tmux.socket_name of its own in its roster",
             )
         if self._holders is not None:
-            await self._holders.start(self.key, tmpdir=self.tmpdir)
+            async with self.attaching.others():
+                await self._holders.start(self.key, tmpdir=self.tmpdir)
             return
         commands = holder_commands(self.key.holder, home=self._home, own_server=bool(self.key.socket_name))
         command = [word for part in commands for word in (*part, ";")][:-1]
@@ -363,9 +371,9 @@ class TmuxServer:
     async def _spawn(self, *arguments: str) -> tuple[int, str]:
         """Run a tmux of its own; return its exit status and all that it printed. Raises TerminalLost after 10 s."""
         try:
-            return await answer_of([*self._tmux, "-u", *arguments], env=self._env, seconds=SPAWN_SECONDS)
+            return await run_client([*self._tmux, "-u", *arguments], env=self._env, seconds=REPLY_SECONDS)
         except TimeoutError:
-            why = f"it said nothing within {SPAWN_SECONDS:g} s"
+            why = f"it said nothing within {REPLY_SECONDS:g} s"
             raise TerminalLost(f"the tmux server {self.name!r} does not answer", why=why) from None
 
     async def _global_variables(self) -> list[str]:

@@ -9,36 +9,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Sequence
 
 import psutil
 import structlog
 
-from mosaic_hostagent.terminal.control_mode import FLAGS, VIEW_FLAGS, ControlMode
+from mosaic_hostagent.terminal.control_mode import FLAGS, VIEW_FLAGS
 
+LISTING = ("list-clients", "-F", "#{client_pid} #{client_session}")
 _END_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
 
-async def end_stale_clients(control: ControlMode, holder: str) -> None:
-    """End the control clients of earlier host-agents, on our holder and of views; return when the server let them go.
+async def end_stale_clients(listed: Sequence[str], holder: str) -> None:
+    """End the control clients of earlier host-agents, on our holder and of views; return when they are gone.
 
-    The caller holds the server's lock, and `attaching.others`.
+    `listed`: what LISTING says while none of our own is attached. The caller holds the server's lock.
     """
-    holders, others = await control.run(
-        ["list-clients", "-t", f"={holder}:", "-F", "#{client_pid}"], ["list-clients", "-F", "#{client_pid}"]
-    )
     ended = []
-    for pid in (int(row) for row in others):
-        if pid == control.pid:
-            continue
-        flags = FLAGS if str(pid) in holders else VIEW_FLAGS
+    for pid, _, session in (row.partition(" ") for row in listed):
+        flags = FLAGS if session == holder else VIEW_FLAGS
         with contextlib.suppress(psutil.NoSuchProcess):
-            client = psutil.Process(pid)
+            client = psutil.Process(int(pid))
             if flags in client.cmdline():  # a person's own client of this session has others
                 client.send_signal(signal.SIGKILL)
                 ended.append(client)
-                log.warning("a control client of a dead host-agent was ended", pid=pid)
+                log.warning("a control client of a dead host-agent was ended", pid=client.pid)
     if ended:
         await asyncio.to_thread(psutil.wait_procs, ended, timeout=_END_SECONDS)
-        await control.run(["display-message", "-p", ""])  # answered when it has told the others that they left

@@ -43,10 +43,10 @@ def take(path: str, how: int = fcntl.LOCK_EX) -> int:
 def taken(path: str) -> Iterator[None]:
     """Have a unit's turn, with other units, or go on without it.
 
-    That is after SECONDS, and where no host-agent has been since the machine booted.
+    That is after SECONDS, and where the lock cannot be made or opened: no host-agent has been since the machine booted.
     """
     handle, deadline = -1, time.monotonic() + SECONDS
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         while path and (handle := _unit(path)) < 0 and time.monotonic() < deadline:
             time.sleep(PAUSE)
     try:

@@ -397,7 +397,7 @@ async def test_a_seat_whose_tmux_server_hangs_when_a_host_agent_starts_is_told_a
     private: PrivateTmux,
     lives: bool,
 ) -> None:
-    monkeypatch.setattr(server_module, "SPAWN_SECONDS", 0.3)
+    monkeypatch.setattr(server_module, "REPLY_SECONDS", 0.3)
     await host.start()
     link = await plane.link()
     want(link, seat("a"), seat("b"), generation=1)
@@ -438,7 +438,7 @@ async def test_a_seat_that_cannot_be_ended_since_its_tmux_server_hangs_is_told_w
     monkeypatch: pytest.MonkeyPatch,
     private: PrivateTmux,
 ) -> None:
-    monkeypatch.setattr(server_module, "SPAWN_SECONDS", 0.3)
+    monkeypatch.setattr(server_module, "REPLY_SECONDS", 0.3)
     await host.start()
     link = await plane.link()
     want(link, seat("a"), seat("b"), generation=1)

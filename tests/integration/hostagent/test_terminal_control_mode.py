@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mosaic_hostagent.terminal import client as client_module
+from mosaic_hostagent.terminal import control_mode as control_module
+from mosaic_hostagent.terminal import server as server_module
 from mosaic_hostagent.terminal.control_mode import ControlMode, ReplyParser
 from mosaic_hostagent.terminal.problems import TerminalLost, TmuxRefused
 from mosaic_hostagent.terminal.server import TmuxServer
@@ -125,6 +127,25 @@ async def test_a_server_that_dies_fails_what_waits_and_the_next_call_brings_it_b
         await client.run(["display-message", "-p", "x"])
     ((again,),) = await server.run(["display-message", "-p", "#{pid}"])
     assert again != pid
+
+
+async def test_a_server_that_hangs_is_given_up_and_reached_again_when_it_goes_on(
+    server: TmuxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((pid,),) = await server.run(["display-message", "-p", "#{pid}"])
+    os.kill(int(pid), signal.SIGSTOP)
+    try:
+        with monkeypatch.context() as impatient:
+            for module in (control_module, server_module):
+                impatient.setattr(module, "REPLY_SECONDS", 0.2)
+            for _ in range(2):
+                with pytest.raises(TerminalLost):
+                    await server.run(["display-message", "-p", "x"])
+            with pytest.raises(TerminalLost, match="answer"):
+                await server.look()
+    finally:
+        os.kill(int(pid), signal.SIGCONT)
+    assert await server.run(["display-message", "-p", "#{pid}"]) == [[pid]]
 
 
 async def test_a_session_that_is_not_there_cannot_be_attached(server: TmuxServer) -> None:

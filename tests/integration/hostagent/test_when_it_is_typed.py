@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from mosaic_framework.ids import new_id
 from mosaic_hostagent import handover
+from mosaic_hostagent.terminal import keys
 from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import messages_pb2 as messages
 
@@ -119,6 +120,27 @@ async def test_an_interrupt_alone_stops_the_work_and_says_when_there_was_none(wo
     ]
 
 
+@pytest.mark.parametrize("mode", [messages.DELIVERY_MODE_INTERRUPT, messages.DELIVERY_MODE_INTERRUPT_ONLY])
+async def test_a_terminal_that_goes_amid_an_interrupt_holds_up_nothing(
+    world: World, mode: messages.DeliveryMode.ValueType
+) -> None:
+    seat = await Seat.of(world, turn_ms=LONG_TURN, wedge_after=1)
+    await world.ended(await seat.send("long"))
+    pane = world.resident("a").pane
+    assert pane is not None
+    tty = (await pane.look()).tty
+    waiting = await seat.send("waits")
+    await seat.waits_for(waiting, "it works")
+    alone = mode == messages.DELIVERY_MODE_INTERRUPT_ONLY
+    stop = await seat.send("" if alone else "stop that", mode)
+    await eventually(lambda: bool(keys.unread(tty)), "the key is pressed, and not read")
+    world.private.tmux("kill-session", "-t", "=a")
+    assert (await world.ended(stop))[-1] == ("unknown" if alone else "submitted")
+    if alone:
+        await world.ended(waiting)
+    assert seat.took() == ["long", "waits" if alone else "stop that"]
+
+
 async def test_a_question_is_never_answered_by_an_interrupt(world: World) -> None:
     seat = await Seat.of(world, turn_ms=200, asks=1.0)
     await world.ended(await seat.send("go"))
@@ -180,6 +202,19 @@ async def test_a_draft_is_set_aside_and_comes_back_where_the_program_can_do_that
     sent = lambda: [event["text"] for event in read_log(seat.log) if event["event"] == "took"]  # noqa: E731
     await eventually(lambda: len(sent()) == 2, "the draft was sent by its owner")
     assert sent()[-1] == "half a thought"
+
+
+async def test_a_terminal_that_goes_before_a_draft_is_back_holds_up_nothing(world: World) -> None:
+    seat = await Seat.of(world, "keeps-drafts", slow_ms=400)
+    pane = world.resident("a").pane
+    assert pane is not None
+    await person(pane, "half a tho")
+    first, second = await seat.send("now"), await seat.send("and then")
+    await eventually(lambda: len(seat.took()) == 1, "it was sent off, and the draft is to come back")
+    world.private.tmux("kill-session", "-t", "=a")
+    assert (await world.ended(first))[-1] in ("submitted", "unknown")
+    await world.ended(second)
+    assert seat.took() == ["now", "and then"]
 
 
 async def test_a_stall_is_told_while_it_lasts_and_the_message_arrives_after(world: World) -> None:
