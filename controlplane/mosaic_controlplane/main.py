@@ -251,6 +251,7 @@ async def serve(home: Home) -> None:
         observing.start(home, settings)
         stack.callback(observing.close)
 
+        links.replica_addresses = lambda: liveness.replica_addresses
         links.bundle_digest = lambda: pki.bundle_digest(replica_leaf.current.bundle_pem)
 
         async def read_roots() -> None:

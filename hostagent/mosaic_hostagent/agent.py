@@ -174,6 +174,7 @@ class HostAgent:
                 open_view=self._viewing.serve,
                 claims=self._claims.told,
                 roots=lambda digest: self._renewing.roots_told(digest),
+                replicas=self._addresses.learn,
             ),
             on_up=self._link_is_up,
         )

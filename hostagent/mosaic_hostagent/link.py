@@ -68,6 +68,8 @@ class Handlers:
     claims: Callable[[pb.ClaimsHeld], Awaitable[None]]
     roots: Callable[[bytes], None]
     """told which roots the cluster trusts: their digest"""
+    replicas: Callable[[list[str]], None]
+    """told the fleet addresses of the replicas that live now"""
 
 
 class Link:
@@ -214,6 +216,8 @@ class Link:
                         await self._handlers.acknowledged(frame.acknowledged.sequence)
                     case "roots":
                         self._handlers.roots(frame.roots.digest)
+                    case "replicas":
+                        self._handlers.replicas(list(frame.replicas.fleet_addresses))
                     case "claims_held":
                         await self._handlers.claims(frame.claims_held)
                     case "pace":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,10 +14,12 @@ import grpc
 import pytest
 from mosaic_cli import client
 from mosaic_controlplane import config
+from mosaic_controlplane.api import limits as limits_module
 from mosaic_controlplane.api.admission import neighbourhood
 from mosaic_controlplane.api.limits import Limits
 from mosaic_controlplane.config import Settings
 from mosaic_controlplane.identity.caller import Caller
+from mosaic_controlplane.identity.pace import PerPeer
 from mosaic_controlplane.mesh.messages import QueueFull
 from mosaic_controlplane.metrics import Metrics
 from mosaic_controlplane.register.database import Database
@@ -168,6 +171,39 @@ def test_a_certificate_refused_over_and_over_hears_why_without_a_look_into_the_r
     with pytest.raises(IdentityRevoked, match="ben has been revoked"):
         limits.knock(b"revoked")
     limits.knock(b"another")
+
+
+def test_a_certificate_that_rested_is_looked_at_again_and_then_bounded_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(limits_module, "PerPeer", partial(PerPeer, clock=lambda: now))
+    limits = Limits()
+
+    def looks(calls: int) -> int:
+        """Return how many of so many calls cost a look into the register."""
+        looked = 0
+        for _ in range(calls):
+            with contextlib.suppress(IdentityRevoked):
+                limits.knock(b"revoked")
+                looked += 1
+                limits.refused(b"revoked", IdentityRevoked("operator ben has been revoked"))
+        return looked
+
+    assert looks(1_000) == 101, "the burst, and the one that showed that it was over"
+    now = 10.0
+    assert looks(1_000) == 51
+
+
+def test_of_certificates_refused_over_and_over_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_module, "CALLERS", 10)
+    monkeypatch.setattr(limits_module, "REFUSALS_BURST", 0)
+    limits = Limits()
+    for number in range(11):
+        limits.refused(b"%d" % number, IdentityRevoked("it has been revoked"))
+    assert len(limits._refused) == 10
+    with pytest.raises(IdentityRevoked):
+        limits.knock(b"10")
 
 
 def test_a_pairing_that_is_refused_over_and_over_shuts_out_no_other_of_the_same_certificate() -> None:

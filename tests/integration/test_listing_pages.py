@@ -65,6 +65,14 @@ async def test_pages_tell_every_agent_once_and_in_order_and_the_hosts_once(site:
     assert [len(page.hosts) for page in found] == [3] + [0] * (len(found) - 1)
 
 
+async def test_an_agent_that_was_removed_is_on_no_page(site: Site) -> None:
+    async with site.database.connection() as connection:
+        await connection.execute("update fleet.agent set removed_at = now() where name = 'a7'")
+    for size in (5, 5_000):
+        names = [one.name for page in await pages(site, size) for one in page.agents]
+        assert ("a7" in names, len(names)) == (False, 33)
+
+
 async def test_an_agent_that_goes_between_two_pages_leaves_out_no_other(site: Site) -> None:
     async with site.database.connection() as connection:
         first = await listing.list_agents(connection, pb.ListAgentsRequest(page_size=7), site.operator, own(site))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mosaic_framework.errors import Unreachable
 from mosaic_framework.ids import new_id
 from mosaic_hostagent import link as links
-from mosaic_hostagent.addresses import KnownAddresses, following, spread
+from mosaic_hostagent.addresses import FILE, KnownAddresses, following, spread
 
 REPLICAS = ["a:7443", "b:7443", "c:7443"]
 HOST = "0191d2f0-0000-7000-8000-000000000001"
@@ -56,6 +56,38 @@ def test_replicas_that_live_come_before_those_that_were_known_before(tmp_path: P
     known.learn([third])
     assert known.to_dial([]) == [third, second]
     assert KnownAddresses(tmp_path, host_id=HOST).to_dial([]) == [third, second]
+
+
+def test_what_was_told_to_another_host_is_not_dialled(tmp_path: Path) -> None:
+    KnownAddresses(tmp_path, host_id=HOST).learn(REPLICAS)
+    assert KnownAddresses(tmp_path, host_id=str(new_id())).to_dial(["d:7443"]) == ["d:7443"]
+
+
+def test_no_more_addresses_are_kept_than_eight_with_those_that_live_first(tmp_path: Path) -> None:
+    known = KnownAddresses(tmp_path, host_id=HOST)
+    known.learn([f"old{number}:7443" for number in range(8)])
+    known.learn(REPLICAS)
+    kept = known.to_dial([])
+    assert (set(kept[:3]), len(kept)) == (set(REPLICAS), 8)
+    assert KnownAddresses(tmp_path, host_id=HOST).to_dial([]) == kept
+
+
+def test_what_is_no_address_is_neither_learned_nor_read(tmp_path: Path) -> None:
+    known = KnownAddresses(tmp_path, host_id=HOST)
+    known.learn(["no address", "", "a:7443"])
+    assert known.to_dial([]) == ["a:7443"]
+    path = tmp_path / FILE
+    path.write_text(path.read_text().replace("[", '["no address", '))
+    assert KnownAddresses(tmp_path, host_id=HOST).to_dial([]) == ["a:7443"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"host": 1}', "\udcff", '{"host": "HOST", "addresses": 7}'])
+def test_a_damaged_file_of_addresses_leaves_those_of_the_identity(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE).write_bytes(content.replace("HOST", HOST).encode(errors="surrogateescape"))
+    known = KnownAddresses(tmp_path, host_id=HOST)
+    assert known.to_dial(["a:7443"]) == ["a:7443"]
+    known.learn(["b:7443"])
+    assert KnownAddresses(tmp_path, host_id=HOST).to_dial([]) == ["b:7443"]
 
 
 def test_each_address_is_dialled_in_turn() -> None:

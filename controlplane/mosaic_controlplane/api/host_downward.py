@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -91,4 +92,11 @@ def downward(down: asyncio.Queue[pb.ControlFrame | None], host_name: str) -> Dow
     async def roots(digest: bytes) -> None:
         await down.put(pb.ControlFrame(roots=pb.Roots(digest=digest)))
 
-    return Downward(desired, dispatch, cancel, capture, explain, open_view, update, pace, roots)
+    def replicas(addresses: Sequence[str]) -> bool:
+        try:
+            down.put_nowait(pb.ControlFrame(replicas=pb.Replicas(fleet_addresses=addresses)))
+        except asyncio.QueueFull:
+            return False
+        return True
+
+    return Downward(desired, dispatch, cancel, capture, explain, open_view, update, pace, roots, replicas)

@@ -113,12 +113,14 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
         )
         log.info("a host linked", host=caller.name, link_epoch=key.link_epoch, journal_replaced=opened.journal_replaced)
         down: asyncio.Queue[pb.ControlFrame | None] = asyncio.Queue(_DOWN_LIMIT)
+        addresses = self._addresses()
         link = HeldLink(
             key,
             caller.name,
             downward(down, caller.name),
             frozenset(hello.capabilities),
             beat_interval=opened.beat_interval,
+            replicas=frozenset(addresses),
         )
         down.put_nowait(
             pb.ControlFrame(
@@ -130,7 +132,7 @@ class HostLinkService(host_link_pb2_grpc.HostLinkServiceServicer):
                     beat_interval_ms=milliseconds(opened.beat_interval),
                     answer_within_ms=milliseconds(answer_within(opened.beat_interval)),
                     replica_id=str(self._replica_id),
-                    fleet_addresses=self._addresses(),
+                    fleet_addresses=addresses,
                     journal_disowned=opened.journal_disowned,
                 )
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -61,6 +61,8 @@ class Downward:
     update: Callable[[WantedUpdate], Awaitable[None]]
     pace: Callable[[timedelta], Awaitable[None]]
     roots: Callable[[bytes], Awaitable[None]]
+    replicas: Callable[[Sequence[str]], bool]
+    """says whether there was room for it, and does not wait"""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class HeldLink:
     """what the host was told last; below 0: nothing yet"""
     roots: bytes = b""
     """which roots the host was told of last"""
+    replicas: frozenset[str] = frozenset()
+    """the fleet addresses that the host was told of last"""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     captures: dict[str, asyncio.Future[str]] = field(default_factory=dict)

@@ -52,6 +52,8 @@ class Links:
         self._beats: dict[LinkKey, float] = {}
         self.bundle_digest: Callable[[], bytes] = bytes
         """which roots the cluster trusts now: hosts are told"""
+        self.replica_addresses: Callable[[], list[str]] = list
+        """the fleet addresses of all live replicas: hosts are told"""
 
     def __len__(self) -> int:
         return len(self._links)
@@ -162,10 +164,14 @@ class Links:
         told = {link.key: (link.generation, link.beat_interval) for link in links}
         async with self._database.connection() as connection:
             with_work = set(await host_table.with_work(connection, told))
-        roots = self.bundle_digest()
+        roots, addresses = self.bundle_digest(), self.replica_addresses()
+        replicas = frozenset(addresses)
         for link in links:
             if link.key.host_id in with_work or link.roots != roots:
                 link.wake.set()
+            # Not by a wake, after which each link reads the register: all of them are told at once.
+            if link.replicas != replicas and link.downward.replicas(addresses):
+                link.replicas = replicas
 
     def let_go(self) -> None:
         """End every link, so that its host dials another replica: this one can write down no beat of it."""

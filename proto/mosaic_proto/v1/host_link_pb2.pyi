@@ -544,6 +544,7 @@ class ControlFrame(_message.Message):
     PACE_FIELD_NUMBER: _builtins.int
     UPDATE_FIELD_NUMBER: _builtins.int
     ROOTS_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome:
         """first, exactly once"""
@@ -584,6 +585,10 @@ class ControlFrame(_message.Message):
     def roots(self) -> Global___Roots:
         """with every link, and when they change"""
 
+    @_builtins.property
+    def replicas(self) -> Global___Replicas:
+        """when others live than the welcome told of"""
+
     def __init__(
         self,
         *,
@@ -600,12 +605,13 @@ class ControlFrame(_message.Message):
         pace: Global___Pace | None = ...,
         update: _runtimes_pb2.WantedUpdate | None = ...,
         roots: Global___Roots | None = ...,
+        replicas: Global___Replicas | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "pace", b"pace", "roots", b"roots", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "pace", b"pace", "replicas", b"replicas", "roots", b"roots", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "pace", b"pace", "roots", b"roots", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "beat_acknowledged", b"beat_acknowledged", "cancel", b"cancel", "capture", b"capture", "claims_held", b"claims_held", "desired", b"desired", "dispatch", b"dispatch", "explain", b"explain", "frame", b"frame", "open_view", b"open_view", "pace", b"pace", "replicas", b"replicas", "roots", b"roots", "update", b"update", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held", "cancel", "pace", "update", "roots"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["welcome", "desired", "dispatch", "acknowledged", "capture", "beat_acknowledged", "explain", "open_view", "claims_held", "cancel", "pace", "update", "roots", "replicas"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -632,6 +638,30 @@ class Roots(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Roots: _TypeAlias = Roots  # noqa: Y015
+
+@_typing.final
+class Replicas(_message.Message):
+    """Which replicas live now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLEET_ADDRESSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def fleet_addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as in Welcome"""
+
+    def __init__(
+        self,
+        *,
+        fleet_addresses: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fleet_addresses", b"fleet_addresses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replicas: _TypeAlias = Replicas  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):

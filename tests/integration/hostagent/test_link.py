@@ -547,6 +547,23 @@ async def test_a_host_moves_to_a_replica_that_it_heard_of_by_its_link_alone_and_
         await other.stop()
 
 
+async def test_a_replica_that_comes_while_the_link_holds_is_known_at_once(host: Running, plane: FakeHostLinks) -> None:
+    other = plane.twin()
+    await other.start()
+    try:
+        plane.fleet_addresses = [plane.address]
+        await host.start()
+        link = await plane.link()
+        await link.has("ready")
+        link.send(replicas=pb.Replicas(fleet_addresses=[plane.address, other.address, "no address"]))
+        await eventually((host.home.state / "addresses.json").exists, "it is on disk")
+        await eventually(lambda: other.address in (host.home.state / "addresses.json").read_text(), "it is kept")
+        await plane.stop()
+        await other.link()
+    finally:
+        await other.stop()
+
+
 async def test_addresses_that_make_no_sense_are_not_taken(host: Running, plane: FakeHostLinks) -> None:
     plane.fleet_addresses = ["", "no port", "a:b", "x:99999", "$(reboot):1"]
     await host.start()
