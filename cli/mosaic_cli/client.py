@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 from mosaic_framework import wire
@@ -26,7 +27,7 @@ from mosaic_proto.v1.signals_pb2_grpc import SignalServiceStub
 from mosaic_proto.v1.terminal_pb2_grpc import TerminalServiceStub
 
 from mosaic_cli import context as contexts
-from mosaic_cli import interrupts
+from mosaic_cli import interrupts, output
 from mosaic_cli.context import Context, Contexts
 from mosaic_cli.dialling import first_that_serves
 from mosaic_cli.failures import UsageError
@@ -97,6 +98,7 @@ class Connection:
         self.context = context
         self._identity = identity
         self.tenant = tenant or context.tenant
+        self._folder = folder
         self._open()
         self._keeper: LeafKeeper | None = None
         if identity is not None and folder is not None:
@@ -206,13 +208,34 @@ class Connection:
         """Make one call. A write without a request id gets one. Raises FleetError that says what to run next."""
         request_id = _identify(request)
         patience = Patience()
+        unary: Any = method  # a stub's, which has more than the type of a plain function says
         while True:
             try:
-                return method(request, timeout=timeout)
+                reply, call = unary.with_call(request, timeout=timeout)
             except grpc.RpcError as error:
                 told = self.failure(error, request_id)
                 if not patience.wait(told):
                     raise told from error
+            else:
+                self._learn_of_replicas(call)
+                return cast("Reply", reply)
+
+    def _learn_of_replicas(self, call: grpc.Call) -> None:
+        """Keep the addresses of replicas that were started since this login got its certificate."""
+        if self._identity is None or self._folder is None or self.is_local:
+            return
+        trailers: dict[str, Any] = dict(call.trailing_metadata() or ())
+        told = [address for address in trailers.get(wire.REPLICAS_KEY, "").split(",") if address]
+        if set(told) <= set(self._identity.fleet_addresses):
+            return
+        from mosaic_cli import known_replicas
+
+        known = known_replicas.with_told(self._identity.fleet_addresses, told)
+        self._identity = replace(self._identity, fleet_addresses=known)
+        try:
+            known_replicas.keep(self._folder, self._identity)
+        except (OSError, FleetError) as error:
+            output.say(f"the addresses of the cluster's replicas cannot be kept: {error}")
 
     def list_agents(self, cluster: str = "", *, timeout: float = ANSWER_WITHIN) -> Any:
         """Return every agent and host of the tenant, a page at a time: a large fleet is more than one reply holds.

@@ -150,6 +150,7 @@ async def serve(home: Home) -> None:
                     register_away=lambda: liveness.register_away(),
                     limits=limits,
                     peers=federating.authenticator,
+                    replica_addresses=lambda: liveness.replica_addresses,
                 )
             ],
             options=wire.fleet_server_options(

@@ -46,6 +46,9 @@ AGENT_KEY = "mosaic-on-behalf-of-agent"
 RUN_KEY = "mosaic-on-behalf-of-run"
 """Metadata that says in which run of that agent the call was made: it must be one that lives."""
 
+REPLICAS_KEY = "mosaic-replicas"
+"""Trailing metadata of a reply to a person's command: the fleet addresses of all replicas that live, comma between."""
+
 MESSAGE_LIMIT = 4 * 1024 * 1024
 _TEXT_LIMIT = 700  # bytes; a peer refuses trailers above 8 KiB, and these travel as base64
 _DETAILS_LIMIT = 2_000

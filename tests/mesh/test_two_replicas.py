@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2, messages_pb2, messages_pb2_grpc
 
+from tests.support.cli import runner
 from tests.support.mesh import Mesh
 from tests.support.program import eventually
 from tests.support.replicas import Replica
@@ -106,3 +108,19 @@ async def test_a_host_learns_of_a_replica_that_came_while_it_was_linked_and_move
         assert (await follow(second.messages, "true"))[-1] == messages_pb2.MESSAGE_STEP_SUBMITTED
     finally:
         await second.close()
+
+
+async def test_a_login_learns_of_a_replica_that_came_since_and_works_through_it_when_the_other_is_gone(
+    mesh: Mesh, second: Replica, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mosaic = runner(capsys, monkeypatch)
+    mesh.write_context(Home(tmp_path / "home"))
+    monkeypatch.setenv("MOSAIC_HOME", str(tmp_path / "home"))
+    identity = StoredIdentity.load(mesh.folder / "operator")
+    replace(identity, fleet_addresses=[mesh.address]).save(mesh.folder / "operator")  # as before the second one came
+    assert (await asyncio.to_thread(mosaic, "host", "ls")).code == 0
+    learned = StoredIdentity.load(mesh.folder / "operator")
+    assert set(learned.fleet_addresses) == {mesh.address, second.address}
+    assert learned.certificate_pem == identity.certificate_pem
+    mesh.controlplane.kill()
+    assert (await asyncio.to_thread(mosaic, "host", "ls")).code == 0

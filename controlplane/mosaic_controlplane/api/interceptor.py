@@ -55,6 +55,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
 
     A stream ends when its caller's certificate does, and when its caller is revoked or replaced: see streams.py.
     `peers` knows other clusters; with `for_peers` nobody else is let in: it is their listener.
+    People's commands are told `replica_addresses`, those of all replicas that live, with each reply.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         limits: Limits | None = None,
         peers: Identifies | None = None,
         for_peers: bool = False,
+        replica_addresses: Callable[[], list[str]] = list,
     ) -> None:
         self._limits = limits or Limits()
         self._database = database
         self._policy = policy or load_policy()
         self._standings = standings or Standings(database)
         self._for_peers = for_peers
+        self._replica_addresses = replica_addresses
         self._authenticator: Identifies
         if for_peers:
             assert peers is not None
@@ -103,7 +106,10 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         async def one_reply(request: Any, context: Context) -> Any:
             async with self._call(method, request, context, streams=handler.request_streaming):
-                return await behaviour(checked(request), context)
+                reply = await behaviour(checked(request), context)
+                if caller_of(context).kind == "operator":  # hosts are told by their links
+                    context.set_trailing_metadata(((wire.REPLICAS_KEY, ",".join(self._replica_addresses())),))
+                return reply
 
         async def many_replies(request: Any, context: Context) -> None:
             async with self._call(method, request, context, streams=True):
