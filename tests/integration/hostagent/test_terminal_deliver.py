@@ -313,6 +313,18 @@ async def test_a_dialog_is_never_approved(agent: Open, monkeypatch: pytest.Monke
     assert read_log(typist.transcript) == []
 
 
+async def test_a_text_of_ours_is_not_cleared_while_a_person_reads_the_scrollback(
+    agent: Open, server: TmuxServer
+) -> None:
+    typist = await agent()
+    pane = typist.session.pane_id
+    await server.run(["send-keys", "-t", pane, "-l", "left"])
+    await until_shown(typist, "left")
+    await server.run(["copy-mode", "-t", pane])
+    with pytest.raises(NotNow, match=r"composer$"):
+        await typist.type("hello", leftovers=["left"])
+
+
 def frame(text: str = "") -> str:
     """Return a program that leaves a box composer with `text` on its screen."""
     rows = ["─" * 60, f"\u276f {text}", "─" * 60, "  ? for shortcuts", ""]

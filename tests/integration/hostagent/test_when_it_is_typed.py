@@ -15,6 +15,7 @@ from mosaic_hostagent import handover
 from mosaic_hostagent.terminal import drafts, keys
 from mosaic_hostagent.terminal.composer import Standing, standing
 from mosaic_hostagent.terminal.evidence import Snapshot
+from mosaic_hostagent.terminal.pane import NotNow
 from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import messages_pb2 as messages
 
@@ -205,6 +206,19 @@ async def test_a_draft_is_set_aside_and_comes_back_where_the_program_can_do_that
     sent = lambda: [event["text"] for event in read_log(seat.log) if event["event"] == "took"]  # noqa: E731
     await eventually(lambda: len(sent()) == 2, "the draft was sent by its owner")
     assert sent()[-1] == "half a thought"
+
+
+async def test_a_draft_is_not_set_aside_while_it_is_being_typed(world: World) -> None:
+    await Seat.of(world, "keeps-drafts")
+    resident = world.resident("a")
+    pane, manifest = resident.pane, resident.manifest
+    assert pane is not None
+    assert manifest is not None
+    for part in ("half", " a tho"):
+        await person(pane, part)
+        with pytest.raises(NotNow, match="being typed"):
+            await drafts.set_aside(pane, manifest, await pane.look())
+    assert "half a tho" in (await pane.look()).screen
 
 
 async def test_a_terminal_that_goes_as_a_draft_is_set_aside_holds_up_nothing(
