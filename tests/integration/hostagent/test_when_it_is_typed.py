@@ -216,8 +216,10 @@ async def test_a_draft_is_not_set_aside_while_it_is_being_typed(world: World) ->
     assert manifest is not None
     for part in ("half", " a tho"):
         await person(pane, part)
+        while part not in (seen := await pane.look()).screen:
+            await asyncio.sleep(0.01)
         with pytest.raises(NotNow, match="being typed"):
-            await drafts.set_aside(pane, manifest, await pane.look())
+            await drafts.set_aside(pane, manifest, seen)
     assert "half a tho" in (await pane.look()).screen
 
 
