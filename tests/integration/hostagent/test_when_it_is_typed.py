@@ -230,6 +230,8 @@ async def test_a_terminal_that_goes_as_a_draft_is_set_aside_holds_up_nothing(
     pane = world.resident("a").pane
     assert pane is not None
     await person(pane, "half a tho")
+    while "half a tho" not in (await pane.look()).screen:
+        await asyncio.sleep(0.01)
     ended = list[str]()
 
     def standing_before_it_goes(now: Snapshot, composer: Composer, text: str) -> Standing:
