@@ -32,7 +32,7 @@ from bench.backlog_parts.databases import durable_server, fresh
 from bench.backlog_parts.shapes import SHAPES
 from tests.support.backlog import open_yards
 from tests.support.backlog_simulation import Simulation
-from tests.support.mesh import CHECKOUT
+from tests.support.checkout import ROOT
 
 PLAIN_LIMIT = 100_000  # beyond it a blocked prefix takes the plain algorithm seconds a claim
 AIM_GROWTH = 1.5
@@ -163,7 +163,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.short:
         options.sizes, options.rounds, options.before, options.jobs = "1000,10000", 100, 300, 2000
-    os.chdir(CHECKOUT)
+    os.chdir(ROOT)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     sys.exit(asyncio.run(run(options)))
 

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 
 from bench.send import durable_register
 from tests.support.fuzzing import Fuzzed, Outcomes, Size, fuzzed_mesh, settled
-from tests.support.mesh import Program
+from tests.support.program import Program
 
 MIB = 1024 * 1024
 WAY = Callable[[random.Random, int], Awaitable[Outcomes]]

@@ -27,8 +27,9 @@ from dataclasses import dataclass, field
 from mosaic_proto.v1 import fleet_pb2 as pb
 
 from bench.send import durable_register
+from tests.support.checkout import ROOT
 from tests.support.loss import lossy
-from tests.support.mesh import CHECKOUT, Mesh, running_mesh
+from tests.support.mesh import Mesh, running_mesh
 from tests.support.namespaces import Network, network
 
 CLOSED_WITHIN = 1.0
@@ -169,7 +170,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0, help="of each loss")
     parser.add_argument("--loss", type=int, nargs="*", default=[10, 30], metavar="PERCENT", help="each way")
     options = parser.parse_args()
-    os.chdir(CHECKOUT)
+    os.chdir(ROOT)
     rows = asyncio.run(run(options.hosts, options.rounds, options.seconds, options.loss))
     print(f"{'case':<24}{'samples':>8}  {'found':<40}{'promise':<16}kept")
     for row in rows:

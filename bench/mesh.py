@@ -32,7 +32,9 @@ from mosaic_framework.paths import Home
 from bench.mesh_parts.hosts import Hosts
 from bench.mesh_parts.register import fill
 from bench.send import durable_register
-from tests.support.mesh import CHECKOUT, Program, eventually, free_port
+from tests.support.checkout import ROOT
+from tests.support.mesh import free_port
+from tests.support.program import Program, eventually
 
 _OTHER_FILES = 500
 _PROCESSES = 2
@@ -234,7 +236,7 @@ def main() -> None:
     parser.add_argument("--steady", type=float, default=20.0, help="seconds of rest that are measured")
     parser.add_argument("--changes", type=int, default=200)
     options = parser.parse_args()
-    os.chdir(CHECKOUT)
+    os.chdir(ROOT)
     # A connection is a file at both ends. Children inherit the limit.
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     sizes = [int(size) for size in options.sizes.split(",")]

@@ -28,7 +28,8 @@ from mosaic_proto.v1 import common_pb2, fleet_pb2, fleet_pb2_grpc, identity_pb2,
 from bench.send import durable_register
 from tests.mesh.test_revocation import login
 from tests.mesh.test_two_replicas import Replica
-from tests.support.mesh import CHECKOUT, Mesh, running_mesh
+from tests.support.checkout import ROOT
+from tests.support.mesh import Mesh, running_mesh
 
 PROMISE = 1.0
 
@@ -117,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How soon somebody who is revoked is out, on each of two replicas.")
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
-    os.chdir(CHECKOUT)
+    os.chdir(ROOT)
     sys.exit(0 if asyncio.run(run(options.rounds)) else 1)
 
 

@@ -17,7 +17,8 @@ import time
 from mosaic_framework import units
 
 from bench.send import durable_register
-from tests.support.mesh import CHECKOUT, running_mesh
+from tests.support.checkout import ROOT
+from tests.support.mesh import running_mesh
 from tests.support.storm import Usage, host_agent, host_under, start_all, storm, tmux_server, waiters
 from tests.support.user_systemd import missing
 
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--idle", type=float, default=20.0)
     options = parser.parse_args()
-    os.chdir(CHECKOUT)
+    os.chdir(ROOT)
     asyncio.run(run(seats=options.seats, kills=options.kills, idle=options.idle))
 
 

@@ -30,7 +30,8 @@ from mosaic_hostagent.terminal.control_mode import ControlMode
 from mosaic_proto.v1 import messages_pb2
 
 from tests.support import fast_postgres
-from tests.support.mesh import CHECKOUT, Host, Mesh, running_mesh
+from tests.support.checkout import ROOT
+from tests.support.mesh import Host, Mesh, running_mesh
 
 PADDING = "x" * 180
 
@@ -152,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a send costs on its way into a terminal.")
     parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args()
-    os.chdir(CHECKOUT)
+    os.chdir(ROOT)
     asyncio.run(run(options.rounds))
 
 

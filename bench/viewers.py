@@ -23,7 +23,8 @@ import psutil
 
 from bench.send import durable_register
 from tests.support.crowd import MIB, Crowd, Memory, noise
-from tests.support.mesh import Host, Mesh, eventually, running_mesh
+from tests.support.mesh import Host, Mesh, running_mesh
+from tests.support.program import eventually
 
 
 @dataclass

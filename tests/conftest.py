@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from mosaic_controlplane.register.database import Database
 
-from tests.support import children, run_folder
+from tests.support import children, forked, run_folder
 from tests.support.postgres import Databases, Server, shared_databases
 
 # How long an example takes is the machine's affair: no time is asserted in tests.
@@ -21,11 +21,13 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it to a job in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
     children.watch()
+    forked.allow()
     if not hasattr(config, "workerinput"):  # else a worker of xdist: its parent has made the folder
         run_folder.make()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    forked.close()
     if not hasattr(config, "workerinput"):
         run_folder.remove()
 

@@ -25,9 +25,10 @@ from mosaic_proto.v1 import backlog_pb2_grpc
 from bench.backlog_parts.databases import fresh, vacuumed
 from bench.backlog_parts.shapes import FLAT, load
 from bench.backlog_parts.yards import open_yard
-from tests.support.mesh import CHECKOUT, running_mesh
+from tests.support.checkout import ROOT
+from tests.support.mesh import running_mesh
 
-PEERS_ENVIRONMENT = CHECKOUT / ".venv-bench"
+PEERS_ENVIRONMENT = ROOT / ".venv-bench"
 PEERS = ("procrastinate", "pgqueuer")
 
 

@@ -34,7 +34,8 @@ from bench.faults.clocks import Clocks
 from bench.faults.database import Postgres
 from bench.faults.network import Network
 from bench.faults.schedule import DATABASE, HOSTS, MACHINES, REPLICAS
-from tests.support.mesh import Host, Mesh, Program
+from tests.support.mesh import Host, Mesh
+from tests.support.program import Program
 
 SEATS_A_HOST = 2
 FLEET_PORT, ENROL_PORT = 7443, 7440

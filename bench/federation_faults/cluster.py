@@ -34,7 +34,8 @@ from bench.faults.site import PATIENCE_SECONDS, Kept, until
 from bench.federation_faults.history import PutBack
 from bench.federation_faults.layout import DATABASES, HOSTS, REPLICAS, SEATS
 from tests.support.controlplane import controlplane as beside
-from tests.support.mesh import Host, Mesh, Program
+from tests.support.mesh import Host, Mesh
+from tests.support.program import Program
 
 FLEET_PORT, ENROL_PORT, PEER_PORT = 7443, 7442, 7444
 _NOT_YET = 3600.0

@@ -56,7 +56,8 @@ def show_agents(
 ) -> None:
     """Show agents. `whole`: with every session that is nobody's seat; rows that may be old make the exit code 5.
 
-    `clusters`: whose. Empty: this cluster's; `*`: with all that others show; else those of the one named.
+    `clusters`: whose. Empty: this cluster's; `*`: with all that others show; else those of the one named, which makes
+    the exit code 5 when that one is not heard of.
     """
     with connect(context, tenant=tenant) as connection:
         cluster = connection.cluster
@@ -80,7 +81,8 @@ def show_agents(
     output.show(_listing(rows, reply.at, columns, reply.peers), form)
     if reply.paused:
         output.say("the fleet is paused")
-    said, old = clusters_told(reply.peers, reply.at, chosen=clusters not in ("", EVERY, cluster))
+    chosen = clusters not in ("", EVERY, cluster)
+    said, old = clusters_told(reply.peers, reply.at, chosen=chosen)
     for line in said:
         output.say(line)
     silent = sorted({row.agent.host for row in rows if row.old and not row.agent.cluster})
@@ -89,7 +91,7 @@ def show_agents(
         output.say(f"stale: {', '.join([*silent, *theirs])} not heard of")
     elif whole and silent:
         output.say(f"stale: {', '.join(silent)} not heard of")
-    if whole and (silent or theirs or old):
+    if (whole and (silent or theirs)) or ((whole or chosen) and old):
         raise typer.Exit(EXIT_UNREACHABLE)
 
 

@@ -1,7 +1,7 @@
 """How often Python looks for garbage that refers to itself.
 
-A look at everything takes a replica with 10,000 links 2 to 3 s, in which it answers nobody. By Python's own rule one came
-every 10 s, and found nothing to speak of (bench/mesh). What nothing refers to any more is freed at once without.
+A look at everything takes a replica with 10,000 links 2 to 3 s, in which it answers nobody. By Python's own rule it
+came every 10 s, and found nothing to speak of (bench/mesh). What nothing refers to any more is freed at once without.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from mosaic_proto.v1 import (
     terminal_pb2_grpc,
 )
 
-from mosaic_controlplane import arguments, authority_verbs, backups, config, listening
+from mosaic_controlplane import arguments, authority_verbs, backups, collecting, config, listening
 from mosaic_controlplane.api.admission import Admission
 from mosaic_controlplane.api.audit import AuditService
 from mosaic_controlplane.api.backlog import BacklogService
@@ -271,11 +271,13 @@ async def serve(home: Home) -> None:
             asyncio.create_task(standings.run()),
             asyncio.create_task(replica_leaf.run()),
             asyncio.create_task(federating.run()),
+            asyncio.create_task(collecting.run()),
         ]
         stack.push_async_callback(_stop, servers, background, database, replica_id)
         for server in servers:
             await server.start()
         await observing.serving()
+        collecting.look_rarely()
         listening.write_run_file(
             home, enrol_addresses[0], fleet_address, federating.peer_address, replica_id, cluster.trust_domain
         )

@@ -116,6 +116,8 @@ class Case:
 Rule = Callable[[Case], State | None]
 
 NOT_RUNNING = State(AgentState.EXITED, "process", "not running")
+UNSEEN = State(AgentState.UNKNOWN, "process", "nobody can look for it: its tmux server does not answer")
+"""of a seat that ran when the host-agent before this one ended"""
 
 
 def exited(exit_status: int | None) -> State:

@@ -15,7 +15,7 @@ from mosaic_hostagent.backoff import Crashes
 from mosaic_hostagent.heartbeats import HeartbeatFile
 from mosaic_hostagent.journal_facts import exit_code
 from mosaic_hostagent.processes import ExitWatch
-from mosaic_hostagent.readiness import DEBOUNCE_SECONDS, NOT_RUNNING, AgentState, Signals, State, to_wire
+from mosaic_hostagent.readiness import DEBOUNCE_SECONDS, NOT_RUNNING, UNSEEN, AgentState, Signals, State, to_wire
 from mosaic_hostagent.running import NOTHING
 from mosaic_hostagent.screen_facts import ScreenFacts
 from mosaic_hostagent.seats import Seat, Session
@@ -73,6 +73,8 @@ class Resident:
     """when its output was last told of"""
     holds: set[str] = field(default_factory=set)
     """why no message may be typed now, though the seat might take one"""
+    unseen_run: str = ""
+    """the run that it had when it was last seen, while it is UNSEEN"""
     renew: tuple[str, str] | None = None
     """a run that is to be replaced by a new one, and the reason for its end"""
     reset_tried: int = 0
@@ -207,7 +209,8 @@ class Resident:
             source=self.state.source,
             detail=self.state.detail,
             state_age_ms=int((time.monotonic() - self.since) * 1000),
-            run_id=self.run_id,
+            # What the register knows of a run's program stands while it hears of the same run.
+            run_id=self.unseen_run if self.state == UNSEEN else self.run_id,
             pid=session.pid if session is not None and self.alive else 0,
             command=self.command if self.alive else "",
             generation=self.acted,

@@ -15,7 +15,7 @@ from mosaic_hostagent.backoff import Crashes, held_back
 from mosaic_hostagent.desired import Desired
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.keeper import SeatKeeper
-from mosaic_hostagent.readiness import NOT_RUNNING
+from mosaic_hostagent.readiness import NOT_RUNNING, UNSEEN
 from mosaic_hostagent.reconcile import SeatPlan
 from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.seats import ServerKey, Session
@@ -104,6 +104,8 @@ class Supervisor:
         observed, unmanaged, failed = await self._observe()
         if not failed:
             self.on_unmanaged(unmanaged)
+        elif not self._runs_checked:
+            await self._take_for_unseen(failed)
         for resident in self.residents.values():
             if resident.seat.running and (error := failed.get(resident.seat.server)) is not None:
                 self._refuse(resident, error)
@@ -141,8 +143,22 @@ class Supervisor:
     def _tell_of_absent(self, agent_ids: Set[str]) -> None:
         """Tell that these do not run, which the register may believe of them still: their start can take a while."""
         for agent_id in agent_ids:
-            if not self.residents[agent_id].looked_for:
-                self._keeper.tell(self.residents[agent_id])
+            resident = self.residents[agent_id]
+            if resident.state == UNSEEN:
+                resident.enter(NOT_RUNNING)
+            elif resident.looked_for:
+                continue
+            self._keeper.tell(resident)
+
+    async def _take_for_unseen(self, failed: Mapping[ServerKey, FleetError]) -> None:
+        """Say of seats that may well run, where nobody can look, no more than that."""
+        for run in await self._journal.open_runs():
+            resident = self.residents.get(run.agent_id)
+            if resident is not None and resident.seat.server in failed and not resident.looked_for:
+                resident.unseen_run = run.run_id
+                resident.enter(UNSEEN)
+                if not resident.seat.running:  # of one that is to run, its problem is told too
+                    self._keeper.tell(resident)
 
     async def _keep_only(self, kept: set[str]) -> None:
         """Let go of seats that are neither wanted nor seen. One that is seen is ended by its plan, which says why."""
@@ -221,7 +237,7 @@ class Supervisor:
         if (resident.problem, resident.acted) != (problem, resident.seat.generation):
             log.warning("a seat is not as wanted", agent=resident.seat.agent_id, name=resident.seat.name, why=problem)
             resident.problem, resident.acted = problem, resident.seat.generation
-            if not resident.alive:
+            if not resident.alive and resident.state != UNSEEN:
                 resident.enter(NOT_RUNNING)
             self._keeper.on_change(resident)
 

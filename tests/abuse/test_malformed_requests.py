@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 
 from tests.support.fuzzing import Fuzzed, Outcomes, Size, fuzzed_mesh, settled
-from tests.support.mesh import Program
 from tests.support.postgres import Databases
+from tests.support.program import Program
 
 SEED = 20261128
 COUNT = 300

@@ -29,11 +29,13 @@ from mosaic_proto.v1 import backlog_pb2, backlog_pb2_grpc, messages_pb2, message
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.checkout import ROOT
 from tests.support.fuzzing import metrics_of
-from tests.support.mesh import CHECKOUT, Host, Mesh, Program, eventually, running_mesh
+from tests.support.mesh import Host, Mesh, running_mesh
 from tests.support.pane import inside, mosaic
 from tests.support.peers import write_peer
 from tests.support.postgres import Databases
+from tests.support.program import Program, eventually
 
 ROW = re.compile(r"^\| `(mosaic_\w+)` \| (\w+) \|\s*(.*?)\s*\| (.+) \|$", re.MULTILINE)
 
@@ -66,7 +68,7 @@ async def value(program: Program, name: str, **labels: str) -> float:
 
 
 def documented() -> dict[str, tuple[str, tuple[str, ...]]]:
-    text = (CHECKOUT / "docs/metrics.md").read_text()
+    text = (ROOT / "docs/metrics.md").read_text()
     return {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in ROW.findall(text)}
 
 

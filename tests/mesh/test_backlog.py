@@ -17,7 +17,8 @@ from mosaic_framework.ids import new_id
 from mosaic_proto.v1 import backlog_pb2 as pb
 from mosaic_proto.v1 import backlog_pb2_grpc, fleet_pb2
 
-from tests.support.mesh import WAIT_SECONDS, Mesh
+from tests.support.mesh import Mesh
+from tests.support.program import WAIT_SECONDS
 
 
 def draft(card_id: str, *depends_on: str, **content: object) -> pb.CardDraft:

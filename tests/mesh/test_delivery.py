@@ -13,7 +13,8 @@ from mosaic_framework.wire import error_from_rpc
 from mosaic_proto.v1 import fleet_pb2
 from mosaic_proto.v1 import messages_pb2 as pb
 
-from tests.support.mesh import Mesh, Program, eventually
+from tests.support.mesh import Mesh
+from tests.support.program import Program, eventually
 from tests.support.standins import command_of, read_log
 from tests.support.two_senders import TARGET, faults, send_all, two_hosts_and_a_target
 

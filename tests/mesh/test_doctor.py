@@ -16,9 +16,10 @@ from mosaic_framework.errors import NotFound, Unreachable
 from mosaic_framework.paths import Home
 
 from tests.support.doctor import doctor
-from tests.support.mesh import Mesh, eventually, running_mesh
+from tests.support.mesh import Mesh, running_mesh
 from tests.support.peers import write_peer
 from tests.support.postgres import Databases
+from tests.support.program import eventually
 
 
 class Site:

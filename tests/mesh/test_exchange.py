@@ -142,6 +142,8 @@ async def test_a_cluster_that_is_not_heard_of_is_shown_grey_and_dated_with_no_st
             assert item["stateDetail"] == "was working when cluster west was last heard of"
             assert item["ageSeconds"] >= 200
             assert words in (await asyncio.to_thread(mosaic, "fleet", "ps")).out
+            assert (await asyncio.to_thread(mosaic, "agent", "ls", "--cluster", "west")).code == 5
+            assert (await asyncio.to_thread(mosaic, "agent", "ls")).code == 0
     finally:
         west.controlplane.signal(signal.SIGCONT)
 

@@ -15,8 +15,9 @@ from mosaic_framework.wire import error_from_rpc
 from mosaic_hostagent.relay import AT_ONCE
 from mosaic_proto.v1 import common_pb2, fleet_pb2, fleet_pb2_grpc
 
-from tests.support.mesh import Host, Mesh, eventually
+from tests.support.mesh import Host, Mesh
 from tests.support.pane import inside, mosaic
+from tests.support.program import eventually
 
 
 async def a_host_with_seats(mesh: Mesh, **classes: str) -> Host:

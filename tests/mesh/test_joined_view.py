@@ -11,7 +11,8 @@ from mosaic_framework.ids import new_id
 from mosaic_proto.v1 import fleet_pb2, runtimes_pb2, runtimes_pb2_grpc
 
 from tests.fakes.updatable import Runtime
-from tests.support.mesh import WAIT_SECONDS, Mesh, eventually
+from tests.support.mesh import Mesh
+from tests.support.program import WAIT_SECONDS, eventually
 
 
 async def test_a_panes_program_its_output_and_sessions_of_nobodys_are_listed(mesh: Mesh) -> None:

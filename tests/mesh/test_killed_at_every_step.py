@@ -14,8 +14,10 @@ from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2, messages_pb2
 
-from tests.support.mesh import CHECKOUT, Host, Mesh, Program, running_mesh
+from tests.support.checkout import ROOT
+from tests.support.mesh import Host, Mesh, running_mesh
 from tests.support.postgres import Databases
+from tests.support.program import Program
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -25,7 +27,7 @@ def places(package: str) -> list[str]:
     return sorted(
         {
             place
-            for file in (CHECKOUT / package / f"mosaic_{package}").rglob("*.py")
+            for file in (ROOT / package / f"mosaic_{package}").rglob("*.py")
             for place in re.findall(rf'reached(?:_place)?\("({package}\.[a-z-]+)"\)', file.read_text())
         }
     )

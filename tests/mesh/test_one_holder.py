@@ -13,7 +13,8 @@ from mosaic_framework.enrolment import JoinToken
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2, messages_pb2
 
-from tests.support.mesh import Mesh, Program, eventually
+from tests.support.mesh import Mesh
+from tests.support.program import Program, eventually
 
 
 async def test_a_host_reinstalled_under_its_name_takes_over_and_the_old_installation_is_refused(

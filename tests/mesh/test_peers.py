@@ -23,9 +23,10 @@ from mosaic_proto.v1 import federation_pb2, peers_pb2
 from mosaic_proto.v1.federation_pb2_grpc import FederationServiceStub
 
 from tests.support.controlplane import beside
-from tests.support.mesh import WAIT_SECONDS, Mesh
+from tests.support.mesh import Mesh
 from tests.support.pairing import audited, code_of, join, listed, peers, token
 from tests.support.peers import outgoing_of, pair, peer_row, write_peer
+from tests.support.program import WAIT_SECONDS
 
 T = TypeVar("T")
 

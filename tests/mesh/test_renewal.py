@@ -15,7 +15,8 @@ import pytest
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
 
-from tests.support.mesh import Mesh, eventually, running_mesh
+from tests.support.mesh import Mesh, running_mesh
+from tests.support.program import eventually
 
 LIFE = 8
 

@@ -16,8 +16,9 @@ from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2, messages_pb2
 
-from tests.support.mesh import Host, Mesh, eventually, running_mesh
+from tests.support.mesh import Host, Mesh, running_mesh
 from tests.support.postgres import Databases
+from tests.support.program import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 UNKNOWN = messages_pb2.MESSAGE_STEP_UNKNOWN

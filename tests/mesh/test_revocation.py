@@ -21,7 +21,8 @@ from mosaic_framework.renewal import Renewal
 from mosaic_proto.v1 import common_pb2, fleet_pb2, fleet_pb2_grpc, identity_pb2, identity_pb2_grpc, messages_pb2
 
 from tests.mesh.test_two_replicas import Replica
-from tests.support.mesh import Mesh, eventually
+from tests.support.mesh import Mesh
+from tests.support.program import eventually
 
 HOST, OPERATOR = common_pb2.PRINCIPAL_KIND_HOST, common_pb2.PRINCIPAL_KIND_OPERATOR
 

@@ -17,7 +17,8 @@ from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.paths import Home
 
 from tests.mesh.test_renewal import command
-from tests.support.mesh import Mesh, eventually, running_mesh
+from tests.support.mesh import Mesh, running_mesh
+from tests.support.program import eventually
 
 LIFE = 8
 

@@ -7,7 +7,8 @@ import pytest
 from mosaic_framework import wire
 from mosaic_proto.v1.seeding_pb2 import GetSeedRequest
 
-from tests.support.mesh import Mesh, eventually
+from tests.support.mesh import Mesh
+from tests.support.program import eventually
 
 
 async def test_a_seed_is_composed_of_what_was_applied_and_a_host_learns_of_a_peer_without_a_restart(mesh: Mesh) -> None:

@@ -21,10 +21,10 @@ from mosaic_proto.v1 import fleet_pb2, messages_pb2, terminal_pb2
 from mosaic_proto.v1.federation_pb2_grpc import FederationServiceStub
 
 from tests.support.checkout import ROOT
-from tests.support.mesh import WAIT_SECONDS, eventually
 from tests.support.pane import Environment, inside, persons
 from tests.support.peers import grant, outgoing_of, peer_row, ungrant
 from tests.support.postgres import Databases
+from tests.support.program import WAIT_SECONDS, eventually
 from tests.support.replicas import Replica
 from tests.support.two_clusters import Pair, audit, run, two_clusters
 

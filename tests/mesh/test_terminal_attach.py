@@ -9,7 +9,8 @@ from pathlib import Path
 import asyncpg
 
 from tests.mesh.test_two_replicas import Replica
-from tests.support.mesh import Mesh, eventually
+from tests.support.mesh import Mesh
+from tests.support.program import eventually
 from tests.support.viewers import attached, watching
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from mosaic_framework.paths import Home
 
-from tests.support.mesh import Mesh, eventually
+from tests.support.mesh import Mesh
+from tests.support.program import eventually
 from tests.support.tmux import PrivateTmux, private_tmux
 from tests.support.viewers import attached
 

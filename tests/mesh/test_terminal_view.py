@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tests.mesh.test_two_replicas import Replica
 from tests.support.crowd import MIB, Crowd, Memory, noise
-from tests.support.mesh import Host, Mesh, eventually
+from tests.support.mesh import Host, Mesh
+from tests.support.program import eventually
 from tests.support.viewers import watching
 
 

@@ -9,8 +9,9 @@ import pytest
 from mosaic_framework.ids import new_id
 from mosaic_proto.v1 import fleet_pb2, messages_pb2
 
-from tests.support.mesh import Mesh, eventually, running_mesh
+from tests.support.mesh import Mesh, running_mesh
 from tests.support.namespaces import Network, network
+from tests.support.program import eventually
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2, messages_pb2, messages_pb2_grpc
 
-from tests.support.mesh import Mesh, eventually
+from tests.support.mesh import Mesh
+from tests.support.program import eventually
 from tests.support.replicas import Replica
 
 

@@ -13,7 +13,9 @@ from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import backlog_pb2, backlog_pb2_grpc, fleet_pb2
 
-from tests.support.mesh import CHECKOUT, Mesh, Program, eventually
+from tests.support.checkout import ROOT
+from tests.support.mesh import Mesh
+from tests.support.program import Program, eventually
 
 
 class Watch:
@@ -31,7 +33,7 @@ class Watch:
                 [sys.executable, "-m", "mosaic_cli.main", *self.program.arguments[1:]],
                 stdout=out,
                 stderr=subprocess.DEVNULL,
-                cwd=CHECKOUT,
+                cwd=ROOT,
                 env=self.program.full_environment,
             )
 

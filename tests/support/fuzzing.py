@@ -30,9 +30,10 @@ from mosaic_framework.paths import Home
 from mosaic_proto.v1 import host_link_pb2
 
 from tests.support.malformed import Malformer
-from tests.support.mesh import Host, Mesh, Program, running_mesh
+from tests.support.mesh import Host, Mesh, running_mesh
 from tests.support.pane import inside
 from tests.support.peers import StandInPeer, stand_in_peer
+from tests.support.program import Program
 from tests.support.raw_garbage import Door, throw, tls_context
 
 NO_LIMITS = {

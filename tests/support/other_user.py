@@ -13,7 +13,7 @@ import stat
 import sys
 from pathlib import Path
 
-from tests.support.mesh import CHECKOUT
+from tests.support.checkout import ROOT
 
 
 def missing() -> str:
@@ -25,7 +25,7 @@ def missing() -> str:
 
 def as_user(uid: int) -> list[str]:
     """Return what to put before a command to run it as that user, in that user's group alone."""
-    needed = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), CHECKOUT.resolve()}
+    needed = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), ROOT.resolve()}
     covers = {cover for path in needed if (cover := _closed(path)) is not None}
     script = ["hold=$(mktemp -d)", "chmod 755 $hold"]
     behind = sorted(path for path in needed if _closed(path) is not None)

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 from mosaic_proto.v1 import fleet_pb2
 
-from tests.support.mesh import WAIT_SECONDS, Mesh
+from tests.support.mesh import Mesh
+from tests.support.program import WAIT_SECONDS
 
 
 class View:

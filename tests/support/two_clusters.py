@@ -7,10 +7,11 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.support.mesh import WAIT_SECONDS, Mesh, running_mesh
+from tests.support.mesh import Mesh, running_mesh
 from tests.support.pane import Done, Environment, mosaic
 from tests.support.peers import Paired, grant, pair, ungrant
 from tests.support.postgres import Databases
+from tests.support.program import WAIT_SECONDS
 
 
 class Pair:

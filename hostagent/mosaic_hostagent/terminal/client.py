@@ -98,3 +98,27 @@ class ControlClient:
         await self._process.wait()
         with contextlib.suppress(OSError):
             await self.stdin.wait_closed()
+
+
+async def answer_of(command: Sequence[str], *, env: Mapping[str, str], seconds: float) -> tuple[int, str]:
+    """Run a tmux command of its own; return its exit status and all that it printed. Raises OSError, TimeoutError."""
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.subprocess_exec(
+        lambda: SubprocessStreamProtocol(limit=_BUFFER, loop=loop),
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=dict(env),
+        cwd="/",
+        start_new_session=True,
+    )
+    process = Process(transport, protocol, loop)
+    try:
+        async with asyncio.timeout(seconds):
+            output, _ = await process.communicate()
+            return await process.wait(), output.decode(errors="replace")
+    finally:
+        # Kills it, and closes our end: a server that hangs was given the other end, and holds it open.
+        transport.close()
+        await process.wait()

@@ -19,10 +19,9 @@ from mosaic_hostagent.environment import inheritable
 from mosaic_hostagent.locks import FileLock, LockTaken
 from mosaic_hostagent.seats import ServerKey, Session
 from mosaic_hostagent.terminal.attaching import Attaching
-from mosaic_hostagent.terminal.client import DETACH_SECONDS, ControlClient
+from mosaic_hostagent.terminal.client import DETACH_SECONDS, ControlClient, answer_of
 from mosaic_hostagent.terminal.control_mode import REPLY_SECONDS, Command, Conditional, ControlMode, Reply
 from mosaic_hostagent.terminal.panes import PANE_FORMAT, Observed, read_panes
-from mosaic_hostagent.terminal.plain_client import run_client
 from mosaic_hostagent.terminal.problems import (
     SessionNameTaken,
     TerminalLost,
@@ -36,6 +35,7 @@ from mosaic_hostagent.terminal.starting import holder_commands, session_name, st
 from mosaic_hostagent.waiting import wait_at_most
 
 OLDEST_TMUX = (3, 2)
+SPAWN_SECONDS = REPLY_SECONDS
 log = structlog.get_logger(__name__)
 
 
@@ -369,12 +369,12 @@ class TmuxServer:
         return owner if status == 0 and name == self.key.holder else None
 
     async def _spawn(self, *arguments: str) -> tuple[int, str]:
+        """Run a tmux of its own; return its exit status and all that it printed. Raises TerminalLost after 10 s."""
         try:
-            return await run_client([*self._tmux, "-u", *arguments], env=self._env, seconds=REPLY_SECONDS)
+            return await answer_of([*self._tmux, "-u", *arguments], env=self._env, seconds=SPAWN_SECONDS)
         except TimeoutError:
-            raise TerminalLost(
-                f"the tmux server {self.name!r} does not answer", why=f"not within {REPLY_SECONDS:.0f} s"
-            ) from None
+            why = f"it said nothing within {SPAWN_SECONDS:g} s"
+            raise TerminalLost(f"the tmux server {self.name!r} does not answer", why=why) from None
 
     async def _global_variables(self) -> list[str]:
         (lines,) = await self.run(["show-environment", "-g"])

@@ -17,9 +17,10 @@ from mosaic_framework.paths import Home
 
 from tests.support.cli import Done, Mosaic
 from tests.support.leftovers import end_processes_of
-from tests.support.mesh import Mesh, eventually
+from tests.support.mesh import Mesh
 from tests.support.other_user import as_user, missing
 from tests.support.postgres import Databases
+from tests.support.program import eventually
 
 pytestmark = [pytest.mark.skipif(bool(missing()), reason=missing()), pytest.mark.timeout(180)]
 

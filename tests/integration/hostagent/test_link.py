@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from mosaic_hostagent.agent import HostAgent
 from mosaic_hostagent.config import Config
 from mosaic_hostagent.link import HostReplaced
 from mosaic_hostagent.seats import ServerKey
+from mosaic_hostagent.terminal import server as server_module
 from mosaic_hostagent.terminal.panes import Observed
 from mosaic_hostagent.terminal.pool import ServerPool
 from mosaic_proto.v1 import fleet_pb2
@@ -384,6 +386,49 @@ async def test_a_seat_is_told_after_a_restart_only_when_somebody_has_looked_for_
     assert all(report.pid for report in told if report.name == "a")
     states = [report.state for report in told if report.name == "b"]
     assert states[:2] == [fleet_pb2.AGENT_STATE_EXITED, fleet_pb2.AGENT_STATE_STARTING], "b was seen not to run"
+
+
+@pytest.mark.parametrize("lives", [True, False])
+async def test_a_seat_whose_tmux_server_hangs_when_a_host_agent_starts_is_told_as_unknown_in_the_run_that_it_had(
+    host: Running,
+    plane: FakeHostLinks,
+    seat: Callable[..., pb.DesiredSeat],
+    monkeypatch: pytest.MonkeyPatch,
+    private: PrivateTmux,
+    lives: bool,
+) -> None:
+    monkeypatch.setattr(server_module, "SPAWN_SECONDS", 0.3)
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"), seat("b"), generation=1)
+    await link.has("applied")
+    runs = {frame.seat.name: frame.seat.run_id for frame in link.of("seat") if frame.seat.pid}
+    await host.stop()
+    if not lives:
+        host.private.tmux("kill-session", "-t", "=a:")
+    server = int(host.private.tmux("display-message", "-p", "#{pid}"))
+    os.kill(server, signal.SIGSTOP)
+    try:
+        await host.start()
+        second = await plane.link(count=2)
+
+        def unseen() -> list[pb.SeatReport]:
+            return [*second.hello.seats, *(frame.seat for frame in second.of("seat"))]
+
+        await eventually(lambda: {report.name for report in unseen()} == {"a", "b"}, "both are told")
+        for report in unseen():
+            assert (report.state, report.pid) == (fleet_pb2.AGENT_STATE_UNKNOWN, 0)
+            assert report.run_id == runs[report.name]
+            assert "does not answer" in report.problem
+    finally:
+        os.kill(server, signal.SIGCONT)
+    seen = len(second.of("seat"))
+    await eventually(
+        lambda: {frame.seat.name for frame in second.of("seat")[seen:] if frame.seat.pid} == {"a", "b"}, "both run"
+    )
+    told = [frame.seat for frame in second.of("seat")[seen:] if frame.seat.name == "a"]
+    assert (told[0].run_id == runs["a"]) == lives
+    assert (told[0].state == fleet_pb2.AGENT_STATE_EXITED) == (not lives), "a was seen not to run"
 
 
 async def test_a_desired_state_of_another_host_identity_is_not_used(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.booted_machine import BootedMachine, booted_machine, home_folder
-from tests.support.mesh import CHECKOUT
+from tests.support.checkout import ROOT
 from tests.support.seats import nap
 
 RUNTIME = f"/run/user/{os.getuid()}"
@@ -45,7 +45,7 @@ def until_settled(machine: BootedMachine) -> None:
 
 def linger_finding(machine: BootedMachine) -> dict[str, str]:
     """What `mosaic doctor` finds of linger on the machine."""
-    command = ["env", f"--chdir={CHECKOUT}", sys.executable, "-m", "mosaic_cli.main", "doctor", "-o", "json"]
+    command = ["env", f"--chdir={ROOT}", sys.executable, "-m", "mosaic_cli.main", "doctor", "-o", "json"]
     said = machine.run(*command, XDG_RUNTIME_DIR=RUNTIME, MOSAIC_HOME=f"{home_folder()}/mosaic", LANG="C.UTF-8")
     (found,) = [item for item in json.loads(said.stdout)["items"] if item["check"] == "linger"]
     return dict(found)
@@ -56,7 +56,7 @@ def test_a_lingering_users_seat_returns_at_boot_with_nobody_logged_in(machine: B
     assert machine.run("loginctl", "list-users", "--no-legend").stdout == ""
     tmux = f"{home_folder()}/mosaic-tmux"
     machine.run("mkdir", "-m", "700", "-p", tmux)
-    start = ["env", f"--chdir={CHECKOUT}", sys.executable, "-m", "tests.support.lingering_seat"]
+    start = ["env", f"--chdir={ROOT}", sys.executable, "-m", "tests.support.lingering_seat"]
     made = machine.run(
         *start,
         f"{home_folder()}/mosaic",
@@ -89,7 +89,7 @@ def test_a_lingering_users_seat_returns_at_boot_with_nobody_logged_in(machine: B
 
 def test_a_second_tenants_user_made_as_the_guide_says_has_its_seats_back_at_boot(machine: BootedMachine) -> None:
     machine.boot()
-    guide = [line.strip() for line in (CHECKOUT / "docs" / "tenants.md").read_text().splitlines()]
+    guide = [line.strip() for line in (ROOT / "docs" / "tenants.md").read_text().splitlines()]
     shown = [line for line in guide if line.startswith(("useradd ", "loginctl "))]
     assert len(shown) == 2
     for command in shown:
@@ -101,7 +101,7 @@ def test_a_second_tenants_user_made_as_the_guide_says_has_its_seats_back_at_boot
     while machine.run("test", "-S", f"{runtime}/systemd/private").returncode != 0:
         assert time.monotonic() < deadline, machine.log.read_text()[-3000:]
         time.sleep(0.05)
-    for path in (Path(sys.base_prefix), Path(sys.prefix), CHECKOUT):  # on a real machine they are where all may read
+    for path in (Path(sys.base_prefix), Path(sys.prefix), ROOT):  # on a real machine they are where all may read
         machine.run("chmod", "o+x", *map(str, path.resolve().parents))
 
     def as_acme(*argv: str) -> list[str]:
@@ -112,7 +112,7 @@ def test_a_second_tenants_user_made_as_the_guide_says_has_its_seats_back_at_boot
         return int(machine.run("pgrep", "-u", "acme", "-cxf", " ".join(nap(7502))).stdout)
 
     machine.run(*as_acme("mkdir", "-m", "700", "/home/acme/tmux"))
-    start = ["LANG=C.UTF-8", "env", f"--chdir={CHECKOUT}", sys.executable, "-m", "tests.support.lingering_seat"]
+    start = ["LANG=C.UTF-8", "env", f"--chdir={ROOT}", sys.executable, "-m", "tests.support.lingering_seat"]
     made = machine.run(*as_acme(*start, "/home/acme/.config/mosaic", *nap(7502)))
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["enabled"] is True
