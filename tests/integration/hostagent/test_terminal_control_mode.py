@@ -136,8 +136,8 @@ async def test_a_server_that_hangs_is_given_up_and_reached_again_when_it_goes_on
     os.kill(int(pid), signal.SIGSTOP)
     try:
         with monkeypatch.context() as impatient:
-            for module in (control_module, server_module):
-                impatient.setattr(module, "REPLY_SECONDS", 0.2)
+            impatient.setattr(control_module, "REPLY_SECONDS", 0.2)
+            impatient.setattr(server_module, "REPLY_SECONDS", 0.2)
             for _ in range(2):
                 with pytest.raises(TerminalLost):
                     await server.run(["display-message", "-p", "x"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import statistics
 import time
@@ -18,6 +19,7 @@ from mosaic_hostagent.seats import Session
 from mosaic_hostagent.terminal import deliver as delivery
 from mosaic_hostagent.terminal import keys
 from mosaic_hostagent.terminal.deliver import Order, deliver
+from mosaic_hostagent.terminal.driving import Driving
 from mosaic_hostagent.terminal.gate import obstacle
 from mosaic_hostagent.terminal.pane import NotNow, Pane
 from mosaic_hostagent.terminal.screen import look, read_text
@@ -112,6 +114,12 @@ class Typist:
 
 
 Open = Callable[..., Awaitable[Typist]]
+
+
+async def until_shown(typist: Typist, words: str) -> None:
+    async with asyncio.timeout(10):
+        while words not in await typist.screen():
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -305,12 +313,146 @@ async def test_a_dialog_is_never_approved(agent: Open, monkeypatch: pytest.Monke
     assert read_log(typist.transcript) == []
 
 
-async def test_a_stopped_program_is_typed_into_once_it_reads_again(agent: Open) -> None:
+async def test_a_text_of_ours_is_not_cleared_while_a_person_reads_the_scrollback(
+    agent: Open, server: TmuxServer
+) -> None:
     typist = await agent()
-    os.kill(typist.session.pid, signal.SIGSTOP)
-    asyncio.get_running_loop().call_later(0.4, os.kill, typist.session.pid, signal.SIGCONT)
-    assert await typist.type("hello") == DONE
-    assert len(typist.entered()) == 1
+    pane = typist.session.pane_id
+    await server.run(["send-keys", "-t", pane, "-l", "left"])
+    await until_shown(typist, "left")
+    await server.run(["copy-mode", "-t", pane])
+    with pytest.raises(NotNow, match=r"composer$"):
+        await typist.type("hello", leftovers=["left"])
+
+
+def frame(text: str = "") -> str:
+    """Return a program that leaves a box composer with `text` on its screen."""
+    rows = ["─" * 60, f"\u276f {text}", "─" * 60, "  ? for shortcuts", ""]
+    return f"printf '%s\\n' {' '.join(map(shlex.quote, rows))}"
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["our text stands there", "an empty one"])
+async def test_nothing_is_typed_into_a_shell_under_the_composer_of_a_program_that_died(
+    typist: Open, left: bool
+) -> None:
+    manifest = manifest_of("echoes-at-once")
+    dead = await typist("sh", "-c", f"{frame('left' if left else '')}; exec bash --norc --noprofile", made_for=manifest)
+    await until_shown(dead, "\n$")
+    ledger = Ledger()
+    with pytest.raises(NotNow, match="bare shell"):
+        await deliver(dead.pane, manifest, dead.order("touch out", leftovers=["left"] if left else []), ledger)
+    assert ledger.said == []
+    assert "touch" not in await dead.screen()
+
+
+async def test_nothing_is_typed_into_what_took_the_place_of_the_program(agent: Open, server: TmuxServer) -> None:
+    typist = await agent()
+    pane = typist.pane
+    await server.run(["respawn-pane", "-k", "-t", pane.pane_id, f"{frame()}; exec cat"])
+    await until_shown(typist, "shortcuts")
+    with pytest.raises(NotNow, match="another program"):
+        await deliver(pane, typist.manifest, typist.order("hello"), Ledger())
+
+
+async def test_nothing_is_typed_into_what_takes_the_place_of_the_program_in_the_moment_before(
+    agent: Open, server: TmuxServer
+) -> None:
+    typist = await agent()
+    ledger = Ledger()
+
+    async def replace() -> None:
+        await server.run(["respawn-pane", "-k", "-t", typist.session.pane_id, f"{frame()}; exec cat"])
+        await until_shown(typist, "shortcuts")
+
+    ledger.on = {"typing": replace}
+    with pytest.raises(NotNow, match="in the moment before"):
+        await deliver(typist.pane, typist.manifest, typist.order("hello"), ledger)
+    assert ledger.said == ["typing", "untyped"]
+    assert "hello" not in await typist.screen()
+
+
+async def test_what_takes_the_place_of_the_program_after_the_paste_gets_no_enter(
+    agent: Open, server: TmuxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typist, paste = await agent(), keys.paste
+    order = typist.order("hello", enter_within=0.4)
+
+    async def paste_and_replace(*given: Any, **named: Any) -> bool:
+        done = await paste(*given, **named)
+        program = f"{frame(order.typing.whole)}; exec head -n 1 > entered"
+        await server.run(["respawn-pane", "-k", "-t", typist.session.pane_id, program])
+        await until_shown(typist, "shortcuts")
+        return done
+
+    monkeypatch.setattr(keys, "paste", paste_and_replace)
+    ledger = Ledger()
+    await deliver(typist.pane, typist.manifest, order, ledger)
+    assert ledger.said == ["typing", "typed", "unknown"]
+
+
+async def test_a_message_waits_for_a_person_who_types_through_the_host_agent(agent: Open) -> None:
+    typist = await agent()
+    pane, ledger = typist.pane, Ledger()
+    pane.driving.pressed(b"x", time.monotonic())
+    with pytest.raises(NotNow, match="is typing"):
+        await deliver(pane, typist.manifest, typist.order("hello"), ledger)
+    assert ledger.said == []
+
+
+async def test_a_key_of_a_person_in_the_moment_before_the_paste_forbids_it(agent: Open, server: TmuxServer) -> None:
+    typist = await agent()
+    pane = typist.pane
+
+    async def at_the_door() -> None:
+        pane.driving.pressed(b"x", time.monotonic())
+
+    async def past_it() -> None:
+        await server.run(["send-keys", "-t", pane.pane_id, "-l", "half a tho"])
+        await until_shown(typist, "half a tho")
+
+    for act in (at_the_door, past_it):
+        ledger = Ledger(on={"typing": act})
+        with pytest.raises(NotNow, match="draft"):
+            await deliver(pane, typist.manifest, typist.order("hello"), ledger)
+        assert ledger.said == ["typing", "untyped"]
+        pane.driving = Driving()
+
+
+async def test_enter_waits_while_a_persons_key_stands_with_what_was_typed(
+    agent: Open, server: TmuxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typist, paste = await agent(), keys.paste
+
+    async def paste_and_type(*given: Any, **named: Any) -> bool:
+        done = await paste(*given, **named)
+        await server.run(["send-keys", "-t", typist.session.pane_id, "-l", "not me"])
+        return done
+
+    monkeypatch.setattr(keys, "paste", paste_and_type)
+    assert (await typist.type("hello", enter_within=0.4))[-1] == "unknown"
+    assert typist.entered() == []
+
+
+async def test_no_key_of_ours_is_pressed_while_one_of_a_person_is_on_its_way(
+    agent: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typist = await agent()
+    pane = typist.pane
+    seen = await pane.look()
+    with monkeypatch.context() as unread:
+        unread.setattr(keys, "unread", lambda _tty: 1)
+        assert not await pane.press("Enter", seen=seen)
+    pane.driving.pressed(b"x", time.monotonic())
+    assert not await pane.press("Enter", seen=seen)
+    pane.driving = Driving()
+    assert await pane.press("Enter", seen=seen)
+
+
+async def test_a_program_that_reads_late_is_typed_into_once(agent: Open) -> None:
+    typist = await agent(wedge_after=1, wedge_seconds=0.5)
+    assert await typist.type("first") == DONE
+    assert await typist.type("second") == DONE
+    assert len(typist.entered()) == 2
 
 
 @pytest.mark.parametrize("runtime", ["shell", "agent"])

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 from mosaic_framework.ids import new_id
+from mosaic_framework.manifest import Composer
 from mosaic_hostagent import handover
-from mosaic_hostagent.terminal import keys
+from mosaic_hostagent.terminal import drafts, keys
+from mosaic_hostagent.terminal.composer import Standing, standing
+from mosaic_hostagent.terminal.evidence import Snapshot
+from mosaic_hostagent.terminal.pane import NotNow
 from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import messages_pb2 as messages
 
@@ -204,17 +208,52 @@ async def test_a_draft_is_set_aside_and_comes_back_where_the_program_can_do_that
     assert sent()[-1] == "half a thought"
 
 
-async def test_a_terminal_that_goes_before_a_draft_is_back_holds_up_nothing(world: World) -> None:
-    seat = await Seat.of(world, "keeps-drafts", slow_ms=400)
+async def test_a_draft_is_not_set_aside_while_it_is_being_typed(world: World) -> None:
+    await Seat.of(world, "keeps-drafts")
+    resident = world.resident("a")
+    pane, manifest = resident.pane, resident.manifest
+    assert pane is not None
+    assert manifest is not None
+    for part in ("half", " a tho"):
+        await person(pane, part)
+        while part not in (seen := await pane.look()).screen:
+            await asyncio.sleep(0.01)
+        with pytest.raises(NotNow, match="being typed"):
+            await drafts.set_aside(pane, manifest, seen)
+    assert "half a tho" in (await pane.look()).screen
+
+
+async def test_a_terminal_that_goes_as_a_draft_is_set_aside_holds_up_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seat = await Seat.of(world, "keeps-drafts")
     pane = world.resident("a").pane
     assert pane is not None
     await person(pane, "half a tho")
-    first, second = await seat.send("now"), await seat.send("and then")
-    await eventually(lambda: len(seat.took()) == 1, "it was sent off, and the draft is to come back")
+    while "half a tho" not in (await pane.look()).screen:
+        await asyncio.sleep(0.01)
+    ended = list[str]()
+
+    def standing_before_it_goes(now: Snapshot, composer: Composer, text: str) -> Standing:
+        if not ended:
+            ended.append(world.private.tmux("kill-session", "-t", "=a"))
+        return standing(now, composer, text)
+
+    monkeypatch.setattr(drafts, "standing", standing_before_it_goes)
+    monkeypatch.setattr(drafts, "RESTS_SECONDS", 0.0)
+    await world.ended(await seat.send("now"))
+    assert seat.took() == ["now"]
+    assert ended
+
+
+async def test_a_draft_that_is_to_come_back_and_whose_terminal_is_gone_is_told_as_not_seen(world: World) -> None:
+    await Seat.of(world, "keeps-drafts")
+    resident = world.resident("a")
+    pane, manifest = resident.pane, resident.manifest
+    assert pane is not None
+    assert manifest is not None
     world.private.tmux("kill-session", "-t", "=a")
-    assert (await world.ended(first))[-1] in ("submitted", "unknown")
-    await world.ended(second)
-    assert seat.took() == ["now", "and then"]
+    assert not await drafts.bring_back(pane, manifest, "half a thought")
 
 
 async def test_a_stall_is_told_while_it_lasts_and_the_message_arrives_after(world: World) -> None:
