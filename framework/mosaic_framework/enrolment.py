@@ -169,9 +169,10 @@ def enrol(
 ) -> StoredIdentity:
     """Turn a token into an identity saved in `folder`, replacing the one there. The private key never leaves it.
 
-    `name` is what the joiner believes to be called (default: the token's). When the reply is lost, the same call again
-    gets the same certificate: the key waits in `folder` until the identity is saved. `timeout` is in seconds, over all
-    addresses. Who is turned away, as others take up the listener, tries again for `patience` seconds; `tell` hears why.
+    `name` is what the joiner believes to be called (default: the token's). When the reply is lost, or what comes after
+    it is cut off, the same call again gets the same certificate: the key waits in `folder`, and then is the identity's.
+    `timeout` is in seconds, over all addresses. Who is turned away, as others take up the listener, tries again for
+    `patience` seconds; `tell` hears why.
     Raises TokenInvalid, TokenSpent, TokenExpired, TokenWrongName, TooManyAttempts, Unreachable, OutOfTime, TurnedAway
     or FalseIdentity.
     """
@@ -185,9 +186,12 @@ def enrol(
             key = pki.new_key()
             write_private(pending, pki.key_to_pem(key))
         try:
-            request = pki.signing_request(key)
-            reply = _ask_patiently(
-                lambda: _ask(token, name or token.name, request, timeout), patience=patience, tell=tell
+            key, reply = _ask_with(
+                key,
+                folder,
+                lambda request: _ask_patiently(
+                    lambda: _ask(token, name or token.name, request, timeout), patience=patience, tell=tell
+                ),
             )
         except Denied as refused:
             # Nothing was issued for a key that was made just now, when the server itself refused it; nor ever will be
@@ -201,6 +205,21 @@ def enrol(
         for left_over in folder.glob("pending-*.pem"):
             left_over.unlink()
     return identity
+
+
+def _ask_with(
+    key: ec.EllipticCurvePrivateKey, folder: Path, ask: Callable[[bytes], enrolment_pb2.EnrolReply]
+) -> tuple[ec.EllipticCurvePrivateKey, enrolment_pb2.EnrolReply]:
+    """Ask for a certificate for `key`; for the key in `folder` when the token is spent, which may have been by that."""
+    try:
+        return key, ask(pki.signing_request(key))
+    except TokenSpent:
+        try:
+            ours = pki.key_from_pem(StoredIdentity.load(folder).key_pem)
+            return ours, ask(pki.signing_request(ours))
+        except (FleetError, ValueError):
+            pass  # there is none, or it is spent for that too: told is what was said of the key asked for first
+        raise
 
 
 def _ask_patiently(

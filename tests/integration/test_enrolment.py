@@ -224,6 +224,18 @@ async def test_a_join_cut_off_before_the_reply_succeeds_when_run_again(
         await call(channel, "mosaic.v1.HostLinkService/Link")
 
 
+async def test_a_join_cut_off_after_its_identity_was_saved_succeeds_when_run_again(listeners: Listeners) -> None:
+    token = await listeners.token("host", "builder")
+    first = await listeners.join(token)
+    again = await listeners.join(token)
+    assert (again.key_pem, again.certificate_pem) == (first.key_pem, first.certificate_pem)
+    other = await listeners.join(await listeners.token("host", "other"), "another")
+    with pytest.raises(TokenSpent):
+        await listeners.join(token, "another")
+    assert StoredIdentity.load(listeners.folder / "another") == other
+    assert not list(listeners.folder.glob("*/pending-*"))
+
+
 async def test_two_joiners_who_race_with_one_token_make_one_identity(listeners: Listeners) -> None:
     token = await listeners.token("host", "builder")
     outcomes = await asyncio.gather(*(ask(listeners, token) for _ in range(6)), return_exceptions=True)
