@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from mosaic_framework import steps
+from mosaic_framework.ids import new_id
+from mosaic_hostagent.terminal.memory import remembering
+from mosaic_hostagent.terminal.pane import Pane
 from mosaic_hostagent.terminal.text import preamble
 from mosaic_proto.v1 import messages_pb2 as messages
 
@@ -127,6 +130,34 @@ async def test_without_an_answer_it_is_unknown_and_given_no_more_until_its_signa
     prompt = f"{preamble('anna', 'a', message_id)} hello"
     await world.mailroom.prompt_accepted(seat.seat.agent_id, seat.run_id, prompt, "hook")
     assert (await world.steps(message_id))[-1] == "accepted"
+
+
+async def test_nothing_is_given_while_another_program_stands_where_ours_should(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seat = await a_seat(world)
+    reason = "another program has taken its place in the terminal"
+
+    async def usurper(*_arguments: object) -> str:
+        return reason
+
+    with monkeypatch.context() as there:
+        there.setattr(Pane, "usurper", usurper)
+        message_id = await seat.send("hello")
+        await seat.waits_for(message_id, reason)
+        assert took(seat) == []
+    assert await world.ended(message_id) == ["dispatched", "submitted"]
+
+
+async def test_one_that_tmux_remembers_and_the_journal_does_not_is_never_given(world: World) -> None:
+    seat = await a_seat(world)
+    pane, message_id = world.resident("a").pane, str(new_id())
+    assert pane is not None
+    await pane.server.run(remembering(pane.server, pane.seat, [], message_id))
+    await seat.send("given before", message_id=message_id)
+    assert await world.ended(message_id) == ["dispatched", "unknown"]
+    await world.ended(await seat.send("next"))
+    assert took(seat) == [("letterbox", "next")]
 
 
 async def test_one_whose_giving_broke_off_behind_the_journal_is_never_given_again(

@@ -51,9 +51,16 @@ class Seat:
     def run_id(self) -> str:
         return self.world.resident("a").run_id
 
-    async def send(self, body: str, mode: messages.DeliveryMode.ValueType = 0, *, seconds: float = 30.0) -> str:  # type: ignore[assignment]
+    async def send(
+        self,
+        body: str,
+        mode: messages.DeliveryMode.ValueType = 0,  # type: ignore[assignment]
+        *,
+        seconds: float = 30.0,
+        message_id: str = "",
+    ) -> str:
         self.seq += 1
-        message_id = str(new_id())
+        message_id = message_id or str(new_id())
         await self.world.mailroom.take(
             pb.Dispatch(
                 message_id=message_id,
