@@ -107,11 +107,16 @@ class Supervisor:
         elif not self._runs_checked:
             await self._take_for_unseen(failed)
         for resident in self.residents.values():
-            error = failed.get(resident.seat.server)
+            error = failed.get(resident.seat.server) or failed.get(_server_of(resident))
             # One that is to end, and cannot be ended, is not as wanted either.
             if error is not None and (resident.seat.running or resident.alive or resident.state == UNSEEN):
                 self._refuse(resident, error)
-        seats = {key: one.seat for key, one in self.residents.items() if one.seat.server not in failed}
+        # One that was moved, and may live where nobody can look, is not started anywhere else.
+        seats = {
+            key: one.seat
+            for key, one in self.residents.items()
+            if one.seat.server not in failed and _server_of(one) not in failed
+        }
         if not self._runs_checked:
             self._tell_of_absent(seats.keys() - {one.agent_id for one in observed})
         # As of now: one that is not wanted any more when this round ends is seen by the next, and ended by its plan.
@@ -249,3 +254,8 @@ class Supervisor:
 def _in_one_line(error: FleetError) -> str:
     text = f"{error.what}: {error.why}" if error.why else error.what
     return f"{text}; {error.next_step}" if error.next_step else text
+
+
+def _server_of(resident: Resident) -> ServerKey:
+    """Return the server that its program runs in, which is not yet the seat's when that was moved."""
+    return resident.session.server if resident.alive and resident.session is not None else resident.seat.server

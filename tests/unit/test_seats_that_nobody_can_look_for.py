@@ -8,11 +8,12 @@ from unittest.mock import AsyncMock, Mock
 
 import pytest
 from mosaic_framework.errors import Unreachable
+from mosaic_framework.ids import new_id
 from mosaic_hostagent.desired import Desired
 from mosaic_hostagent.journal_facts import OpenRun
 from mosaic_hostagent.readiness import AgentState, State
 from mosaic_hostagent.residents import Resident
-from mosaic_hostagent.seats import ServerKey
+from mosaic_hostagent.seats import ServerKey, Session
 from mosaic_hostagent.supervise import Supervisor
 from mosaic_hostagent.terminal.panes import Observed
 from mosaic_proto.v1 import fleet_pb2
@@ -103,3 +104,23 @@ async def test_a_seat_that_is_gone_when_its_server_answers_again_is_unknown_no_l
     told = {one.name: (one.state, one.run_id) for one in await machine.round()}
     assert told["b"] == (EXITED, "")
     assert ("c" in told) == (healed == "all")
+
+
+async def test_a_seat_that_was_moved_is_not_begun_while_it_may_live_on_the_server_that_it_left() -> None:
+    machine = Machine(runs={}, hang={"one"})
+    machine.want(a="one")
+    resident = machine.supervisor.residents["a"]
+    left = resident.seat.server
+    resident.pane, resident.session = (
+        Mock(),
+        Session(left, "$1", "a", "%1", 1, True, None, "a", str(new_id()), 1, 0, ""),
+    )
+    machine.supervisor._pool = Mock(observe=machine.observe, recorded=[left], leave=AsyncMock())
+    machine.want(a="two")
+    assert "does not answer" in (await machine.round())[0].problem
+    begun = machine.supervisor._keeper.carry_out
+    assert isinstance(begun, AsyncMock)
+    begun.assert_not_called()
+    resident.pane = None  # its program has ended
+    await machine.round()
+    assert [call.args[0].agent_id for call in begun.await_args_list] == ["a"]
