@@ -64,6 +64,8 @@ class Shell:
         argv = ("bash", "--norc", "--noprofile")
         launch = Launch("a1", "x", f"r{id(object())}", 1, 0, "d", argv, {"PS1": "$ "}, self.folder)
         self.session = await self.server.start(launch)
+
+    async def _at_its_prompt(self) -> None:
         while obstacle(await look(self.server, self.pane.pane_id), self.manifest):
             await asyncio.sleep(0.01)
 
@@ -74,6 +76,7 @@ class Shell:
 
     async def type(self, message_id: str, body: str, ledger: Ledger | None = None) -> list[str]:
         ledger = ledger or Ledger()
+        await self._at_its_prompt()  # a mailroom waits for it, too
         text = compose(body, self.manifest, sender="anna", recipient="x", message_id=message_id, sender_is_person=True)
         order = Order(message_id, text, [], asyncio.get_running_loop().time() + 5)
         await deliver(self.pane, self.manifest, order, ledger)
