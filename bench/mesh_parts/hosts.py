@@ -51,6 +51,7 @@ class SimulatedHost:
         self._runs = [str(new_id()) for _ in card.agents]
         self._call: Any = None
         self._sequence = 0
+        self._writing = asyncio.Lock()
         self.beat_seconds = 5.0
         self.ended = ""
 
@@ -80,11 +81,15 @@ class SimulatedHost:
             version="bench",
             machine=self._card.name,
         )
-        await self._call.write(pb.HostFrame(hello=hello))
+        await self._write(pb.HostFrame(hello=hello))
         frame = await self._call.read()
         self.beat_seconds = frame.welcome.beat_interval_ms / 1000
-        await self._call.write(pb.HostFrame(ready=pb.Ready(link_epoch=frame.welcome.link_epoch)))
-        await self._call.write(pb.HostFrame(runs_alive=pb.RunsAlive(run_ids=self._runs)))
+        await self._write(pb.HostFrame(ready=pb.Ready(link_epoch=frame.welcome.link_epoch)))
+        await self._write(pb.HostFrame(runs_alive=pb.RunsAlive(run_ids=self._runs)))
+
+    async def _write(self, frame: pb.HostFrame) -> None:
+        async with self._writing:  # gRPC ends a call that is written to twice at once: "Internal error from Core"
+            await self._call.write(frame)
 
     def report(self, number: int, detail: str) -> pb.SeatReport:
         return pb.SeatReport(
@@ -106,7 +111,7 @@ class SimulatedHost:
             while isinstance(frame := await self._call.read(), pb.ControlFrame):
                 match frame.WhichOneof("frame"):
                     case "desired":
-                        await self._call.write(pb.HostFrame(applied=pb.Applied(generation=frame.desired.generation)))
+                        await self._write(pb.HostFrame(applied=pb.Applied(generation=frame.desired.generation)))
                     case "pace":
                         self.beat_seconds = frame.pace.beat_interval_ms / 1000
             self.ended = "by the control plane"
@@ -115,11 +120,11 @@ class SimulatedHost:
 
     async def beat(self) -> None:
         self._sequence += 1
-        await self._call.write(pb.HostFrame(beat=pb.Beat(sequence=self._sequence)))
+        await self._write(pb.HostFrame(beat=pb.Beat(sequence=self._sequence)))
 
     async def change(self, number: int, detail: str) -> str:
         """Let an agent change; returns its id."""
-        await self._call.write(pb.HostFrame(seat=self.report(number, detail)))
+        await self._write(pb.HostFrame(seat=self.report(number, detail)))
         return self._card.agents[number]
 
 
