@@ -58,7 +58,7 @@ class Attaching:
         handles = []
         try:
             for lock in (turn.wanted(path), path):
-                # Looked at again and again: the kernel tells nobody that a lock is free.
+                # Looked at again and again: who waits in flock itself is woken, but cannot give up in time.
                 while (handle := _take(lock)) < 0 and loop.time() < deadline:  # noqa: ASYNC110
                     await asyncio.sleep(turn.PAUSE)
                 handles.append(handle)

@@ -18,6 +18,7 @@ SECONDS = 10.0
 """Longer nobody waits: a process that hangs with the turn must not keep an agent from being started."""
 
 PAUSE = 0.005
+"""Seconds between two looks at a lock: who waits in flock itself is woken at once, but cannot give up in time."""
 
 
 def wanted(path: str) -> str:

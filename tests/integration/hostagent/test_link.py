@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -388,6 +389,26 @@ async def test_a_seat_is_told_after_a_restart_only_when_somebody_has_looked_for_
     assert states[:2] == [fleet_pb2.AGENT_STATE_EXITED, fleet_pb2.AGENT_STATE_STARTING], "b was seen not to run"
 
 
+async def linked_with_two(host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat]) -> HeldLink:
+    """Start the host-agent with seats a and b, and return its link when both are as wanted."""
+    await host.start()
+    link = await plane.link()
+    want(link, seat("a"), seat("b"), generation=1)
+    await link.has("applied")
+    return link
+
+
+@contextlib.contextmanager
+def hung_tmux_server(host: Running) -> Iterator[None]:
+    """The tmux server of the host's seats answers nobody meanwhile."""
+    server = int(host.private.tmux("display-message", "-p", "#{pid}"))
+    os.kill(server, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+
 @pytest.mark.parametrize("lives", [True, False])
 async def test_a_seat_whose_tmux_server_hangs_when_a_host_agent_starts_is_told_as_unknown_in_the_run_that_it_had(
     host: Running,
@@ -398,17 +419,12 @@ async def test_a_seat_whose_tmux_server_hangs_when_a_host_agent_starts_is_told_a
     lives: bool,
 ) -> None:
     monkeypatch.setattr(server_module, "REPLY_SECONDS", 0.3)
-    await host.start()
-    link = await plane.link()
-    want(link, seat("a"), seat("b"), generation=1)
-    await link.has("applied")
+    link = await linked_with_two(host, plane, seat)
     runs = {frame.seat.name: frame.seat.run_id for frame in link.of("seat") if frame.seat.pid}
     await host.stop()
     if not lives:
         host.private.tmux("kill-session", "-t", "=a:")
-    server = int(host.private.tmux("display-message", "-p", "#{pid}"))
-    os.kill(server, signal.SIGSTOP)
-    try:
+    with hung_tmux_server(host):
         await host.start()
         second = await plane.link(count=2)
 
@@ -420,8 +436,6 @@ async def test_a_seat_whose_tmux_server_hangs_when_a_host_agent_starts_is_told_a
             assert (report.state, report.pid) == (fleet_pb2.AGENT_STATE_UNKNOWN, 0)
             assert report.run_id == runs[report.name]
             assert "does not answer" in report.problem
-    finally:
-        os.kill(server, signal.SIGCONT)
     seen = len(second.of("seat"))
     await eventually(
         lambda: {frame.seat.name for frame in second.of("seat")[seen:] if frame.seat.pid} == {"a", "b"}, "both run"
@@ -439,16 +453,11 @@ async def test_a_seat_that_cannot_be_ended_since_its_tmux_server_hangs_is_told_w
     private: PrivateTmux,
 ) -> None:
     monkeypatch.setattr(server_module, "REPLY_SECONDS", 0.3)
-    await host.start()
-    link = await plane.link()
-    want(link, seat("a"), seat("b"), generation=1)
-    await link.has("applied")
+    link = await linked_with_two(host, plane, seat)
     want(link, seat("a"), seat("b", generation=2, running=False), generation=2)
     await link.has("applied", 2)
     await host.stop()
-    server = int(host.private.tmux("display-message", "-p", "#{pid}"))
-    os.kill(server, signal.SIGSTOP)
-    try:
+    with hung_tmux_server(host):
         await host.start()
         second = await plane.link(count=2)
 
@@ -462,8 +471,6 @@ async def test_a_seat_that_cannot_be_ended_since_its_tmux_server_hangs_is_told_w
         await eventually(lambda: told("a")[-1].generation == 3, "it is told that its end was tried")
         assert told("a")[-1].state == fleet_pb2.AGENT_STATE_UNKNOWN
         assert "does not answer" in told("a")[-1].problem
-    finally:
-        os.kill(server, signal.SIGCONT)
     await eventually(lambda: told("a")[-1].state == fleet_pb2.AGENT_STATE_EXITED, "it ends")
     await eventually(lambda: not told("a")[-1].problem, "nothing is wrong with it any more")
 
