@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -58,7 +59,10 @@ class Machine:
         assert done.returncode == 0, done.stderr + self.logs()
 
     def json(self, *arguments: str) -> Any:
-        return json.loads(self.mosaic(*arguments, "-o", "json").stdout)
+        """Run a command that prints JSON, and return what it printed."""
+        done = self.mosaic(*arguments, "-o", "json")
+        assert done.stdout, f"mosaic {' '.join(arguments)} ended with {done.returncode}: {done.stderr}{self.logs()}"
+        return json.loads(done.stdout)
 
     def pid(self, name: str) -> int:
         return int(json.loads((self.home.run / f"{name}.pid").read_text())["pid"])
@@ -81,7 +85,8 @@ class Machine:
     def close(self) -> None:
         self.mosaic("down", "--yes")
         for process in self.processes():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was looked for
+                process.kill()
         identity = self.home.state / "postgres-id"
         if os.geteuid() == 0 and identity.exists():
             shutil.rmtree(f"/var/lib/mosaic/{self.home.digest}-{identity.read_text().strip()}", ignore_errors=True)

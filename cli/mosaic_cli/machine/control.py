@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -15,6 +16,8 @@ from mosaic_framework.paths import Home
 
 from mosaic_cli.machine.processes import Process, recorded
 from mosaic_cli.machine.services import pid_file
+
+_HEARD_WITHIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +39,28 @@ class Control:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._rest = b""
+        self._told = False
 
     def look(self) -> None:
         """Let the supervisor look again for what services wait for."""
-        self._connection.sendall(b"look\n")
+        self._tell("look")
 
     def restart(self, service: str) -> None:
         """Let the supervisor restart a service, should it run."""
-        self._connection.sendall(f"restart {service}\n".encode())
+        self._tell(f"restart {service}")
+
+    def leave(self) -> None:
+        """Wait until the supervisor has read all that it was told.
+
+        One that writes to a closed connection before it has read from it never sees what was sent.
+        """
+        if not self._told:
+            return
+        with contextlib.suppress(OSError):  # it ends, or hangs: whoever told it something sees that nothing came of it
+            self._connection.settimeout(_HEARD_WITHIN)
+            self._connection.shutdown(socket.SHUT_WR)
+            while self._connection.recv(65536):
+                pass
 
     def states(self, deadline: float) -> Iterator[list[ServiceState]]:
         """Yield how all services are, now and at every change, until `deadline` (time.monotonic()) or its end."""
@@ -56,11 +73,16 @@ class Control:
             self._connection.settimeout(left)
             try:
                 chunk = self._connection.recv(65536)
-            except TimeoutError:
+            except (TimeoutError, ConnectionError):
                 return
             if not chunk:
                 return
             self._rest += chunk
+
+    def _tell(self, line: str) -> None:
+        self._told = True
+        with contextlib.suppress(ConnectionError):  # it has ended; its services are as they would be without it
+            self._connection.sendall(f"{line}\n".encode())
 
 
 @contextmanager
@@ -71,7 +93,9 @@ def control(home: Home) -> Iterator[Control | None]:
         yield None
         return
     with connection:
-        yield Control(connection)
+        found = Control(connection)
+        yield found
+        found.leave()
 
 
 def _connected(home: Home) -> socket.socket | None:
