@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import psutil
 from mosaic_hostagent.seats import Session
@@ -46,11 +47,12 @@ def running(*argv: str) -> int:
 
 
 def _is_a_launcher(pid: int) -> bool:
-    """Whether it is still the shell that sets a program's variables and then becomes it."""
+    """Whether it is still what tmux forked, or the shell that sets a program's variables and then becomes it."""
     try:
-        return any('exec "$@"' in word for word in psutil.Process(pid).cmdline())
+        words = psutil.Process(pid).cmdline()
     except psutil.Error:
         return False
+    return not words or Path(words[0]).name.startswith("tmux") or any('exec "$@"' in word for word in words)
 
 
 async def sits(world: World, name: str, *, not_run: str = "") -> Session:
