@@ -7,7 +7,7 @@ import json
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import pytest
@@ -51,6 +51,11 @@ def revoking(peer: str, reason: str = "") -> peers_pb2.RevokePeerRequest:
 
 def removing(peer: str) -> peers_pb2.RemovePeerRequest:
     return peers_pb2.RemovePeerRequest(request_id=str(new_id()), peer=peer)
+
+
+async def partings(mesh: Mesh) -> list[dict[str, Any]]:
+    """The ends of pairings that a mesh wrote down. One that it found out by itself first is told to it in vain."""
+    return [row for row in await audited(mesh, "FederationService/Part") if row["outcome"] == "done"]
 
 
 async def test_nothing_is_granted_by_pairing_and_a_grant_counts_until_its_end(mesh: Mesh) -> None:
@@ -121,14 +126,14 @@ async def test_a_pairing_that_one_side_ends_is_a_tombstone_on_both_until_it_is_r
         assert await cluster.register_value("select octet_length(bundle) from fleet.peer") == 0
         assert await cluster.register_value("select count(*) from fleet.peer_grant where ended_at is null") == 0
         assert await cluster.register_value("select count(*) from fleet.peer_feed") == 0
-    (row,) = await audited(west, "FederationService/Part")
-    assert (row["caller_kind"], row["caller_name"], row["outcome"]) == ("peer", "hq", "done")
+    (row,) = await partings(west)
+    assert (row["caller_kind"], row["caller_name"]) == ("peer", "hq")
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await peers(mesh).Grant(granting("west", "see"))
     told = wire.error_from_rpc(refused.value)
     assert (told.code, told.why, told.details["peer"]) == ("peer-revoked", "enough", "west"), "no new login would help"
     await peers(mesh).Revoke(revoking("west"))  # again: nothing more happens
-    assert len(await audited(west, "FederationService/Part")) == 1
+    assert len(await partings(west)) == 1
 
     assert await code_of(join(west, used, name="hq")) == "token-spent", "what it began is over"
     assert await code_of(join(west, spare, name="hq")) == "token-expired", "it was made for what was before"
@@ -137,10 +142,13 @@ async def test_a_pairing_that_one_side_ends_is_a_tombstone_on_both_until_it_is_r
     assert second.id != first.id
     for cluster, name in ((mesh, "west"), (west, "hq")):
         (found,) = (await listed(cluster)).values()
-        assert (found.name, found.id, found.health) == (name, second.id, peers_pb2.PEER_HEALTH_PAIRED)
+        assert (found.name, found.id) == (name, second.id)
+        assert found.health in (peers_pb2.PEER_HEALTH_PAIRED, peers_pb2.PEER_HEALTH_LIVE)  # it may have been heard of
         assert list(found.grants) == []  # what the one before might do, this one may not
     assert await code_of(peers(west).Remove(removing("hq"))) == "conflict"
     await peers(west).Revoke(revoking("hq"))
+    # It may not be let in to tell the other side, which may not have read the roots of a pairing so young.
+    await until(lambda: listed(mesh), lambda found: found["west"].health == peers_pb2.PEER_HEALTH_REVOKED)
     for cluster, name in ((mesh, "west"), (west, "hq")):
         await peers(cluster).Remove(removing(name))
         assert await listed(cluster) == {}
