@@ -21,6 +21,7 @@ from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_hostagent import kickstart
 from mosaic_hostagent.addresses import KnownAddresses
 from mosaic_hostagent.between_tasks import BetweenTasks
+from mosaic_hostagent.capturing import capture
 from mosaic_hostagent.claims import Claims
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.config import Config
@@ -45,7 +46,6 @@ from mosaic_hostagent.residents import Resident
 from mosaic_hostagent.sessions import Sessions
 from mosaic_hostagent.storage import StateUnwritable, write_state
 from mosaic_hostagent.supervise import Supervisor
-from mosaic_hostagent.terminal.screen import read_text
 from mosaic_hostagent.tidying import tidy
 from mosaic_hostagent.units.choice import supervision_of
 from mosaic_hostagent.updating import Updating
@@ -55,7 +55,6 @@ from mosaic_hostagent.watching import Watching
 
 HINT = "mosaic host join"
 CLOSE_SECONDS = 3.0
-MOST_LINES = 50_000
 
 log = structlog.get_logger(__name__)
 
@@ -330,16 +329,7 @@ class HostAgent:
         await self._mailroom.seats_changed()
 
     async def _capture(self, asked: pb.CaptureTerminal) -> pb.TerminalText:
-        resident = self._supervisor.residents.get(asked.agent_id)
-        if resident is None or resident.session is None:
-            return pb.TerminalText(call_id=asked.call_id, problem="the seat does not run on this host")
-        session = resident.session
-        try:
-            lines = min(max(0, asked.lines), MOST_LINES)
-            text = await read_text(self._pool.get(session.server), session.pane_id, scrollback=lines)
-        except FleetError as error:
-            return pb.TerminalText(call_id=asked.call_id, problem=error.why or error.what)
-        return pb.TerminalText(call_id=asked.call_id, text=text)
+        return await capture(self._supervisor.residents, self._pool, asked)
 
     def _explain(self, asked: pb.ExplainSeat) -> pb.ExplainedSeat:
         resident = self._supervisor.residents.get(asked.agent_id)
