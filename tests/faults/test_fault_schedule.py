@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.faults.schedule import KINDS, MACHINES, schedule
-from tests.support.hub import Rules
+from tests.support.hub import Rules, Told
 
 
 @given(st.integers(0, 10_000), st.floats(3, 20), st.integers(1, 30))
@@ -44,3 +44,11 @@ def test_a_line_that_loses_everything_lets_nothing_pass_and_a_cut_pair_only_othe
     assert Rules.parse(Rules({frozenset((0, 1))}, {2: 0.3}, {1: 0.1}).line()) == Rules(
         {frozenset((0, 1))}, {2: 0.3}, {1: 0.1}
     )
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 200))
+def test_the_last_rules_that_the_switch_was_told_hold_however_they_come_in(losses: list[int], size: int) -> None:
+    text = "".join(Rules(loss={port: 0.5}).line() + "\n" for port in losses).encode()
+    told = Told()
+    heard = [told.rules_after(text[start : start + size]) for start in range(0, len(text), size)]
+    assert [rules for rules in heard if rules is not None][-1] == Rules(loss={losses[-1]: 0.5})

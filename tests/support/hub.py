@@ -60,6 +60,18 @@ class Rules:
         return self.delay.get(source, 0.0) + self.delay.get(target, 0.0)
 
 
+class Told:
+    """The rules as they come in, in parts of any size."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def rules_after(self, part: bytes) -> Rules | None:
+        """Return the last rules that are whole with this part; None where it ends none."""
+        *lines, self._rest = (self._rest + part).split(b"\n")
+        return Rules.parse(lines[-1].decode()) if lines else None
+
+
 class Hub:
     """The switch as a process of its own."""
 
@@ -145,14 +157,16 @@ def _run(count: int) -> None:
         poll.register(handle, select.EPOLLIN)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
+    told = Told()
     while True:
         due = switch.send_what_is_due()
         for handle, _events in poll.poll(None if due is None else due):
             if handle not in numbers:
-                line = sys.stdin.readline()
-                if not line:
+                # Not by readline: of several lines that come at once it keeps all but the first to itself.
+                part = os.read(handle, 65_536)
+                if not part:
                     return
-                switch.rules = Rules.parse(line)
+                switch.rules = told.rules_after(part) or switch.rules
                 continue
             for _ in range(64):  # then look at the others, too
                 try:
