@@ -38,12 +38,27 @@ def test_no_look_at_everything_is_begun_because_much_is_made_and_kept() -> None:
     assert kept
 
 
-async def test_what_refers_only_to_itself_is_freed_in_the_end() -> None:
+async def test_garbage_is_looked_for_when_the_program_has_grown_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     collecting.look_rarely()
+    monkeypatch.setattr(collecting, "ROOM", 1_000)
+    monkeypatch.setattr(collecting, "GROWTH", 1.0)
+    looking = asyncio.create_task(collecting.run(check_seconds=0.01))
+    await asyncio.sleep(0)  # it begins
+    before = looks_at_everything()
     circle = weakref.ref(Circle())
-    assert circle() is not None
-    looking = asyncio.create_task(collecting.run(every_seconds=0.01))
-    await eventually(lambda: circle() is None, "it is freed")
+    await asyncio.sleep(0.1)
+    assert (looks_at_everything(), circle() is None) == (before, False), "little was made: it is left"
+    made = [weakref.ref(Circle()) for _ in range(2_000)]
+    await eventually(lambda: all(one() is None for one in (circle, *made)), "it is freed")
     looking.cancel()
     await asyncio.wait({looking})
     assert looking.cancelled()
+
+
+def test_a_look_is_due_after_its_time_and_when_much_more_is_there_than_after_the_last_one() -> None:
+    few, many = 400_000, 8_000_000
+    assert not collecting.is_due(3_599, few + 200_000, few)
+    assert collecting.is_due(3_600, few, few)
+    assert collecting.is_due(5, few * 2 + 1, few)
+    assert not collecting.is_due(5, int(many * 1.5), many)
+    assert collecting.is_due(5, int(many * 1.5) + 200_001, many)
