@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,12 @@ from mosaic_framework.runtimes import read_manifest
 from mosaic_hostagent.clock import Clock
 from mosaic_hostagent.journal import Journal
 from mosaic_hostagent.seats import ServerKey
-from mosaic_hostagent.terminal.server import TmuxServer
+from mosaic_hostagent.terminal.server import Launch, TmuxServer
 
 from tests.support.hostagent import HOLDER, World
+from tests.support.standins import command_of, manifest_of
 from tests.support.tmux import PrivateTmux, private_tmux
+from tests.support.typist import Open, Typist
 
 
 @pytest.fixture
@@ -55,3 +57,29 @@ async def world(
     world = World(private, journal, tmp_path / "state", manifest)
     yield world
     await world.close()
+
+
+@pytest.fixture
+def typist(server: TmuxServer, manifest: Callable[[str], Manifest], tmp_path: Path) -> Open:
+    async def open_(*argv: str, made_for: Manifest | None = None) -> Typist:
+        launch = Launch("a1", "x", "r-x", 1, 0, "d", argv, {"PS1": "$ "}, tmp_path)
+        session = await server.start(launch)
+        made = Typist(server, session, made_for or manifest("shell"), tmp_path / "transcript")
+        await made.ready()
+        return made
+
+    return open_
+
+
+@pytest.fixture
+def shell(typist: Open) -> Callable[[], Awaitable[Typist]]:
+    return lambda: typist("bash", "--norc", "--noprofile")
+
+
+@pytest.fixture
+def agent(typist: Open, tmp_path: Path) -> Callable[..., Awaitable[Typist]]:
+    def open_(standin: str = "echoes-at-once", **behaviour: object) -> Awaitable[Typist]:
+        argv = command_of(standin, tmp_path / "transcript", **behaviour)
+        return typist(*argv, made_for=manifest_of(standin))
+
+    return open_
