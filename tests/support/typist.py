@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,3 +108,9 @@ async def until_shown(typist: Typist, words: str) -> None:
     async with asyncio.timeout(10):
         while words not in await typist.screen():
             await asyncio.sleep(0.01)
+
+
+def frame(text: str = "") -> str:
+    """Return a program that leaves a box composer with `text` on its screen."""
+    rows = ["─" * 60, f"\u276f {text}", "─" * 60, "  ? for shortcuts", ""]
+    return f"printf '%s\\n' {' '.join(map(shlex.quote, rows))}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import signal
 import time
 from pathlib import Path
@@ -20,13 +19,7 @@ from mosaic_hostagent.terminal.screen import look
 from mosaic_hostagent.terminal.server import TmuxServer
 
 from tests.support.standins import manifest_of, read_log
-from tests.support.typist import DONE, Ledger, Open, until_shown
-
-
-def frame(text: str = "") -> str:
-    """Return a program that leaves a box composer with `text` on its screen."""
-    rows = ["─" * 60, f"\u276f {text}", "─" * 60, "  ? for shortcuts", ""]
-    return f"printf '%s\\n' {' '.join(map(shlex.quote, rows))}"
+from tests.support.typist import DONE, Ledger, Open, frame, until_shown
 
 
 async def test_nothing_is_typed_into_a_full_screen_program_of_a_shell(shell: Open) -> None:
