@@ -15,6 +15,7 @@ from mosaic_hostagent.terminal import deliver as delivery
 from mosaic_hostagent.terminal.deliver import deliver
 from mosaic_hostagent.terminal.server import TmuxServer
 
+from tests.support.standins import read_log
 from tests.support.tmux import PrivateTmux
 from tests.support.typist import DONE, Ledger, Open
 
@@ -109,6 +110,17 @@ async def test_a_program_that_reads_late_is_typed_into_once(agent: Open) -> None
     assert await typist.type("first") == DONE
     assert await typist.type("second") == DONE
     assert len(typist.entered()) == 2
+
+
+async def test_enter_waits_as_long_as_the_program_takes_it_for_a_part_of_the_paste_however_late_that_is_read(
+    agent: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "SEEN_SECONDS", 5.0)
+    typist = await agent(swallow_ms=300, wedge_after=1, wedge_seconds=0.5)
+    typist.manifest = typist.manifest.model_copy(update={"paste": Paste(settle_ms=350)})
+    assert await typist.type("read at once") == DONE
+    assert await typist.type("read late") == DONE
+    assert [event for event in read_log(typist.transcript) if event["event"] == "ignored"] == []
 
 
 @pytest.mark.parametrize("runtime", ["shell", "agent"])
