@@ -172,7 +172,7 @@ class _Delivery:
             raise NotNow(hindrance)
         reached("hostagent.pasted")
         try:
-            await self._after_paste(self._loop.time())
+            await self._after_paste()
         except (TerminalLost, TmuxRefused) as lost:
             await self._ledger.unknown(f"the terminal was lost after the text was pasted: {lost.why or lost.what}")
 
@@ -201,14 +201,14 @@ class _Delivery:
             self._before = now
         return "its terminal changed in the moment before the paste"
 
-    async def _after_paste(self, pasted_at: float) -> None:
+    async def _after_paste(self) -> None:
         seen = await self._until_typed()
         if seen is None:
             return
-        settle = pasted_at + self._manifest.paste.settle_ms / 1000 - self._loop.time()
-        if settle > 0:
-            # The program takes Enter for a part of the paste meanwhile, and nothing of that is seen.
-            await asyncio.sleep(settle)
+        if self._manifest.paste.settle_ms:
+            # The program takes Enter for a part of the paste meanwhile, and nothing of that is seen. It counts from
+            # when it has read the paste: when that is seen, it has.
+            await asyncio.sleep(self._manifest.paste.settle_ms / 1000)
             seen = await self._pane.look()
         at_enter = await self._enter(seen)
         if at_enter is None:

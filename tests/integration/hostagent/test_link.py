@@ -3,116 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from mosaic_framework import protocol
 from mosaic_framework.errors import FleetError
 from mosaic_framework.ids import new_id
-from mosaic_framework.manifest import Manifest
-from mosaic_framework.paths import Home
 from mosaic_hostagent import beats
 from mosaic_hostagent import link as link_module
-from mosaic_hostagent.agent import HostAgent
-from mosaic_hostagent.config import Config
 from mosaic_hostagent.link import HostReplaced
-from mosaic_hostagent.seats import ServerKey
-from mosaic_hostagent.terminal import server as server_module
-from mosaic_hostagent.terminal.panes import Observed
-from mosaic_hostagent.terminal.pool import ServerPool
-from mosaic_proto.v1 import fleet_pb2
 from mosaic_proto.v1 import host_link_pb2 as pb
 
-from tests.fakes.host_link import FakeHostLinks, HeldLink
-from tests.support.hostagent import HOLDER, Step, eventually
+from tests.fakes.host_link import FakeHostLinks
+from tests.support.hostagent import Step, eventually
+from tests.support.linked import Running, dispatch, steps, submitted, want
 from tests.support.tmux import PrivateTmux
-
-
-class Running:
-    """A host-agent in this process, which can be ended and begun again on the same home."""
-
-    def __init__(self, home: Home, private: PrivateTmux) -> None:
-        self.home, self.private = home, private
-        self.agent: HostAgent | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    async def start(self, **settings: object) -> None:
-        config = Config(stop_grace_seconds=1.0, **settings)  # type: ignore[arg-type]
-        self.agent = await HostAgent.open(home=self.home, config=config, environment=self.private.environment)
-        self.task = asyncio.create_task(self.agent.run())
-
-    async def stop(self) -> None:
-        if self.agent is not None and self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
-            await self.agent.close()
-            self.agent = None
-
-
-@pytest.fixture
-async def plane(tmp_path: Path, private: PrivateTmux) -> AsyncIterator[FakeHostLinks]:
-    plane = FakeHostLinks(tmp_path)
-    await plane.start()
-    yield plane
-    await plane.stop()
-
-
-@pytest.fixture
-async def host(tmp_path: Path, plane: FakeHostLinks, private: PrivateTmux) -> AsyncIterator[Running]:
-    home = Home(tmp_path / "home")
-    plane.write_identity(home.pki / "host")
-    running = Running(home, private)
-    yield running
-    await running.stop()
-
-
-@pytest.fixture
-def seat(private: PrivateTmux, manifest: Callable[[str], Manifest]) -> Callable[..., pb.DesiredSeat]:
-    def make(name: str, *, generation: int = 1, running: bool = True) -> pb.DesiredSeat:
-        spec = fleet_pb2.SeatSpec(
-            name=name,
-            working_directory="~",
-            tmux_socket_name=private.socket_name,
-            tmux_holder_session=HOLDER,
-            manifest_json=manifest("shell").as_json(),
-        )
-        return pb.DesiredSeat(agent_id=f"agent-{name}", generation=generation, running=running, spec=spec)
-
-    return make
-
-
-def want(link: HeldLink, *seats: pb.DesiredSeat, generation: int = 1) -> None:
-    link.send(desired=pb.DesiredState(generation=generation, seats=seats))
-
-
-def dispatch(link: HeldLink, name: str, body: str, *, seq: int = 1, message_id: str = "") -> str:
-    message_id = message_id or str(new_id())
-    link.send(
-        dispatch=pb.Dispatch(
-            message_id=message_id,
-            agent_id=f"agent-{name}",
-            seat_seq=seq,
-            body=body,
-            payload_digest="d",
-            remaining_ms=30_000,
-            sender="anna",
-        )
-    )
-    return message_id
-
-
-def steps(link: HeldLink, message_id: str) -> list[int]:
-    return [f.event.step.step for f in link.of("event") if f.event.step.message_id == message_id]
-
-
-async def submitted(link: HeldLink, message_id: str) -> None:
-    await eventually(lambda: Step.MESSAGE_STEP_SUBMITTED in steps(link, message_id), "submitted")
 
 
 async def test_the_whole_way_of_a_message(
@@ -279,33 +187,6 @@ async def test_an_older_desired_state_is_ignored(
     assert [told.reason for frame in link.of("event") if (told := frame.event.run_ended).run_id] == []
 
 
-async def test_seats_go_on_and_are_kept_while_the_control_plane_is_away(
-    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], private: PrivateTmux
-) -> None:
-    await host.start()
-    link = await plane.link()
-    want(link, seat("a"), seat("b"), generation=3)
-    await link.has("applied")
-    port = await plane.stop()
-    await host.stop()
-    pids = private.tmux("list-panes", "-a", "-F", "#{pane_pid} #{session_name}").split("\n")
-    private.tmux("kill-session", "-t", "=b:")
-    await host.start()
-    await eventually(lambda: "b" in private.tmux("list-sessions", "-F", "#{session_name}").split(), "b runs again")
-    assert next(line for line in pids if line.endswith(" a")) in private.tmux(
-        "list-panes", "-a", "-F", "#{pane_pid} #{session_name}"
-    )
-    await plane.start(port)
-    second = await plane.link(count=2)
-    said = second.hello
-    await eventually(lambda: said.observed_generation == 3 or second.of("applied"), "all is as it was wanted last")
-    reasons = []
-    await eventually(
-        lambda: reasons.extend(f.event.run_ended.reason for f in second.of("event")) or "vanished" in reasons,
-        "the lost run is told",
-    )
-
-
 async def test_the_next_address_is_tried_when_one_does_not_answer(host: Running, plane: FakeHostLinks) -> None:
     await host.start(addresses=["127.0.0.1:1", "127.0.0.1:2", plane.address])
     await plane.link()
@@ -360,180 +241,6 @@ async def test_a_home_that_was_given_to_another_host_ends_the_process(host: Runn
     with pytest.raises(ExceptionGroup) as ended:
         await asyncio.wait_for(host.task, 10)
     assert ended.group_contains(HostReplaced)
-
-
-async def test_a_seat_is_told_after_a_restart_only_when_somebody_has_looked_for_it(
-    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await host.start()
-    link = await plane.link()
-    want(link, seat("a"), seat("b"), generation=1)
-    await link.has("applied")
-    await host.stop()
-    host.private.tmux("kill-session", "-t", "=b:")
-    may_look, observe = asyncio.Event(), ServerPool.observe
-
-    async def late(pool: ServerPool, key: ServerKey, *, start: bool) -> Observed:
-        await may_look.wait()
-        return await observe(pool, key, start=start)
-
-    monkeypatch.setattr(ServerPool, "observe", late)
-    await host.start()
-    second = await plane.link(count=2)
-    assert list(second.hello.seats) == [], "the register knows better: a runs"
-    may_look.set()
-    await second.has("applied")
-    told = [frame.seat for frame in second.of("seat")]
-    assert all(report.pid for report in told if report.name == "a")
-    states = [report.state for report in told if report.name == "b"]
-    assert states[:2] == [fleet_pb2.AGENT_STATE_EXITED, fleet_pb2.AGENT_STATE_STARTING], "b was seen not to run"
-
-
-async def linked_with_two(host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat]) -> HeldLink:
-    """Start the host-agent with seats a and b, and return its link when both are as wanted."""
-    await host.start()
-    link = await plane.link()
-    want(link, seat("a"), seat("b"), generation=1)
-    await link.has("applied")
-    return link
-
-
-@contextlib.contextmanager
-def hung_tmux_server(host: Running) -> Iterator[None]:
-    """The tmux server of the host's seats answers nobody meanwhile."""
-    server = int(host.private.tmux("display-message", "-p", "#{pid}"))
-    os.kill(server, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server, signal.SIGCONT)
-
-
-@pytest.mark.parametrize("lives", [True, False])
-async def test_a_seat_whose_tmux_server_hangs_when_a_host_agent_starts_is_told_as_unknown_in_the_run_that_it_had(
-    host: Running,
-    plane: FakeHostLinks,
-    seat: Callable[..., pb.DesiredSeat],
-    monkeypatch: pytest.MonkeyPatch,
-    private: PrivateTmux,
-    lives: bool,
-) -> None:
-    monkeypatch.setattr(server_module, "REPLY_SECONDS", 0.3)
-    link = await linked_with_two(host, plane, seat)
-    runs = {frame.seat.name: frame.seat.run_id for frame in link.of("seat") if frame.seat.pid}
-    await host.stop()
-    if not lives:
-        host.private.tmux("kill-session", "-t", "=a:")
-    with hung_tmux_server(host):
-        await host.start()
-        second = await plane.link(count=2)
-
-        def unseen() -> list[pb.SeatReport]:
-            return [*second.hello.seats, *(frame.seat for frame in second.of("seat"))]
-
-        await eventually(lambda: {report.name for report in unseen()} == {"a", "b"}, "both are told")
-        for report in unseen():
-            assert (report.state, report.pid) == (fleet_pb2.AGENT_STATE_UNKNOWN, 0)
-            assert report.run_id == runs[report.name]
-            assert "does not answer" in report.problem
-    seen = len(second.of("seat"))
-    await eventually(
-        lambda: {frame.seat.name for frame in second.of("seat")[seen:] if frame.seat.pid} == {"a", "b"}, "both run"
-    )
-    told = [frame.seat for frame in second.of("seat")[seen:] if frame.seat.name == "a"]
-    assert (told[0].run_id == runs["a"]) == lives
-    assert (told[0].state == fleet_pb2.AGENT_STATE_EXITED) == (not lives), "a was seen not to run"
-
-
-async def test_a_seat_that_cannot_be_ended_since_its_tmux_server_hangs_is_told_with_that_and_ends_when_it_can(
-    host: Running,
-    plane: FakeHostLinks,
-    seat: Callable[..., pb.DesiredSeat],
-    monkeypatch: pytest.MonkeyPatch,
-    private: PrivateTmux,
-) -> None:
-    monkeypatch.setattr(server_module, "REPLY_SECONDS", 0.3)
-    link = await linked_with_two(host, plane, seat)
-    want(link, seat("a"), seat("b", generation=2, running=False), generation=2)
-    await link.has("applied", 2)
-    await host.stop()
-    with hung_tmux_server(host):
-        await host.start()
-        second = await plane.link(count=2)
-
-        def told(name: str) -> list[pb.SeatReport]:
-            reports = [*second.hello.seats, *(frame.seat for frame in second.of("seat"))]
-            return [report for report in reports if report.name == name]
-
-        await eventually(lambda: told("a") and told("b"), "both are told")
-        assert {report.state for report in told("b")} == {fleet_pb2.AGENT_STATE_EXITED}, "its run is known to be over"
-        want(second, seat("a", generation=3, running=False), seat("b", generation=2, running=False), generation=3)
-        await eventually(lambda: told("a")[-1].generation == 3, "it is told that its end was tried")
-        assert told("a")[-1].state == fleet_pb2.AGENT_STATE_UNKNOWN
-        assert "does not answer" in told("a")[-1].problem
-    await eventually(lambda: told("a")[-1].state == fleet_pb2.AGENT_STATE_EXITED, "it ends")
-    await eventually(lambda: not told("a")[-1].problem, "nothing is wrong with it any more")
-
-
-async def test_a_desired_state_of_another_host_identity_is_not_used(
-    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], private: PrivateTmux
-) -> None:
-    await host.start()
-    link = await plane.link()
-    want(link, seat("a", running=False), generation=9)
-    await link.has("applied")
-    await host.stop()
-    plane.host_id = str(new_id())
-    plane.write_identity(host.home.pki / "host")
-    await host.start()
-    second = await plane.link(count=2)
-    assert (second.hello.observed_generation, list(second.hello.seats)) == (0, [])
-    want(second, seat("a"), generation=1)
-    await second.has("applied")
-
-
-async def test_what_waits_in_the_journal_is_typed_only_when_a_control_plane_has_taken_it_for_the_newest(
-    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], private: PrivateTmux
-) -> None:
-    await host.start()
-    link = await plane.link()
-    want(link, seat("a"), generation=1)
-    pipe = private.folder / "home" / "pipe"
-    os.mkfifo(pipe)
-    await submitted(link, dispatch(link, "a", "cat pipe"))
-    message_id = dispatch(link, "a", "echo x >> out", seq=2)
-    await eventually(lambda: steps(link, message_id), "it is in the journal, and waits for a busy seat")
-    await host.stop()
-    port = await plane.stop()
-    await host.start()
-    await asyncio.to_thread(pipe.write_text, "go\n")
-    await asyncio.sleep(1)  # the shell is ready again within a fraction of that
-    assert not (private.folder / "home" / "out").exists()
-    await plane.start(port)
-    await submitted(await plane.link(count=2), message_id)
-
-
-async def test_a_disowned_journal_gets_a_new_id_and_what_was_open_in_it_is_unknown(
-    host: Running, plane: FakeHostLinks, seat: Callable[..., pb.DesiredSeat], private: PrivateTmux
-) -> None:
-    await host.start()
-    link = await plane.link()
-    want(link, seat("a", running=False), generation=1)
-    message_id = dispatch(link, "a", "echo x >> out")
-    await eventually(lambda: steps(link, message_id), "it is in the journal")
-    await host.stop()
-    plane.disowns = 1
-    await host.start()
-    third = await plane.link(count=3)
-    assert plane.links[1].hello.journal_id == link.hello.journal_id
-    assert plane.links[1].hello.journal_sequence >= 1
-    assert third.hello.journal_id != link.hello.journal_id
-    assert third.hello.journal_epoch == 0
-    await eventually(lambda: Step.MESSAGE_STEP_UNKNOWN in steps(third, message_id), "it is told as unknown")
-    want(third, seat("a", generation=2), generation=2)
-    await submitted(third, dispatch(third, "a", "echo y >> out", seq=2))
-    await eventually((private.folder / "home" / "out").exists, "the next one ran")
-    assert (private.folder / "home" / "out").read_text() == "y\n"
 
 
 async def test_a_host_moves_to_a_replica_that_it_heard_of_by_its_link_alone_and_remembers_it(

@@ -131,6 +131,16 @@ async def test_a_message_whose_paste_was_refused_may_be_typed_later(shell: Shell
     assert (await shell.type("m2", "true"))[-1] == "submitted"
 
 
+async def test_a_message_whose_text_is_taken_from_tmux_before_it_is_pasted_may_be_typed_later(shell: Shell) -> None:
+    await shell.type("m1", "true")
+    await shell.server.run(["set-hook", "-g", "after-set-buffer", "delete-buffer -b mosaic-m2-0"])
+    with pytest.raises(NotNow, match="no buffer"):
+        await shell.type("m2", "true")
+    assert list(await typed_before(shell.server, "a1")) == ["m1"]
+    await shell.server.run(["set-hook", "-gu", "after-set-buffer"])
+    assert (await shell.type("m2", "true"))[-1] == "submitted"
+
+
 async def test_the_memory_is_bounded_and_loses_the_oldest(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "KEPT", 3)
     for number in range(20):
