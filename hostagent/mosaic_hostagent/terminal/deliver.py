@@ -218,7 +218,7 @@ class _Delivery:
             reached("hostagent.submitted-recorded")
 
     async def _until_typed(self) -> Snapshot | None:
-        """Wait until the text is seen in the composer; None when it is over without."""
+        """Wait until the text is seen in the composer, or accepted unseen; None when it is over without."""
         extra = len(self._text) * _SECONDS_PER_CHARACTER
         first = await self._pane.look()
         seen = await self._watched(
@@ -330,7 +330,10 @@ class _Delivery:
     async def _watched(
         self, proven: Callable[[Snapshot], bool], first: Snapshot, *, stall: float, seconds: float, what: str
     ) -> Snapshot | None:
-        """Look until `proven`, or the runtime has accepted; after `stall` seconds say that it stalls, and why."""
+        """Look until `proven`, or the runtime has accepted, and return that look; None when neither came.
+
+        After `stall` seconds it is said that it stalls, and why.
+        """
         wake = self._order.accepted
 
         def enough(now: Snapshot) -> bool:
@@ -346,7 +349,7 @@ class _Delivery:
                 seen = await self._pane.until(enough, now, seconds - stall, wake=wake)
         if seen is not None:
             self._stall("")
-        return None if seen is None or not proven(seen) else seen
+        return seen
 
     async def _was_accepted(self) -> bool:
         if self._order.accepted.is_set():

@@ -154,6 +154,28 @@ async def test_nothing_is_typed_into_what_takes_the_place_of_the_program_in_the_
     assert "hello" not in await typist.screen()
 
 
+async def test_a_message_that_may_wait_for_enter_no_longer_is_unknown_and_makes_way_for_the_next(
+    agent: Open, server: TmuxServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typist, paste = await agent(), keys.paste
+    pane, order = typist.session.pane_id, typist.order("too late", enter_within=0.0)
+
+    async def paste_and_scroll(*given: Any, **named: Any) -> bool:
+        done = await paste(*given, **named)
+        await server.run(["copy-mode", "-t", pane])
+        return done
+
+    ledger = Ledger()
+    with monkeypatch.context() as scrolled:
+        scrolled.setattr(keys, "paste", paste_and_scroll)
+        async with asyncio.timeout(10):
+            await deliver(typist.pane, typist.manifest, order, ledger)
+    assert ledger.said == ["typing", "typed", "unknown"]
+    await server.run(["send-keys", "-t", pane, "-X", "cancel"])
+    assert await typist.type("in time", leftovers=[order.typing.whole]) == DONE
+    assert [text.partition("] ")[2] for text in typist.entered()] == ["in time"]
+
+
 async def test_what_takes_the_place_of_the_program_after_the_paste_gets_no_enter(
     agent: Open, server: TmuxServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
