@@ -228,7 +228,7 @@ class Mailroom:
         if self._clock.now().until(message.deadline) <= 0:
             return None
         text = composed(message, resident, resident.manifest).whole
-        flying = InFlight(message.message_id, named(message, resident), text)
+        flying = InFlight(message.message_id, named(message, resident), text, handed_over=True)
         if not await self._handover.offer(agent_id, run_id, flying, steers=resident.steers):
             return None
         box.take_out(message.message_id)

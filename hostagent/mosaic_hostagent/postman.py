@@ -99,7 +99,7 @@ class Postman:
                 _check_question(message, resident, manifest)
                 await deliver(pane, manifest, order, ledger, settled=_settled(resident))
         except BaseException:
-            self._book.forget(resident.run_id, message.message_id)
+            self._book.forget(resident.run_id, flying)
             raise
         self._last[message.agent_id] = typing.whole
 

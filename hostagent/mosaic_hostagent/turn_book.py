@@ -35,6 +35,8 @@ class InFlight:
     text: str = ""
     """the whole of what was typed; "" when it is not known any more"""
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    handed_over: bool = False
+    """given to the runtime's stop hook: no try at typing it, which may be under way, is of account any more"""
 
 
 @dataclass(slots=True)
@@ -54,13 +56,17 @@ class TurnBook:
         self._lock = asyncio.Lock()
 
     def typing(self, run_id: str, message: InFlight, *, steers: bool) -> None:
-        """A message is about to be typed into a run."""
-        self._run(run_id, steers=steers).in_flight[message.message_id] = message
+        """A message is about to be typed into a run, unless it has been handed over."""
+        run = self._run(run_id, steers=steers)
+        before = run.in_flight.get(message.message_id)
+        if before is None or not before.handed_over:
+            run.in_flight[message.message_id] = message
 
-    def forget(self, run_id: str, message_id: str) -> None:
-        """It was not typed after all."""
-        if (run := self._runs.get(run_id)) is not None:
-            run.in_flight.pop(message_id, None)
+    def forget(self, run_id: str, message: InFlight) -> None:
+        """It was not typed after all: this try at it is over."""
+        run = self._runs.get(run_id)
+        if run is not None and run.in_flight.get(message.message_id) is message:
+            del run.in_flight[message.message_id]
 
     async def accepted(
         self, run_id: str, prompt: str, evidence: str, *, at: int, steers: bool, wrapper: str | None, named: Namer

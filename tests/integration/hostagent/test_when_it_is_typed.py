@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import time
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,31 @@ async def test_a_runtime_that_asks_at_the_end_of_its_turn_is_handed_the_next_mes
     assert await world.steps(second) == ["dispatched", "accepted", "turn_started"]
     await mailroom.turn_ended(seat.seat.agent_id, seat.run_id, "hook")
     assert (await world.steps(second))[-1] == "turn_ended"
+    assert seat.took() == ["first"], "it was not typed as well"
+
+
+async def test_a_message_that_is_handed_over_amid_a_try_at_typing_it_is_followed_to_the_end_of_its_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seat = await Seat.of(world, turn_ms=LONG_TURN)
+    mailroom, leftovers = world.mailroom, world.journal.leftovers
+    await world.ended(await seat.send("first"))
+    tries, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(agent_id: str) -> Any:
+        tries.set()
+        await goes_on.wait()
+        return await leftovers(agent_id)
+
+    monkeypatch.setattr(world.journal, "leftovers", slow)
+    second = await seat.send("second")
+    await tries.wait()
+    assert await mailroom.handover(seat.seat.agent_id, seat.run_id)
+    goes_on.set()
+    await eventually(lambda: mailroom._boxes[seat.seat.agent_id].worker is None, "the try is over")
+    a_moment_ago = int(time.time() * 1000) - 50  # a hook says when it was run, and is heard later
+    await mailroom.turn_ended(seat.seat.agent_id, seat.run_id, "hook", at_ms=a_moment_ago)
+    assert await world.steps(second) == ["dispatched", "accepted", "turn_started", "turn_ended"]
     assert seat.took() == ["first"], "it was not typed as well"
 
 
