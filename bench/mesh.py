@@ -33,7 +33,7 @@ from bench.mesh_parts.hosts import Hosts
 from bench.mesh_parts.register import fill
 from bench.send import durable_register
 from tests.support.checkout import ROOT
-from tests.support.mesh import free_port
+from tests.support.ports import free_port
 from tests.support.program import Program, eventually
 
 _OTHER_FILES = 500

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -31,13 +30,8 @@ from mosaic_framework.roster_file import parse_roster
 from mosaic_proto.v1 import fleet_pb2, fleet_pb2_grpc, messages_pb2, messages_pb2_grpc, seeding_pb2_grpc
 
 from tests.support.leftovers import end_processes_of
+from tests.support.ports import free_port
 from tests.support.program import WAIT_SECONDS, Program, eventually
-
-
-def free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
 
 
 class Host:

@@ -9,7 +9,8 @@ from mosaic_framework import wire
 from mosaic_framework.paths import Home
 from mosaic_proto.v1 import fleet_pb2_grpc, messages_pb2_grpc
 
-from tests.support.mesh import Mesh, free_port
+from tests.support.mesh import Mesh
+from tests.support.ports import free_port
 from tests.support.program import Program, eventually
 
 
