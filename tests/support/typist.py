@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +104,13 @@ class Typist:
 
 
 Open = Callable[..., Awaitable[Typist]]
+
+
+async def kill(typist: Typist) -> None:
+    """Let its program die; returns when tmux has seen it."""
+    os.kill(typist.session.pid, signal.SIGKILL)
+    while (await typist.server.observe()).sessions[0].alive:
+        await asyncio.sleep(0.005)
 
 
 async def until_shown(typist: Typist, words: str) -> None:

@@ -43,10 +43,13 @@ async def test_garbage_is_looked_for_when_the_program_has_grown_by_it(monkeypatc
     monkeypatch.setattr(collecting, "ROOM", 1_000)
     monkeypatch.setattr(collecting, "GROWTH", 1.0)
     looking = asyncio.create_task(collecting.run(check_seconds=0.01))
-    await asyncio.sleep(0)  # it begins
+    checks, is_due = list[bool](), collecting.is_due
+    monkeypatch.setattr(collecting, "is_due", lambda *given: checks.append(is_due(*given)) or checks[-1])
+    await eventually(lambda: checks, "it looks whether it has grown")
     before = looks_at_everything()
     circle = weakref.ref(Circle())
-    await asyncio.sleep(0.1)
+    checks.clear()
+    await eventually(lambda: len(checks) >= 3, "it has looked again")
     assert (looks_at_everything(), circle() is None) == (before, False), "little was made: it is left"
     made = [weakref.ref(Circle()) for _ in range(2_000)]
     await eventually(lambda: all(one() is None for one in (circle, *made)), "it is freed")

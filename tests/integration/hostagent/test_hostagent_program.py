@@ -68,14 +68,6 @@ class Program:
 
 
 @pytest.fixture
-async def plane(tmp_path: Path, private: PrivateTmux) -> AsyncIterator[FakeHostLinks]:
-    plane = FakeHostLinks(tmp_path)
-    await plane.start()
-    yield plane
-    await plane.stop()
-
-
-@pytest.fixture
 async def program(tmp_path: Path, plane: FakeHostLinks, private: PrivateTmux) -> AsyncIterator[Program]:
     async with joined(Home(tmp_path / "home"), plane, private) as program:
         yield program

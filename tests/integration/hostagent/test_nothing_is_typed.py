@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from mosaic_hostagent.terminal.screen import look
 from mosaic_hostagent.terminal.server import TmuxServer
 
 from tests.support.standins import manifest_of, read_log
-from tests.support.typist import DONE, Ledger, Open, frame, until_shown
+from tests.support.typist import DONE, Ledger, Open, frame, kill, until_shown
 
 
 async def test_nothing_is_typed_into_a_full_screen_program_of_a_shell(shell: Open) -> None:
@@ -256,13 +254,7 @@ async def test_no_key_of_ours_is_pressed_while_one_of_a_person_is_on_its_way(
 async def test_nothing_is_typed_into_a_program_that_ends_in_the_moment_before(agent: Open, server: TmuxServer) -> None:
     typist = await agent()
     ledger = Ledger()
-
-    async def die() -> None:
-        os.kill(typist.session.pid, signal.SIGKILL)
-        while (await server.observe()).sessions[0].alive:
-            await asyncio.sleep(0.005)
-
-    ledger.on = {"typing": die}
+    ledger.on = {"typing": lambda: kill(typist)}
     with pytest.raises(NotNow):
         await deliver(typist.pane, typist.manifest, typist.order("hello"), ledger)
     assert ledger.said == ["typing", "untyped"]

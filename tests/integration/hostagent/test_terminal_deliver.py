@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from mosaic_hostagent.terminal.server import TmuxServer
 
 from tests.support.standins import read_log
 from tests.support.tmux import PrivateTmux
-from tests.support.typist import DONE, Ledger, Open
+from tests.support.typist import DONE, Ledger, Open, kill
 
 
 async def test_a_shell_runs_what_is_typed_and_it_is_submitted(shell: Open, tmp_path: Path) -> None:
@@ -151,12 +149,6 @@ async def test_a_program_that_ends_while_it_is_typed_into_leaves_the_message_unk
     monkeypatch.setattr(delivery, "SEEN_SECONDS", 0.3)
     typist = await agent()
     ledger = Ledger()
-
-    async def die() -> None:
-        os.kill(typist.session.pid, signal.SIGKILL)
-        while (await server.observe()).sessions[0].alive:
-            await asyncio.sleep(0.005)
-
-    ledger.on = {"typed and entering": die}
+    ledger.on = {"typed and entering": lambda: kill(typist)}
     await deliver(typist.pane, typist.manifest, typist.order("hello"), ledger)
     assert ledger.said[-1] == "unknown"
