@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from mosaic_cli.machine import control as control_module
 from mosaic_cli.machine.control import control
 from mosaic_framework.paths import Home
 
@@ -42,21 +43,23 @@ def test_a_command_leaves_when_a_slow_supervisor_has_read_what_it_said(home: Hom
             connection.sendall(b"{}\n")  # raises where the command is gone: it says how things are before it reads
             while said := connection.recv(1024):
                 heard.append(said)
+            heard.append(b"and no more")
 
     def tell() -> None:
         with control(home) as connection:
             assert connection is not None
             connection.restart("hostagent")
 
-    supervisor, teller = Thread(target=supervise), Thread(target=tell)
+    supervisor, teller = Thread(target=supervise, daemon=True), Thread(target=tell, daemon=True)
     supervisor.start()
     teller.start()
     teller.join(0.2)
     assert teller.is_alive()
     looks.set()
-    teller.join()
-    assert b"".join(heard) == b"restart hostagent\n"
-    supervisor.join()
+    supervisor.join(5)
+    assert b"".join(heard) == b"restart hostagent\nand no more", "it is told at once that nothing else comes"
+    teller.join(5)
+    assert not teller.is_alive()
 
 
 def test_a_command_leaves_a_supervisor_that_ends(home: Home, listener: socket.socket) -> None:
@@ -64,4 +67,26 @@ def test_a_command_leaves_a_supervisor_that_ends(home: Home, listener: socket.so
         assert connection is not None
         accepted, _ = listener.accept()
         accepted.close()
+        connection.look()
+
+
+def test_a_command_that_said_nothing_does_not_wait_for_a_supervisor_that_hangs(
+    home: Home, listener: socket.socket
+) -> None:
+    def look() -> None:
+        with control(home) as connection:
+            assert connection is not None
+
+    looker = Thread(target=look, daemon=True)
+    looker.start()
+    looker.join(5)
+    assert not looker.is_alive()
+
+
+def test_a_command_gives_up_a_supervisor_that_does_not_read(
+    home: Home, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_module, "_HEARD_WITHIN", 0.05)
+    with control(home) as connection:
+        assert connection is not None
         connection.look()

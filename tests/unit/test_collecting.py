@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from mosaic_controlplane import collecting
@@ -56,6 +56,33 @@ async def test_garbage_is_looked_for_when_the_program_has_grown_by_it(monkeypatc
     looking.cancel()
     await asyncio.wait({looking})
     assert looking.cancelled()
+
+
+async def test_what_is_kept_is_looked_at_once_and_what_was_freed_leaves_no_room_for_garbage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    collecting.look_rarely()
+    monkeypatch.setattr(collecting, "ROOM", 20_000)
+    monkeypatch.setattr(collecting, "GROWTH", 1.0)
+    checks, is_due = list[bool](), collecting.is_due
+    monkeypatch.setattr(collecting, "is_due", lambda *given: checks.append(is_due(*given)) or checks[-1])
+    looking = asyncio.create_task(collecting.run(check_seconds=0.01))
+
+    async def due_after(act: Callable[[], object]) -> int:
+        """How many of the checks that follow find a look due."""
+        checks.clear()
+        await eventually(lambda: checks, "it has looked how large it is")
+        act()
+        checks.clear()
+        await eventually(lambda: len(checks) >= 4, "it has looked again")
+        return sum(checks)
+
+    kept: list[list[int]] = []
+    assert await due_after(lambda: kept.extend([number] for number in range(100_000))) == 1
+    assert await due_after(kept.clear) == 0
+    assert await due_after(lambda: kept.extend([number] for number in range(50_000))) == 1
+    looking.cancel()
+    await asyncio.wait({looking})
 
 
 def test_a_look_is_due_after_its_time_and_when_much_more_is_there_than_after_the_last_one() -> None:
