@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 from mosaic_framework import protocol
+from mosaic_framework.call_endings import as_ended
 from mosaic_framework.errors import Denied, FleetError, NotLoggedIn, Unreachable
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.steps import reached
@@ -151,7 +152,8 @@ class Link:
             hello = await self._handlers.hello()
             call: Call = stub.Link()
             try:
-                await self._hold(call, hello, address, channel, identity)
+                with as_ended(call):
+                    await self._hold(call, hello, address, channel, identity)
             except grpc.RpcError as error:
                 raise error_from_rpc(error) from error
             finally:

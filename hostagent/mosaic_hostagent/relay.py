@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 import structlog
 from mosaic_framework import pane, wire
+from mosaic_framework.call_endings import as_ended
 from mosaic_framework.contract import takes_one_request
 from mosaic_framework.errors import FleetError, TooManyCalls, Unreachable
 from mosaic_framework.identity_files import StoredIdentity
@@ -158,11 +159,12 @@ class Relay(grpc.GenericRpcHandler):
             return
         try:
             carried_out = False
-            async for reply in call:
-                if not carried_out:
-                    carried_out = True
-                    await self.after(session, method)
-                await context.write(reply)
+            with as_ended(call):
+                async for reply in call:
+                    if not carried_out:
+                        carried_out = True
+                        await self.after(session, method)
+                    await context.write(reply)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.INTERNAL and error.details() == wire.CUT_OFF:
                 await _refuse(context, EndedEarly(), method)

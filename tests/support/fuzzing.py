@@ -22,6 +22,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from mosaic_controlplane.api.policy import all_methods, load_policy
 from mosaic_controlplane.identity.origin import ON_BEHALF_KEY
 from mosaic_framework import enrolment, pane, wire
+from mosaic_framework.call_endings import as_ended
 from mosaic_framework.enrolment import JoinToken
 from mosaic_framework.health import address_file
 from mosaic_framework.identity_files import StoredIdentity
@@ -330,24 +331,19 @@ async def call(
     else:
         made = channel.unary_stream(f"/{method}")(requests[0], metadata=metadata, timeout=10)
     try:
-        async with asyncio.timeout(READ_SECONDS):
-            while await made.read() is not grpc.aio.EOF:
-                pass
+        with as_ended(made):
+            async with asyncio.timeout(READ_SECONDS):
+                while await made.read() is not grpc.aio.EOF:
+                    pass
     except TimeoutError:
-        if not made.done():
-            made.cancel()
-            outcomes.codes["went on"] += 1
-            return
-    except grpc.aio.AioRpcError:
-        pass
-    code = await made.code()
-    if client_streams(method) and await made.details() == wire.CUT_OFF:
-        outcomes.codes["ended while written"] += 1
+        made.cancel()
+        outcomes.codes["went on"] += 1
         return
-    trailers = await made.trailing_metadata() or ()
-    told = (await made.details() or "") + "".join(
-        value.decode(errors="replace") for key, value in trailers if isinstance(value, bytes)
-    )
+    except grpc.aio.AioRpcError as error:
+        code, details, trailers = error.code(), error.details() or "", error.trailing_metadata()
+    else:
+        code, details, trailers = grpc.StatusCode.OK, "", grpc.aio.Metadata()
+    told = details + "".join(value.decode(errors="replace") for key, value in trailers if isinstance(value, bytes))
     outcomes.note(method, code, told, requests)
 
 

@@ -38,6 +38,7 @@ from mosaic_controlplane.mesh.wakes import Wakes
 from mosaic_controlplane.register import tenant
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import wire
+from mosaic_framework.call_endings import as_ended
 from mosaic_framework.enrolment import JoinToken, enrol
 from mosaic_framework.identity_files import StoredIdentity
 from mosaic_framework.ids import new_id
@@ -236,9 +237,10 @@ async def call(
     )
     sent = request or request_class()
     made = stub(iter([sent]) if requests_stream else sent, metadata=tuple((metadata or {}).items()), timeout=10)
+    with as_ended(made):
+        reply = await made.read() if replies_stream else await made
     if not replies_stream:
-        return await made
-    reply = await made.read()
+        return reply
     if reply is grpc.aio.EOF:
         code = await made.code()
         raise AssertionError(f"{method} ended without a reply: {code}")

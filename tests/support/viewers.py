@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import grpc.aio
 from mosaic_framework import wire
+from mosaic_framework.call_endings import as_ended
 from mosaic_framework.errors import FleetError
 from mosaic_framework.screen_feed import ScreenFeed
 from mosaic_proto.v1 import terminal_pb2 as pb
@@ -114,11 +115,12 @@ async def attached(channel: grpc.aio.Channel, address: str, *, take: bool = Fals
 
     async def read() -> None:
         try:
-            async for output in call:
-                if output.WhichOneof("output") == "lease":
-                    screen.took(output.lease)
-                else:
-                    screen.take(output.frame)
+            with as_ended(call):
+                async for output in call:
+                    if output.WhichOneof("output") == "lease":
+                        screen.took(output.lease)
+                    else:
+                        screen.take(output.frame)
         except grpc.aio.AioRpcError as error:
             screen.failed(wire.error_from_rpc(error))
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 from mosaic_framework import __version__, protocol
+from mosaic_framework.call_endings import as_ended
 from mosaic_framework.errors import FleetError, Unreachable
 from mosaic_proto.v1 import federation_pb2 as pb
 from mosaic_proto.v1.federation_pb2_grpc import FederationServiceStub
@@ -90,8 +91,9 @@ class Subscriber:
                 stub: FederationServiceAsyncStub = FederationServiceStub(onward.channel)
                 call = stub.Exchange(self._says(place.cursor, known), metadata=onward.metadata)
                 try:
-                    while (down := await _next(call)) is not None:
-                        await intake.take(down)
+                    with as_ended(call):
+                        while (down := await _next(call)) is not None:
+                            await intake.take(down)
                 finally:
                     call.cancel()
                 return Unreachable(f"cluster {peer.name} ended the stream", why="its control plane is stopping")

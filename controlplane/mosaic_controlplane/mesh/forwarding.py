@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 import grpc.aio
 from mosaic_framework import wire
+from mosaic_framework.call_endings import as_ended
 from mosaic_framework.errors import Unreachable
 
 from mosaic_controlplane.identity.bootstrap import ServerIdentity
@@ -59,8 +60,9 @@ class Onward:
     ) -> AsyncIterator[Reply]:
         """Yield what a streaming call brings; it ends there when nobody reads it here any more."""
         try:
-            async for reply in call:
-                yield reply
+            with as_ended(call):
+                async for reply in call:
+                    yield reply
         finally:
             call.cancel()
 
