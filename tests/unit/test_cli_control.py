@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
@@ -90,3 +91,13 @@ def test_a_command_gives_up_a_supervisor_that_does_not_read(
     with control(home) as connection:
         assert connection is not None
         connection.look()
+
+
+def test_a_supervisor_that_is_killed_before_it_reads_tells_no_more_states(home: Home, listener: socket.socket) -> None:
+    with control(home) as connection:
+        assert connection is not None
+        accepted, _ = listener.accept()
+        accepted.sendall(b'{"services": []}\n')
+        connection.look()
+        accepted.close()  # with a word unread in it: the other side hears a reset, not an end
+        assert list(connection.states(time.monotonic() + 5)) == [[]]
