@@ -23,7 +23,7 @@ def as_ended(call: Any) -> Iterator[None]:
     told: list[grpc.aio.AioRpcError] = []
 
     def ended(over: Any) -> None:
-        if (code := _at_once(over.code())) is not None:
+        if not told and (code := _at_once(over.code())) is not None:
             trailers = _at_once(over.trailing_metadata()) or grpc.aio.Metadata()
             told.append(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailers, _at_once(over.details())))
 
@@ -31,10 +31,10 @@ def as_ended(call: Any) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.INTERNAL or error.details() != CUT_OFF or not told:
+        if error.details() != CUT_OFF or _at_once(call.details()) != CUT_OFF or not told:
             raise
         if told[0].code() is not grpc.StatusCode.OK:
-            raise told[0] from error
+            raise told.pop() from error  # kept here, it would keep the call: its traceback leads to this frame
 
 
 def _at_once(answer: Coroutine[Any, Any, Any]) -> Any:

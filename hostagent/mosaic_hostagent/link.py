@@ -168,10 +168,10 @@ class Link:
         try:
             async with asyncio.timeout(_WELCOME_SECONDS):
                 await call.write(pb.HostFrame(hello=hello))
-                first = await call.read()
+                first = await anext(aiter(call), None)
         except TimeoutError:
             raise LinkSilent(f"the control plane at {address} said no welcome", why="none came within 10 s") from None
-        if not isinstance(first, pb.ControlFrame):
+        if first is None:
             return
         if first.WhichOneof("frame") != "welcome":
             raise LinkSilent(f"what answers at {address} speaks another protocol")
@@ -203,7 +203,7 @@ class Link:
     async def _read(self, call: Call, beats: Beats, channel: grpc.aio.Channel, epoch: int) -> None:
         captures: set[asyncio.Future[None]] = set()
         try:
-            while isinstance(frame := await call.read(), pb.ControlFrame):
+            async for frame in call:
                 beats.heard(time.monotonic())
                 match frame.WhichOneof("frame"):
                     case "desired":
@@ -252,8 +252,9 @@ class Link:
             for frame in await self._outgoing.next_frames():
                 try:
                     await call.write(frame)
-                except asyncio.InvalidStateError:
-                    return  # the stream ended in this very moment; grpc says so only like this
+                except (asyncio.InvalidStateError, grpc.RpcError):
+                    # The call is over. Who reads takes what came before its end, and only then hears how it ended.
+                    await asyncio.Event().wait()
                 if frame.WhichOneof("frame") == "event":
                     reached("hostagent.event-sent")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 import structlog
+from mosaic_framework.call_endings import as_ended
 from mosaic_framework.screen_feed import Viewer
 from mosaic_framework.wire import error_to_message
 from mosaic_proto.v1 import host_link_pb2, terminal_pb2_grpc
@@ -57,9 +58,10 @@ class Viewing:
         """Call the control plane back and show it a seat until either side ends the call. Raises nothing."""
         call: Call = terminal_pb2_grpc.HostTerminalServiceStub(channel).Serve()
         try:
-            await call.write(pb.ViewUp(hello=pb.ViewHello(call_id=asked.call_id, link_epoch=link_epoch)))
-            async with self._shared(asked.agent_id, asked.scrolled) as view:
-                await _Served(self, call, asked, view).run()
+            with as_ended(call):
+                await call.write(pb.ViewUp(hello=pb.ViewHello(call_id=asked.call_id, link_epoch=link_epoch)))
+                async with self._shared(asked.agent_id, asked.scrolled) as view:
+                    await _Served(self, call, asked, view).run()
         except (grpc.RpcError, asyncio.InvalidStateError) as error:
             log.info("a view ended", agent=asked.agent_id, why=str(error)[:200])
         finally:

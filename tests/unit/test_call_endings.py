@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import grpc
@@ -14,7 +16,7 @@ import pytest
 from mosaic_controlplane.mesh.forwarding import Onward
 from mosaic_framework.call_endings import as_ended
 from mosaic_framework.errors import Denied
-from mosaic_framework.wire import ERROR_KEY, error_from_rpc, error_to_status
+from mosaic_framework.wire import CUT_OFF, ERROR_KEY, error_from_rpc, error_to_status
 
 TRIES = 30
 """Without `as_ended`, each of them hears "internal"."""
@@ -92,6 +94,44 @@ async def test_what_another_replica_refuses_is_heard_through_the_one_that_handed
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await anext(onward.replies(call))
             assert isinstance(error_from_rpc(refused.value), Denied)
+
+
+async def test_a_refusal_that_was_heard_leaves_nothing_for_the_garbage_collector(refusing: str) -> None:
+    calls: list[weakref.ref[Any]] = []
+
+    async def be_refused(channel: grpc.aio.Channel) -> None:
+        call = channel.stream_stream("/test.Endings/Both")()
+        calls.append(weakref.ref(call))
+        with suppress(grpc.aio.AioRpcError), as_ended(call):
+            await write_late(call)
+
+    gc.disable()
+    try:
+        async with grpc.aio.insecure_channel(refusing) as channel:
+            for _ in range(TRIES):
+                await be_refused(channel)
+            calls.pop()  # gRPC may still be at the last one
+        assert [one() for one in calls] == [None] * (TRIES - 1)
+    finally:
+        gc.enable()
+
+
+async def test_what_another_call_fails_with_in_the_block_is_told() -> None:
+    def answer(_requests: Any, _context: grpc.ServicerContext) -> Iterator[bytes]:
+        return iter(())
+
+    other = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), CUT_OFF)
+    with serving(answer) as address:
+        async with grpc.aio.insecure_channel(address) as channel:
+            call = channel.stream_stream("/test.Endings/Both")()
+            with pytest.raises(grpc.aio.AioRpcError) as failed, as_ended(call):
+                await fail_after(call, other)
+    assert failed.value is other
+
+
+async def fail_after(call: Any, failure: Exception) -> None:
+    assert await call.read() is grpc.aio.EOF
+    raise failure
 
 
 async def test_a_call_that_was_ended_well_is_no_failure_for_one_who_wrote_after_it() -> None:

@@ -32,7 +32,6 @@ from mosaic_controlplane.register.replica import WakeKey
 from mosaic_controlplane.register.singleton import elected
 
 if TYPE_CHECKING:
-    from grpc.aio import StreamStreamCall
     from mosaic_proto.v1.federation_pb2_grpc import FederationServiceAsyncStub
 
 SILENCE_SECONDS = 3 * SIGN_SECONDS + 0.5
@@ -92,7 +91,8 @@ class Subscriber:
                 call = stub.Exchange(self._says(place.cursor, known), metadata=onward.metadata)
                 try:
                     with as_ended(call):
-                        while (down := await _next(call)) is not None:
+                        frames = aiter(call)
+                        while (down := await _next(frames)) is not None:
                             await intake.take(down)
                 finally:
                     call.cancel()
@@ -146,11 +146,10 @@ class Subscriber:
             self._wakes.tell(WakeKey.change(peer.tenant_id))
 
 
-async def _next(call: StreamStreamCall[pb.ExchangeUp, pb.ExchangeDown]) -> pb.ExchangeDown | None:
+async def _next(frames: AsyncIterator[pb.ExchangeDown]) -> pb.ExchangeDown | None:
     """Return the next frame, None at the end. Raises PeerSilent."""
     try:
         async with asyncio.timeout(SILENCE_SECONDS):
-            down = await call.read()
+            return await anext(frames, None)
     except TimeoutError:
         raise PeerSilent(why=f"it has said nothing for {SILENCE_SECONDS:g} s") from None
-    return down if isinstance(down, pb.ExchangeDown) else None  # grpc.aio.EOF

@@ -24,7 +24,7 @@ import grpc
 import grpc.aio
 from mosaic_framework import wire
 from mosaic_framework.call_endings import as_ended
-from mosaic_framework.errors import Unreachable
+from mosaic_framework.errors import FleetError, Unreachable
 
 from mosaic_controlplane.identity.bootstrap import ServerIdentity
 from mosaic_controlplane.identity.origin import current_origin
@@ -93,10 +93,13 @@ class Forwarder:
             try:
                 yield Onward(channel, metadata)
             except grpc.RpcError as error:
-                told = wire.error_from_rpc(error)
-                if type(told) is Unreachable:  # gRPC's own word, not the other replica's
-                    raise _unreachable(holder, told.why) from error
-                raise told from error
+                raise _told(holder, error) from error
+
+
+def _told(holder: Holder, error: grpc.RpcError) -> FleetError:
+    told = wire.error_from_rpc(error)
+    # A plain one is gRPC's own word, not the other replica's.
+    return _unreachable(holder, told.why) if type(told) is Unreachable else told
 
 
 def _unreachable(holder: Holder, why: str) -> ReplicaUnreachable:
