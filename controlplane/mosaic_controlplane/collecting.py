@@ -1,8 +1,8 @@
 """When Python looks for garbage that refers to itself.
 
 A look at everything takes a replica with 10,000 links 2 to 3 s, in which it answers nobody. By Python's own rule it
-came every 10 s, and found nothing to speak of (bench/mesh): it counts what was made, and not what is there. Calls that
-are refused leave some (bench/fuzz), so it comes when the program has grown, and else once in a while. What nothing
+came every 10 s, and found nothing to speak of (bench/mesh): it counts what was made, and not what is there. Each call
+leaves some, of gRPC's own (bench/fuzz), so it comes when the program has grown, and else once in a while. What nothing
 refers to any more is freed at once without.
 """
 

@@ -7,6 +7,7 @@ stand-in, for which `well_formed` raises.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -14,6 +15,8 @@ import grpc.aio
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from mosaic_framework.errors import InvalidInput
+
+from mosaic_controlplane.api.failures import forgetting
 
 T = TypeVar("T")
 
@@ -25,10 +28,15 @@ class MalformedRequest(InvalidInput):
 
 
 class Malformed:
-    """Stands for a request that could not be taken."""
+    """Stands for a request that could not be taken. It makes the error anew: one that it kept would lead back to it."""
 
-    def __init__(self, error: MalformedRequest) -> None:
+    def __init__(self, error: Callable[[], MalformedRequest]) -> None:
         self.error = error
+
+
+_UNDECODABLE = Malformed(
+    partial(MalformedRequest, why="it cannot be decoded", next_step="mosaic version; mosaic update")
+)
 
 
 def tolerant(decode: Callable[[bytes], Any] | None, *, streams: bool) -> Callable[[bytes], Any] | None:
@@ -44,9 +52,9 @@ def tolerant(decode: Callable[[bytes], Any] | None, *, streams: bool) -> Callabl
         try:
             request = decode(content)
         except (DecodeError, ValueError, RecursionError):
-            return Malformed(MalformedRequest(why="it cannot be decoded", next_step="mosaic version; mosaic update"))
+            return _UNDECODABLE
         if not streams and b"\0" in content and isinstance(request, Message) and (name := _with_nul(request)):
-            return Malformed(MalformedRequest(f"{name} holds a NUL character", why="no text may"))
+            return Malformed(partial(MalformedRequest, f"{name} holds a NUL character", why="no text may"))
         return request
 
     return decoded
@@ -55,7 +63,7 @@ def tolerant(decode: Callable[[bytes], Any] | None, *, streams: bool) -> Callabl
 def well_formed(request: T) -> T:
     """Return the request. Raises MalformedRequest when it could not be taken."""
     if isinstance(request, Malformed):
-        raise request.error
+        raise request.error()
     return request
 
 
@@ -85,7 +93,7 @@ class TolerantInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None:
             return handler  # type: ignore[no-any-return]
         tolerated: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
-            handler.unary_unary,
+            forgetting(handler.unary_unary),
             request_deserializer=tolerant(handler.request_deserializer, streams=False),
             response_serializer=handler.response_serializer,
         )

@@ -80,3 +80,21 @@ async def abort(context: Context, error: FleetError, request_id: str) -> None:
     status, message = wire.error_to_status(error, request_id)
     summary = error.what[:200].encode("ascii", "replace").decode()
     await context.abort(status, summary, trailing_metadata=((wire.ERROR_KEY, message),))
+
+
+def forgetting(behaviour: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
+    """Return a call's outermost behaviour, so that one that was ended with a status leaves nothing behind.
+
+    gRPC keeps the exception that ended a call with the call, and its traceback leads back to the call: each refusal
+    would wait in a circle, with its request and its caller, until Python looks for garbage, which keeps all waiting.
+    """
+
+    async def outermost(request: Any, context: Context) -> Any:
+        try:
+            return await behaviour(request, context)
+        except grpc.aio.AbortError as ended:
+            del request, context
+            ended.__context__ = None
+            raise ended.with_traceback(None)  # noqa: B904  # there is nothing that it is from any more
+
+    return outermost

@@ -19,6 +19,7 @@ from mosaic_controlplane.api.failures import (
     Context,
     answering,
     binary_metadata_of,
+    forgetting,
     metadata_of,
     peer_address_of,
     request_id_of,
@@ -129,16 +130,16 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         wrapped: grpc.RpcMethodHandler[Any, Any]
         if handler.request_streaming and handler.response_streaming:
             behaviour = handler.stream_stream
-            wrapped = grpc.stream_stream_rpc_method_handler(many_replies, **codec)
+            wrapped = grpc.stream_stream_rpc_method_handler(forgetting(many_replies), **codec)
         elif handler.request_streaming:
             behaviour = handler.stream_unary
-            wrapped = grpc.stream_unary_rpc_method_handler(one_reply, **codec)
+            wrapped = grpc.stream_unary_rpc_method_handler(forgetting(one_reply), **codec)
         elif handler.response_streaming:
             behaviour = handler.unary_stream
-            wrapped = grpc.unary_stream_rpc_method_handler(many_replies, **codec)
+            wrapped = grpc.unary_stream_rpc_method_handler(forgetting(many_replies), **codec)
         else:
             behaviour = handler.unary_unary
-            wrapped = grpc.unary_unary_rpc_method_handler(one_reply, **codec)
+            wrapped = grpc.unary_unary_rpc_method_handler(forgetting(one_reply), **codec)
         return wrapped
 
     @asynccontextmanager
