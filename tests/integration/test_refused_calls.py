@@ -17,7 +17,7 @@ from mosaic_framework.errors import FleetError, NotFound
 
 from tests.support.listeners import call, running
 
-TIMES = 10
+TIMES = 6
 LAST = 2
 """the errors of one call: gRPC may still be at the last one"""
 SEND = "mosaic.v1.MessageService/Send"

@@ -21,7 +21,7 @@ from mosaic_hostagent.outgoing import Outgoing
 from mosaic_proto.v1 import host_link_pb2 as pb
 from mosaic_proto.v1 import host_link_pb2_grpc
 
-TRIES = 20
+TRIES = 10
 FRAMES = 20
 
 Behaviour = Callable[[Iterator[pb.HostFrame], grpc.ServicerContext], Iterator[pb.ControlFrame]]
