@@ -10,7 +10,6 @@ import pytest
 from mosaic_framework.ids import new_id
 from mosaic_framework.paths import Home
 from mosaic_framework.wire import error_from_rpc
-from mosaic_proto.v1 import fleet_pb2
 from mosaic_proto.v1 import messages_pb2 as pb
 
 from tests.support.mesh import Mesh
@@ -68,7 +67,9 @@ async def test_why_a_message_waits_is_in_its_receipt_and_it_can_be_taken_back(me
 async def test_a_message_no_host_was_given_is_taken_back_at_once(mesh: Mesh, tmp_path: Path) -> None:
     await one_seat(mesh, tmp_path / "log")
     mesh.hosts["alpha"].program.stop()
-    await mesh.until_host("alpha", fleet_pb2.HOST_STATE_STALE)
+    async with asyncio.timeout(30):
+        while (await mesh.host_row("alpha")).linked:
+            await asyncio.sleep(0.05)
     message_id = await send(mesh, "never")
     reply = await mesh.messages.Cancel(pb.CancelMessageRequest(message_id=message_id))
     assert reply.receipt.step == pb.MESSAGE_STEP_CANCELLED
