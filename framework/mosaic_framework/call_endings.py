@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,11 +31,18 @@ def as_ended(call: Any) -> Iterator[None]:
     call.add_done_callback(ended)
     try:
         yield
-    except grpc.aio.AioRpcError as error:
-        if error.details() != CUT_OFF or _at_once(call.details()) != CUT_OFF or not told:
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+        if not told or not _hides(error, call):
             raise
         if told[0].code() is not grpc.StatusCode.OK:
             raise told.pop() from error  # kept here, it would keep the call: its traceback leads to this frame
+
+
+def _hides(error: Exception, call: Any) -> bool:
+    """Whether `error` is what a write fails with, since the call is over."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return bool(error.details() == CUT_OFF == _at_once(call.details()))
+    return bool(call.done())
 
 
 def _at_once(answer: Coroutine[Any, Any, Any]) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 CAPABILITIES = ("capture", "view", "claims", protocol.PACE)
 STABLE_SECONDS = 10.0
 _WELCOME_SECONDS = 10.0
+_END_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -152,8 +154,11 @@ class Link:
             hello = await self._handlers.hello()
             call: Call = stub.Link()
             try:
+                frames: Any = aiter(call)
+                # Closed, or the call and what reads it would hold one another.
                 with as_ended(call):
-                    await self._hold(call, hello, address, channel, identity)
+                    async with aclosing(frames):
+                        await self._hold(call, frames, hello, address, channel, identity)
             except grpc.RpcError as error:
                 raise error_from_rpc(error) from error
             finally:
@@ -163,15 +168,21 @@ class Link:
                 call.cancel()
 
     async def _hold(
-        self, call: Call, hello: pb.Hello, address: str, channel: grpc.aio.Channel, identity: StoredIdentity
+        self,
+        call: Call,
+        frames: AsyncIterator[object],
+        hello: pb.Hello,
+        address: str,
+        channel: grpc.aio.Channel,
+        identity: StoredIdentity,
     ) -> None:
         try:
             async with asyncio.timeout(_WELCOME_SECONDS):
                 await call.write(pb.HostFrame(hello=hello))
-                first = await anext(aiter(call), None)
+                first = await anext(frames, None)
         except TimeoutError:
             raise LinkSilent(f"the control plane at {address} said no welcome", why="none came within 10 s") from None
-        if first is None:
+        if not isinstance(first, pb.ControlFrame):
             return
         if first.WhichOneof("frame") != "welcome":
             raise LinkSilent(f"what answers at {address} speaks another protocol")
@@ -187,7 +198,7 @@ class Link:
         self._on_up()
         beats = Beats(welcome.beat_interval_ms, welcome.answer_within_ms)
         tasks = [
-            asyncio.create_task(self._read(call, beats, channel, welcome.link_epoch), name="link-read"),
+            asyncio.create_task(self._read(frames, beats, channel, welcome.link_epoch), name="link-read"),
             asyncio.create_task(self._write(call), name="link-write"),
             asyncio.create_task(self._beat(beats, address), name="link-beat"),
         ]
@@ -200,10 +211,12 @@ class Link:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, call: Call, beats: Beats, channel: grpc.aio.Channel, epoch: int) -> None:
+    async def _read(self, frames: AsyncIterator[object], beats: Beats, channel: grpc.aio.Channel, epoch: int) -> None:
         captures: set[asyncio.Future[None]] = set()
         try:
-            async for frame in call:
+            async for frame in frames:
+                if not isinstance(frame, pb.ControlFrame):  # gRPC's way to say that it cannot be decoded
+                    raise LinkSilent("what the control plane says cannot be read", why="it speaks another protocol")
                 beats.heard(time.monotonic())
                 match frame.WhichOneof("frame"):
                     case "desired":
@@ -253,8 +266,10 @@ class Link:
                 try:
                     await call.write(frame)
                 except (asyncio.InvalidStateError, grpc.RpcError):
-                    # The call is over. Who reads takes what came before its end, and only then hears how it ended.
-                    await asyncio.Event().wait()
+                    # The call is over. Who reads takes what came before its end, and only then hears how it ended;
+                    # unless what came keeps it for long.
+                    await asyncio.sleep(_END_SECONDS)
+                    raise
                 if frame.WhichOneof("frame") == "event":
                     reached("hostagent.event-sent")
 

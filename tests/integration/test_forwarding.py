@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.message import DecodeError
 from mosaic_controlplane.api.interceptor import AuthInterceptor
 from mosaic_controlplane.api.policy import Policy
 from mosaic_controlplane.identity.bootstrap import open_cluster
@@ -33,6 +34,7 @@ from mosaic_proto.v1 import forwarding_pb2
 from tests.support.listeners import Listeners, running
 
 METHODS = ("One", "Many", "Gathered", "Both")
+MALFORMED = b"malformed"
 OPERATORS = Policy({f"test.Relay/{name}": frozenset({"operator:admin", "agent"}) for name in METHODS})
 NOBODY = Policy({f"test.Relay/{name}": frozenset() for name in METHODS})
 
@@ -91,7 +93,7 @@ class Replica:
         if self.onward is not None:
             async with Forwarder(lambda: self.leaf).to(self.onward) as onward:
                 stub = onward.channel.stream_stream("/test.Relay/Both")
-                async for reply in onward.replies(stub(requests, metadata=onward.metadata)):
+                async for reply in onward.replies(stub(onward.requests(requests), metadata=onward.metadata)):
                     yield reply
             return
         self._note()
@@ -104,6 +106,12 @@ class Replica:
     def _note(self) -> None:
         self.callers.append(current_caller())
         self.request_ids.append(current_origin().request_id)
+
+
+def decoded(content: bytes) -> bytes:
+    if content == MALFORMED:
+        raise DecodeError
+    return content
 
 
 @dataclass
@@ -127,7 +135,7 @@ async def replica(database: Database, folder: Path, policy: Policy = OPERATORS) 
         "One": grpc.unary_unary_rpc_method_handler(made.one),
         "Gathered": grpc.stream_unary_rpc_method_handler(made.gathered),
         "Many": grpc.unary_stream_rpc_method_handler(made.many),
-        "Both": grpc.stream_stream_rpc_method_handler(made.both),
+        "Both": grpc.stream_stream_rpc_method_handler(made.both, request_deserializer=decoded),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Relay", handlers),))
     port = server.add_secure_port(
@@ -187,6 +195,18 @@ async def test_each_kind_of_call_is_handed_on_and_answered(replicas: Pair) -> No
         assert await call.read() is grpc.aio.EOF
     assert replicas.first.callers == []
     assert len(replicas.second.callers) == len(METHODS)
+
+
+async def test_a_request_that_cannot_be_taken_is_told_though_the_call_was_handed_on(replicas: Pair) -> None:
+    async with wire.aio_channel(await admin_of(replicas), replicas.first.address) as channel:
+        call = channel.stream_stream("/test.Relay/Both")(timeout=20)
+        await call.write(b"a")
+        assert await call.read() == b"echo:a"
+        await call.write(MALFORMED)
+        with pytest.raises(grpc.RpcError) as failed:
+            await call.read()
+    assert wire.error_from_rpc(failed.value).code == "malformed-request"
+    await asyncio.wait_for(replicas.second.streams_ended.wait(), 20)
 
 
 async def test_where_it_lands_the_caller_is_the_original_one_with_its_role_address_and_request_id(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +13,11 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from mosaic_controlplane.api.limits import Limits
+from mosaic_controlplane.api.streams import Streams
 from mosaic_controlplane.register.database import Database
 from mosaic_framework import wire
-from mosaic_framework.errors import FleetError, NotFound
+from mosaic_framework.errors import FleetError, NotAuthenticated, NotFound
 
 from tests.support.listeners import call, running
 
@@ -86,3 +90,43 @@ async def test_a_stranger_who_does_not_get_in_leaves_nothing(
         options = wire.client_options()
         async with grpc.aio.secure_channel(listeners.enrol_address, credentials, options=options) as channel:
             assert await left_by(lambda: channel.unary_unary(f"/{ENROL}")(request_bytes)) <= LAST
+
+
+async def test_a_stream_that_is_ended_for_its_caller_leaves_nothing(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_arguments: Any, **_more: Any) -> None:
+        raise NotAuthenticated("this operator was revoked")
+
+    async def behaviour(_method: str, _context: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Streams, "_until_lost", lost)
+    async with running(database, tmp_path, behaviour=behaviour) as listeners:
+        admin = await listeners.enrolled("operator", "ada", role="admin")
+        async with wire.aio_channel(admin, listeners.fleet_address) as channel:
+            assert await left_by(lambda: call(channel, WATCH)) <= LAST
+
+
+def test_what_a_certificate_is_refused_with_from_now_on_does_not_keep_the_request() -> None:
+    class Request:
+        """What a caller sent."""
+
+    def refuse(limits: Limits) -> weakref.ref[Request]:
+        request = Request()
+        try:
+            raise NotAuthenticated("this operator was revoked")
+        except NotAuthenticated as error:
+            limits.refused(b"leaf", error)
+        return weakref.ref(request)
+
+    limits = Limits()
+    requests = [refuse(limits)]
+    with suppress(NotAuthenticated):
+        while True:  # until one is kept, and the next is refused unasked
+            requests.append(refuse(limits))
+            limits.knock(b"leaf")
+    gc.collect()
+    assert [one() for one in requests] == [None] * len(requests)
+    with pytest.raises(NotAuthenticated, match="this operator was revoked"):
+        limits.knock(b"leaf")

@@ -19,12 +19,11 @@ from mosaic_framework.wire import ERROR_KEY, error_to_status
 from mosaic_hostagent import link as links
 from mosaic_hostagent.outgoing import Outgoing
 from mosaic_proto.v1 import host_link_pb2 as pb
-from mosaic_proto.v1 import host_link_pb2_grpc
 
 TRIES = 10
 FRAMES = 20
 
-Behaviour = Callable[[Iterator[pb.HostFrame], grpc.ServicerContext], Iterator[pb.ControlFrame]]
+Behaviour = Callable[[Iterator[pb.HostFrame], grpc.ServicerContext], Iterator[pb.ControlFrame | bytes]]
 
 
 def cancelling(message_id: str) -> pb.ControlFrame:
@@ -41,19 +40,20 @@ def refuse(context: grpc.ServicerContext, error: FleetError) -> None:
 def control_plane(behaviour: Behaviour) -> Iterator[str]:
     """Serve links in threads of its own: welcome each, then do as `behaviour` says."""
 
-    class Servicer(host_link_pb2_grpc.HostLinkServiceServicer):
-        def Link(  # noqa: N802 - the name of the method on the wire
-            self, request_iterator: Any, context: grpc.ServicerContext
-        ) -> Iterator[pb.ControlFrame]:
-            next(request_iterator)
-            spoken = {"protocol_version": protocol.VERSION, "oldest_protocol": protocol.OLDEST}
-            welcome = pb.Welcome(link_epoch=1, beat_interval_ms=5000, answer_within_ms=5000, **spoken)
-            yield pb.ControlFrame(welcome=welcome)
-            next(request_iterator)
-            yield from behaviour(request_iterator, context)
+    def link(requests: Iterator[pb.HostFrame], context: grpc.ServicerContext) -> Iterator[pb.ControlFrame | bytes]:
+        next(requests)
+        spoken = {"protocol_version": protocol.VERSION, "oldest_protocol": protocol.OLDEST}
+        welcome = pb.Welcome(link_epoch=1, beat_interval_ms=5000, answer_within_ms=5000, **spoken)
+        yield pb.ControlFrame(welcome=welcome)
+        next(requests)
+        yield from behaviour(requests, context)
+
+    def serialized(frame: pb.ControlFrame | bytes) -> bytes:
+        return frame if isinstance(frame, bytes) else frame.SerializeToString()
 
     server = grpc.server(ThreadPoolExecutor(4))
-    host_link_pb2_grpc.add_HostLinkServiceServicer_to_server(Servicer(), server)
+    handlers = {"Link": grpc.stream_stream_rpc_method_handler(link, pb.HostFrame.FromString, serialized)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("mosaic.v1.HostLinkService", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -141,3 +141,25 @@ async def test_a_link_that_was_ended_well_is_no_failure_of_a_host_that_writes(mo
     found, cancels = await ends(behaviour, monkeypatch, busy=0.002)
     assert found == [None] * TRIES
     assert cancels.await_count >= TRIES * FRAMES
+
+
+async def test_a_host_that_is_kept_by_a_frame_hears_the_refusal_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def behaviour(_frames: Any, context: grpc.ServicerContext) -> Iterator[pb.ControlFrame]:
+        yield cancelling("1")
+        time.sleep(0.02)
+        refuse(context, Denied("no", why="because"))
+
+    monkeypatch.setattr(links, "_END_SECONDS", 0.05)
+    found, _ = await ends(behaviour, monkeypatch, busy=60)
+    assert [(type(one), one.why if one else "") for one in found] == [(Denied, "because")] * TRIES
+
+
+async def test_a_frame_that_cannot_be_read_ends_the_link_and_the_host_dials_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def behaviour(_frames: Any, _context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield b"\x0a\xff"
+        time.sleep(0.05)
+
+    found, _ = await ends(behaviour, monkeypatch, busy=0)
+    assert [one.what if one else "" for one in found] == ["what the control plane says cannot be read"] * TRIES

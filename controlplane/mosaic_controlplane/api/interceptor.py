@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -182,16 +182,16 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 self._allow(method, now.caller)
                 return now
 
-            async with AsyncExitStack() as stack:
-                stack.enter_context(self._limits.admit(caller, method, stream=streams))
+            # An AsyncExitStack would keep what ends a call in a circle with itself.
+            with self._limits.admit(caller, method, stream=streams):
+                standing: AbstractAsyncContextManager[None] = nullcontext()
                 if streams:
-                    bound = self._streams.while_standing(
+                    standing = self._streams.while_standing(
                         found, method, since=since, again=again, ends_with_leaf=origin.forwarded_by is None
                     )
-                    await stack.enter_async_context(bound)
-                stack.enter_context(calling(caller))
-                stack.enter_context(coming_from(origin))
-                yield
+                async with standing:
+                    with calling(caller), coming_from(origin):
+                        yield
 
     def _claimed(self, context: Context) -> str:
         """Return who a stranger's leaf says that it is; and which pairing it is of, if it calls as another cluster."""

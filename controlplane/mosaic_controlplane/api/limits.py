@@ -95,8 +95,7 @@ class Limits:
         if name in self._refused:
             if self._refusals.wait(name) > 0:
                 self._metrics.limited(TooManyCalls.code)
-                error = self._refused[name]
-                raise type(error)(error.what, why=error.why, next_step=error.next_step, details=dict(error.details))
+                raise _anew(self._refused[name])
             del self._refused[name]
         if pairing and (wait := self._strays.wait(_digest(leaf_pem))) > 0:
             self._metrics.limited(TooManyCalls.code)
@@ -113,7 +112,7 @@ class Limits:
         if pairing:
             self._strays.take(_digest(leaf_pem))
         if not self._refusals.take(name):
-            self._refused[name] = error
+            self._refused[name] = _anew(error)
             while len(self._refused) > CALLERS:
                 del self._refused[next(iter(self._refused))]
 
@@ -134,6 +133,11 @@ class Limits:
             )
         elif self._together >= settings.limit_calls_together:
             raise Overloaded.until(seconds=BUSY_SECONDS, why=f"{settings.limit_calls_together:,} calls are under way")
+
+
+def _anew(error: Denied) -> Denied:
+    """Return the same error without where it was raised, which leads to the call and to its request."""
+    return type(error)(error.what, why=error.why, next_step=error.next_step, details=dict(error.details))
 
 
 def _digest(leaf_pem: bytes, pairing: str = "") -> str:

@@ -69,7 +69,7 @@ class Streams:
                 yield
         except TimeoutError:
             if lost and ended.expired():
-                raise lost[0] from None
+                raise lost.pop() from None  # kept here, it would keep the call
             raise  # the servicer's own
         finally:
             if watcher is not None:

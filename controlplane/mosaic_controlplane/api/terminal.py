@@ -92,7 +92,8 @@ class TerminalService(terminal_pb2_grpc.TerminalServiceServicer):
         if holder is not None:
             async with self._forwarder.to(holder) as onward:
                 stub: terminal_pb2_grpc.TerminalServiceAsyncStub = terminal_pb2_grpc.TerminalServiceStub(onward.channel)
-                call = stub.Attach(_again(first, request_iterator), metadata=onward.metadata)
+                given = onward.requests(_again(first, request_iterator))
+                call = stub.Attach(given, metadata=onward.metadata)
                 async for output in onward.replies(call):
                     yield output
             return

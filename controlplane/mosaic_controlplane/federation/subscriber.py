@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
@@ -90,10 +91,12 @@ class Subscriber:
                 stub: FederationServiceAsyncStub = FederationServiceStub(onward.channel)
                 call = stub.Exchange(self._says(place.cursor, known), metadata=onward.metadata)
                 try:
+                    frames: Any = aiter(call)
+                    # Closed, or the call and what reads it would hold one another.
                     with as_ended(call):
-                        frames = aiter(call)
-                        while (down := await _next(frames)) is not None:
-                            await intake.take(down)
+                        async with aclosing(frames):
+                            while (down := await _next(frames)) is not None:
+                                await intake.take(down)
                 finally:
                     call.cancel()
                 return Unreachable(f"cluster {peer.name} ended the stream", why="its control plane is stopping")

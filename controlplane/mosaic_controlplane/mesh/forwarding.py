@@ -7,7 +7,7 @@ same call there, whichever of the four kinds it is:
         return await FleetServiceStub(onward.channel).Tail(request, metadata=onward.metadata, timeout=onward.timeout)
 
     async with self._forwarder.to(holder) as onward:
-        call = TerminalServiceStub(onward.channel).Attach(requests, metadata=onward.metadata)
+        call = TerminalServiceStub(onward.channel).Attach(onward.requests(requests), metadata=onward.metadata)
         async for reply in onward.replies(call):
             yield reply
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -54,6 +54,17 @@ class Onward:
     channel: grpc.aio.Channel
     metadata: tuple[tuple[str, str | bytes], ...]
     timeout: float = ANSWER_SECONDS
+    failed: list[FleetError] = field(default_factory=list)
+    """what the caller's requests failed with"""
+
+    async def requests(self, given: AsyncIterator[Request]) -> AsyncIterator[Request]:
+        """Yield what a caller streams. What that fails with ends replies() too: gRPC cancels them without a word."""
+        try:
+            async for request in given:
+                yield request
+        except FleetError as error:
+            self.failed.append(error)
+            raise
 
     async def replies(
         self, call: StreamStreamCall[Request, Reply] | UnaryStreamCall[Request, Reply]
@@ -63,6 +74,11 @@ class Onward:
             with as_ended(call):
                 async for reply in call:
                     yield reply
+        except asyncio.CancelledError:
+            running = asyncio.current_task()
+            if not self.failed or running is None or running.cancelling():
+                raise
+            raise self.failed.pop() from None
         finally:
             call.cancel()
 
