@@ -112,21 +112,24 @@ def test_what_a_certificate_is_refused_with_from_now_on_does_not_keep_the_reques
     class Request:
         """What a caller sent."""
 
-    def refuse(limits: Limits) -> weakref.ref[Request]:
+    limits = Limits()
+    requests: list[weakref.ref[Request]] = []
+
+    def refuse() -> None:
         request = Request()
+        requests.append(weakref.ref(request))
         try:
             raise NotAuthenticated("this operator was revoked")
         except NotAuthenticated as error:
             limits.refused(b"leaf", error)
-        return weakref.ref(request)
 
-    limits = Limits()
-    requests = [refuse(limits)]
-    with suppress(NotAuthenticated):
-        while True:  # until one is kept, and the next is refused unasked
-            requests.append(refuse(limits))
+    def knock_and_be_refused() -> None:
+        while True:  # until one is kept, and tells the next unasked
             limits.knock(b"leaf")
+            refuse()
+
+    with pytest.raises(NotAuthenticated, match="this operator was revoked") as told:
+        knock_and_be_refused()
+    del told
     gc.collect()
     assert [one() for one in requests] == [None] * len(requests)
-    with pytest.raises(NotAuthenticated, match="this operator was revoked"):
-        limits.knock(b"leaf")
