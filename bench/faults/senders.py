@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from contextlib import suppress
 
 from mosaic_framework.ids import new_id
 from mosaic_proto.v1 import messages_pb2, messages_pb2_grpc
@@ -73,7 +74,8 @@ async def _command(site: Site, agent: str, mark: str, message_id: str, *, killed
     try:
         code = await asyncio.wait_for(process.wait(), killed_after)
     except TimeoutError:
-        process.kill()
+        with suppress(ProcessLookupError):  # it ended in this very moment
+            process.kill()
         await process.wait()
         return None
     return OK if code == 0 else UNKNOWN

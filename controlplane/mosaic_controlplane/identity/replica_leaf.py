@@ -1,4 +1,8 @@
-"""The leaf that this replica's listeners show: made anew at half its life, and when another root begins to sign."""
+"""The leaf that this replica's listeners show: made anew at half its life, and when another root begins to sign.
+
+And when the clock was put back to before the leaf is valid: a replica that started with a clock an hour ahead, as after
+a boot without network time, would be refused by all for that hour.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ from mosaic_framework.errors import FleetError
 from mosaic_controlplane.identity.bootstrap import ClusterIdentity, ServerIdentity
 from mosaic_controlplane.identity.verify import verify
 
-_LONGEST_WAIT = 60.0
+_LOOK_SECONDS = 2.0
+"""between two looks at the clock, of whose jumps nobody tells"""
 
 log = structlog.get_logger(__name__)
 
@@ -35,13 +40,14 @@ class ReplicaLeaf:
         self._changed.set()
 
     async def run(self) -> None:
-        """Make the leaf anew at half its life, until cancelled."""
+        """Make the leaf anew at half its life, and when the clock shows a time before it, until cancelled."""
         while True:
-            at = renewal.renew_at(x509.load_pem_x509_certificate(self.current.certificate_pem))
-            while (left := (at - datetime.now(UTC)).total_seconds()) > 0:
+            certificate = x509.load_pem_x509_certificate(self.current.certificate_pem)
+            valid_from, at = certificate.not_valid_before_utc, renewal.renew_at(certificate)
+            while valid_from <= (now := datetime.now(UTC)) < at:
                 # In pieces: a machine that was suspended must find its leaf old when it wakes up.
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, _LONGEST_WAIT)):
+                    async with asyncio.timeout(min((at - now).total_seconds(), _LOOK_SECONDS)):
                         await self._changed.wait()
                     break
             if self._changed.is_set():
