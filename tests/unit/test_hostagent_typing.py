@@ -125,6 +125,22 @@ def test_a_collapsed_paste_proves_typing_and_its_absence_submission(name: str) -
     assert submitted(shot(ready), shot(full), shot(f"{said}\n{ready}"), rules, text)
 
 
+def test_a_paste_that_is_still_being_read_is_no_submission_however_its_placeholder_grows() -> None:
+    rules, rule = manifest("claude").composer, "─" * 30
+
+    def composing(draft: str, above: str = "● done") -> Snapshot:
+        return shot(f"{above}\n{rule}\n{P} {draft}\n{rule}\n")
+
+    text = "\n".join(f"line {number}" for number in range(16_000))
+    before, at_enter = composing(""), composing("[Pasted text #1 +4096 lines]")
+    assert typed(before, at_enter, rules, text)
+    assert not submitted(before, at_enter, composing("[Pasted text #1 +8192 lines]"), rules, text)
+    assert not submitted(before, at_enter, composing(text[:400]), rules, text)
+    # A person's draft that comes back, as a placeholder too, when ours has gone to the transcript.
+    said = "> [Pasted text #1 +16000 lines]"
+    assert submitted(before, at_enter, composing("[Pasted text #2 +9 lines]", said), rules, text)
+
+
 @pytest.mark.parametrize("name", AGENTS)
 def test_a_draft_is_told_from_an_empty_composer_and_from_a_text_of_ours(name: str) -> None:
     rules, ready = manifest(name).composer, SCREENS["ready"][name]
