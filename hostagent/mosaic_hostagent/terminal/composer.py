@@ -180,17 +180,17 @@ def let_go(now: Snapshot, composer: Composer, text: str) -> bool:
 def _in_transcript(before: Snapshot, now: Snapshot, composer: Composer, text: str) -> bool:
     """Say whether a text is seen outside of the composer, by its beginning, its end or its placeholder.
 
-    What is in the composer is not looked at where that can be told apart: a program that reads a long paste in parts
-    draws its beginning, or a placeholder that grows, before Enter has reached it.
+    Placeholders in the composer are not counted where its end can be seen: a program that reads a long paste in parts
+    draws one that grows, before Enter has reached it.
     """
-    above, then = _outside(composer, now.screen), _outside(composer, before.screen)
-    ours, shown, earlier = fold(text), fold(above), fold(then)
+    ours, shown, earlier = fold(text), fold(now.screen), fold(before.screen)
     ends = (ours[:_HEAD], ours[-_TAIL:])
     if any(end and shown.count(end) > earlier.count(end) for end in ends):
         return True
     # The screen is full of it, and the one before was, too.
     if any(end and shown.count(end) and now.history != before.history for end in ends):
         return True
+    above, then = _outside(composer, now.screen), _outside(composer, before.screen)
     return _collapsed(composer, above) > _collapsed(composer, then)
 
 
