@@ -6,7 +6,6 @@ import gc
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,22 +17,17 @@ from mosaic_framework.call_endings import as_ended
 from mosaic_framework.errors import Denied
 from mosaic_framework.wire import CUT_OFF, ERROR_KEY, error_from_rpc, error_to_status
 
+from tests.support.threaded_server import threaded_server
+
 TRIES = 30
 """Without `as_ended`, each of them hears "internal"."""
 
 
 @contextmanager
 def serving(behaviour: Callable[[Any, grpc.ServicerContext], Iterator[bytes]]) -> Iterator[str]:
-    """Serve one streaming method in threads of its own, so that it answers while the caller's loop stands still."""
-    server = grpc.server(ThreadPoolExecutor(4))
-    handlers = {"Both": grpc.stream_stream_rpc_method_handler(behaviour)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Endings", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(0).wait()
+    """Serve one streaming method."""
+    with threaded_server("test.Endings", {"Both": grpc.stream_stream_rpc_method_handler(behaviour)}) as address:
+        yield address
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import AsyncMock, Mock
@@ -19,6 +18,8 @@ from mosaic_framework.wire import ERROR_KEY, error_to_status
 from mosaic_hostagent import link as links
 from mosaic_hostagent.outgoing import Outgoing
 from mosaic_proto.v1 import host_link_pb2 as pb
+
+from tests.support.threaded_server import threaded_server
 
 TRIES = 10
 FRAMES = 20
@@ -51,15 +52,9 @@ def control_plane(behaviour: Behaviour) -> Iterator[str]:
     def serialized(frame: pb.ControlFrame | bytes) -> bytes:
         return frame if isinstance(frame, bytes) else frame.SerializeToString()
 
-    server = grpc.server(ThreadPoolExecutor(4))
     handlers = {"Link": grpc.stream_stream_rpc_method_handler(link, pb.HostFrame.FromString, serialized)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("mosaic.v1.HostLinkService", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(0).wait()
+    with threaded_server("mosaic.v1.HostLinkService", handlers) as address:
+        yield address
 
 
 async def ends(
