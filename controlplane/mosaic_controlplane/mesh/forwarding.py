@@ -80,6 +80,7 @@ class Onward:
                 raise
             raise self.failed.pop() from None
         finally:
+            self.failed.clear()  # kept here, it would keep the call
             call.cancel()
 
 
